@@ -1,0 +1,1 @@
+//! From files, or a generated corpus, to documents; from documents to memory-mapped token stores.

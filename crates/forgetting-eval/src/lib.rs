@@ -1,0 +1,1 @@
+//! Held-out losses before and after, forgetting, and the statistics over seeds.

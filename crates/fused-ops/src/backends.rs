@@ -1,0 +1,31 @@
+//! The concrete backends, named here and nowhere else in the workspace's libraries.
+
+use crate::FusedOps;
+
+/// The default CPU backend.
+#[cfg(feature = "flex")]
+pub type Flex = burn_flex::Flex;
+
+/// A second, independent CPU backend, for tests.
+#[cfg(feature = "ndarray")]
+pub type NdArray = burn_ndarray::NdArray<f32>;
+#[cfg(feature = "ndarray")]
+impl FusedOps for NdArray {}
+
+/// NVIDIA GPUs. Parameters are f32.
+#[cfg(feature = "cuda")]
+pub type Cuda = burn::backend::Cuda<f32, i32>;
+
+/// Any GPU with a Vulkan driver, Mesa's software one included.
+#[cfg(feature = "vulkan")]
+pub type Vulkan = burn::backend::Vulkan<f32, i32>;
+
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+impl<R, F, I, BT> FusedOps for burn_cubecl::CubeBackend<R, F, I, BT>
+where
+    R: burn_cubecl::CubeRuntime,
+    F: burn_cubecl::FloatElement,
+    I: burn_cubecl::IntElement,
+    BT: burn_cubecl::BoolElement,
+{
+}

@@ -1,0 +1,145 @@
+//! Output projection and cross-entropy together, over chunks of rows: `[N, V]` logits are never all alive.
+
+use burn_flex::FlexTensor;
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use super::contiguous;
+use super::gemm::{Mat, matmul_into};
+use super::math::{exp, fold_lanes};
+
+/// Logits alive at once, in values: 16 MiB, so that the passes over them stay near the cache.
+const LOGITS: usize = 1 << 22;
+
+fn chunk_rows(vocabulary: usize) -> usize {
+    (LOGITS / vocabulary.max(1)).clamp(16, 1024)
+}
+
+/// The targets as i64, whatever integer type the tensor has.
+pub(super) fn targets(t: FlexTensor) -> Vec<i64> {
+    contiguous(t).into_data().iter::<i64>().collect()
+}
+
+/// Each row's negative log-likelihood; 0 where the target is negative.
+pub(super) fn losses(x: Mat<'_>, w: Mat<'_>, targets: &[i64]) -> Vec<f32> {
+    let mut out = vec![0f32; x.rows];
+    for_chunks(x, w, |from, to, logits| {
+        out[from..to]
+            .par_iter_mut()
+            .zip(logits.par_chunks_mut(w.rows))
+            .zip(&targets[from..to])
+            .for_each(|((loss, row), &target)| *loss = row_loss(row, target, None));
+    });
+    out
+}
+
+/// The losses, and the gradients of `scale · Σ losses` for x and w.
+pub(super) fn losses_and_gradients(
+    x: Mat<'_>,
+    w: Mat<'_>,
+    targets: &[i64],
+    scale: f32,
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let mut out = vec![0f32; x.rows];
+    let mut gx = vec![0f32; x.rows * x.cols];
+    let mut gw = vec![0f32; w.rows * w.cols];
+    let cols = x.cols;
+    for_chunks(x, w, |from, to, logits| {
+        out[from..to]
+            .par_iter_mut()
+            .zip(logits.par_chunks_mut(w.rows))
+            .zip(&targets[from..to])
+            .for_each(|((loss, row), &target)| *loss = row_loss(row, target, Some(scale)));
+        let g = Mat::new(logits, to - from, w.rows);
+        matmul_into(&mut gx[from * cols..to * cols], g, w, false);
+        matmul_into(&mut gw, g.t(), x.row_range(from, to), true);
+    });
+    (out, gx, gw)
+}
+
+/// Calls `f(from, to, logits)` for each chunk of rows.
+fn for_chunks(x: Mat<'_>, w: Mat<'_>, mut f: impl FnMut(usize, usize, &mut [f32])) {
+    let rows = chunk_rows(w.rows).min(x.rows.max(1));
+    let mut buffer = vec![0f32; rows * w.rows];
+    for from in (0..x.rows).step_by(rows) {
+        let to = (from + rows).min(x.rows);
+        let logits = &mut buffer[..(to - from) * w.rows];
+        matmul_into(logits, x.row_range(from, to), w.t(), false);
+        f(from, to, logits);
+    }
+}
+
+/// The loss of one row of logits. With a scale the row becomes its own gradient, `(softmax − onehot)·scale`.
+fn row_loss(row: &mut [f32], target: i64, scale: Option<f32>) -> f32 {
+    let Ok(target) = usize::try_from(target) else {
+        if scale.is_some() {
+            row.fill(0.0);
+        }
+        return 0.0;
+    };
+    let at = row[target];
+    let (max, sum) = exp_in_place(row);
+    if let Some(scale) = scale {
+        let factor = scale / sum;
+        for v in row.iter_mut() {
+            *v *= factor;
+        }
+        row[target] -= scale;
+    }
+    max + sum.ln() - at
+}
+
+/// Replaces each value by `exp(value − max)`; returns the maximum and the sum.
+#[multiversion(targets("x86_64+avx512f+avx512dq+avx512vl", "x86_64+avx2"))]
+fn exp_in_place(row: &mut [f32]) -> (f32, f32) {
+    let mut peaks = [f32::NEG_INFINITY; 16];
+    let chunks = row.chunks_exact(16);
+    let mut max = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    for chunk in chunks {
+        for (peak, &v) in peaks.iter_mut().zip(chunk) {
+            *peak = if v > *peak { v } else { *peak };
+        }
+    }
+    max = peaks.into_iter().fold(max, f32::max);
+    let mut lanes = [0f32; 16];
+    let mut chunks = row.chunks_exact_mut(16);
+    for chunk in &mut chunks {
+        for (lane, v) in lanes.iter_mut().zip(chunk) {
+            *v = exp(*v - max);
+            *lane += *v;
+        }
+    }
+    for (lane, v) in lanes.iter_mut().zip(chunks.into_remainder()) {
+        *v = exp(*v - max);
+        *lane += *v;
+    }
+    (max, fold_lanes(lanes))
+}
+
+/// Softmax of the first `len` values in place, the rest set to zero.
+#[multiversion(targets("x86_64+avx512f+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(super) fn softmax_prefix(row: &mut [f32], len: usize, scale: f32) {
+    let (head, tail) = row.split_at_mut(len);
+    tail.fill(0.0);
+    let mut max = f32::NEG_INFINITY;
+    for v in head.iter_mut() {
+        *v *= scale;
+        max = if *v > max { *v } else { max };
+    }
+    let mut lanes = [0f32; 16];
+    let mut chunks = head.chunks_exact_mut(16);
+    for chunk in &mut chunks {
+        for (lane, v) in lanes.iter_mut().zip(chunk) {
+            *v = exp(*v - max);
+            *lane += *v;
+        }
+    }
+    for (lane, v) in lanes.iter_mut().zip(chunks.into_remainder()) {
+        *v = exp(*v - max);
+        *lane += *v;
+    }
+    let inverse = 1.0 / fold_lanes(lanes);
+    for v in head {
+        *v *= inverse;
+    }
+}

@@ -1,0 +1,175 @@
+//! Fast paths for flex: slices in, fresh vectors out, `gemm` for the products, rayon for the rest.
+//!
+//! Every reduction is cut into pieces of a fixed size, so that results do not depend on the number of threads. No
+//! fused multiply-add is used outside `gemm`, so that they depend little on the processor.
+
+mod attention;
+mod elementwise;
+mod gemm;
+mod head;
+mod math;
+mod norm;
+
+use burn::tensor::ops::{FloatTensor, FloatTensorOps, IntTensor};
+use burn::tensor::{Bytes, DType, Shape};
+use burn_flex::{Flex, FlexTensor, Layout};
+
+use self::gemm::{Mat, matmul, matmul_into};
+use crate::{AdamWStep, AttentionShape, FusedOps, Gelu};
+
+/// The tensor in row-major order; drops its argument, so that the result is unshared where it can be.
+fn contiguous(t: FlexTensor) -> FlexTensor {
+    if t.is_contiguous() { t } else { t.to_contiguous() }
+}
+
+fn slice(t: &FlexTensor) -> &[f32] {
+    t.as_slice::<f32>().expect("a contiguous f32 tensor: `contiguous` ran, and these operations take f32")
+}
+
+fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::from(shape)), DType::F32)
+}
+
+fn dims2(t: &FlexTensor) -> [usize; 2] {
+    let shape = t.layout().shape();
+    [shape[0], shape[1]]
+}
+
+impl FusedOps for Flex {
+    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, b: Option<FloatTensor<Self>>) -> FloatTensor<Self> {
+        let (x, w, b) = (contiguous(x), contiguous(w), b.map(contiguous));
+        let ([n, i], [o, _]) = (dims2(&x), dims2(&w));
+        let mut y = match &b {
+            Some(b) => elementwise::repeat_row(slice(b), n),
+            None => Vec::new(),
+        };
+        let (x, w) = (Mat::new(slice(&x), n, i), Mat::new(slice(&w), o, i));
+        if b.is_some() {
+            matmul_into(&mut y, x, w.t(), true);
+        } else {
+            y = matmul(x, w.t());
+        }
+        tensor(y, [n, o])
+    }
+
+    fn fused_linear_backward(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let (x, w, g) = (contiguous(x), contiguous(w), contiguous(g));
+        let ([n, i], [o, _]) = (dims2(&x), dims2(&w));
+        let gm = Mat::new(slice(&g), n, o);
+        let gx = matmul(gm, Mat::new(slice(&w), o, i));
+        let gw = matmul(gm.t(), Mat::new(slice(&x), n, i));
+        let gb = elementwise::column_sums(slice(&g), o);
+        (tensor(gx, [n, i]), tensor(gw, [o, i]), tensor(gb, [o]))
+    }
+
+    fn fused_gelu(x: FloatTensor<Self>, kind: Gelu) -> FloatTensor<Self> {
+        let x = contiguous(x);
+        tensor(elementwise::gelu(slice(&x), kind), dims2(&x))
+    }
+
+    fn fused_gelu_backward(x: FloatTensor<Self>, g: FloatTensor<Self>, kind: Gelu) -> FloatTensor<Self> {
+        let (x, g) = (contiguous(x), contiguous(g));
+        tensor(elementwise::gelu_backward(slice(&x), slice(&g), kind), dims2(&x))
+    }
+
+    fn fused_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self> {
+        let (x, gamma, beta) = (contiguous(x), contiguous(gamma), contiguous(beta));
+        tensor(norm::forward(slice(&x), slice(&gamma), slice(&beta), eps as f32), dims2(&x))
+    }
+
+    fn fused_layer_norm_backward(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let (x, gamma, g) = (contiguous(x), contiguous(gamma), contiguous(g));
+        let [n, c] = dims2(&x);
+        let (gx, ggamma, gbeta) = norm::backward(slice(&x), slice(&gamma), slice(&g), eps as f32);
+        (tensor(gx, [n, c]), tensor(ggamma, [c]), tensor(gbeta, [c]))
+    }
+
+    fn causal_attention(
+        qkv: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        shape: AttentionShape,
+    ) -> FloatTensor<Self> {
+        let (qkv, cos, sin) = (contiguous(qkv), contiguous(cos), contiguous(sin));
+        let out = attention::forward(slice(&qkv), slice(&cos), slice(&sin), shape);
+        tensor(out, [shape.batch * shape.time, shape.heads * shape.head_dim])
+    }
+
+    fn causal_attention_backward(
+        qkv: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        shape: AttentionShape,
+    ) -> FloatTensor<Self> {
+        let (qkv, cos, sin, g) = (contiguous(qkv), contiguous(cos), contiguous(sin), contiguous(g));
+        let out = attention::backward(slice(&qkv), slice(&cos), slice(&sin), slice(&g), shape);
+        tensor(out, [shape.batch * shape.time, shape.heads * 3 * shape.head_dim])
+    }
+
+    fn token_losses(x: FloatTensor<Self>, w: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self> {
+        let (x, w, targets) = (contiguous(x), contiguous(w), head::targets(targets));
+        let ([n, c], [v, _]) = (dims2(&x), dims2(&w));
+        let losses = head::losses(Mat::new(slice(&x), n, c), Mat::new(slice(&w), v, c), &targets);
+        tensor(losses, [n])
+    }
+
+    fn token_losses_and_gradients(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        scale: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let (x, w, targets) = (contiguous(x), contiguous(w), head::targets(targets));
+        let ([n, c], [v, _]) = (dims2(&x), dims2(&w));
+        let (x, w) = (Mat::new(slice(&x), n, c), Mat::new(slice(&w), v, c));
+        let (losses, gx, gw) = head::losses_and_gradients(x, w, &targets, scale as f32);
+        (tensor(losses, [n]), tensor(gx, [n, c]), tensor(gw, [v, c]))
+    }
+
+    fn scale_by(t: FloatTensor<Self>, factor: FloatTensor<Self>) -> FloatTensor<Self> {
+        match factor.as_slice::<f32>() {
+            // The usual case: the loss is differentiated as it is.
+            Some([1.0]) => t,
+            _ => Self::float_mul(t, Self::float_reshape(factor, Shape::from([1, 1]))),
+        }
+    }
+
+    fn sum_squares(t: FloatTensor<Self>) -> FloatTensor<Self> {
+        let t = contiguous(t);
+        tensor(vec![elementwise::sum_squares(slice(&t))], [1])
+    }
+
+    fn adamw(
+        p: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        m: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        step: AdamWStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let g = contiguous(g);
+        let [mut p, mut m, mut v] = [p, m, v].map(contiguous);
+        elementwise::adamw(storage_mut(&mut p), slice(&g), storage_mut(&mut m), storage_mut(&mut v), step);
+        (p, m, v)
+    }
+}
+
+/// The values for writing: in place where nobody else holds them, otherwise a copy.
+fn storage_mut(t: &mut FlexTensor) -> &mut [f32] {
+    let (from, len) = (t.layout().start_offset(), t.layout().num_elements());
+    &mut t.storage_mut::<f32>()[from..from + len]
+}

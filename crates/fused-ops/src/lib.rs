@@ -1,0 +1,31 @@
+//! The differentiable operations and the optimiser kernel that burn lacks.
+//!
+//! Each operation is defined once, generically, in the default bodies of [`FusedOps`]: they are the definition that
+//! tests compare with and what any backend runs. `flex` overrides them with kernels that read slices, call `gemm`
+//! directly and use every core. [`Autodiff`](burn::backend::Autodiff) records one node an operation, with a
+//! hand-written backward.
+//!
+//! ```
+//! use burn::tensor::Tensor;
+//! use fused_ops::{backends, gelu, Gelu};
+//!
+//! let device = Default::default();
+//! let x = Tensor::<backends::Flex, 2>::from_floats([[-1.0, 0.0, 1.0]], &device);
+//! let y = gelu(x, Gelu::Exact).into_data().to_vec::<f32>().unwrap();
+//! assert!((y[2] - 0.841_345).abs() < 1e-6 && y[1] == 0.0);
+//! ```
+//!
+//! Letters: N rows (tokens), I input and O output features, C channels, V vocabulary, B batch, T time, H heads,
+//! D head size, R rotary dimensions of a head.
+
+mod autodiff;
+pub mod backends;
+#[cfg(feature = "flex")]
+mod flex;
+mod ops;
+mod tensor;
+
+pub use ops::{AdamWStep, AttentionShape, FusedOps, Gelu};
+pub use tensor::{
+    HeadLoss, adamw, causal_attention, gelu, head_loss, layer_norm, linear, sum_squares, token_losses,
+};

@@ -1,0 +1,73 @@
+//! The operations as functions of `Tensor`s.
+
+use burn::tensor::{Int, Tensor};
+
+use crate::ops::{float, prim};
+use crate::{AdamWStep, AttentionShape, FusedOps, Gelu};
+
+/// See [`FusedOps::fused_linear`].
+pub fn linear<B: FusedOps>(x: Tensor<B, 2>, weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 2> {
+    float(B::fused_linear(prim(x), prim(weight), bias.map(prim)))
+}
+
+/// See [`FusedOps::fused_gelu`].
+pub fn gelu<B: FusedOps>(x: Tensor<B, 2>, kind: Gelu) -> Tensor<B, 2> {
+    float(B::fused_gelu(prim(x), kind))
+}
+
+/// See [`FusedOps::fused_layer_norm`].
+pub fn layer_norm<B: FusedOps>(x: Tensor<B, 2>, gamma: Tensor<B, 1>, beta: Tensor<B, 1>, eps: f64) -> Tensor<B, 2> {
+    float(B::fused_layer_norm(prim(x), prim(gamma), prim(beta), eps))
+}
+
+/// See [`FusedOps::causal_attention`]. `cos` and `sin` may be longer than the sequence; they get no gradient.
+pub fn causal_attention<B: FusedOps>(
+    qkv: Tensor<B, 2>,
+    cos: Tensor<B, 2>,
+    sin: Tensor<B, 2>,
+    shape: AttentionShape,
+) -> Tensor<B, 2> {
+    float(B::causal_attention(prim(qkv), prim(cos), prim(sin), shape))
+}
+
+/// See [`FusedOps::token_losses`].
+pub fn token_losses<B: FusedOps>(x: Tensor<B, 2>, head: Tensor<B, 2>, targets: Tensor<B, 1, Int>) -> Tensor<B, 1> {
+    float(B::token_losses(prim(x), prim(head), targets.into_primitive()))
+}
+
+/// What [`head_loss`] returns.
+#[derive(Debug, Clone)]
+pub struct HeadLoss<B: FusedOps> {
+    /// `scale · Σ losses`, differentiable, `[1]`.
+    pub scaled_sum: Tensor<B, 1>,
+    /// Each row's loss in nats, a constant, `[N]`; 0 where the target is negative.
+    pub tokens: Tensor<B, 1>,
+}
+
+/// See [`FusedOps::head_loss`]. Pass `scale` = 1 / (targets of the whole optimiser step) for a mean.
+pub fn head_loss<B: FusedOps>(
+    x: Tensor<B, 2>,
+    head: Tensor<B, 2>,
+    targets: Tensor<B, 1, Int>,
+    scale: f64,
+) -> HeadLoss<B> {
+    let (sum, tokens) = B::head_loss(prim(x), prim(head), targets.into_primitive(), scale);
+    HeadLoss { scaled_sum: float(sum), tokens: float(tokens) }
+}
+
+/// See [`FusedOps::sum_squares`].
+pub fn sum_squares<B: FusedOps, const D: usize>(t: Tensor<B, D>) -> Tensor<B, 1> {
+    float(B::sum_squares(prim(t)))
+}
+
+/// See [`FusedOps::adamw`].
+pub fn adamw<B: FusedOps, const D: usize>(
+    p: Tensor<B, D>,
+    g: Tensor<B, D>,
+    m: Tensor<B, D>,
+    v: Tensor<B, D>,
+    step: AdamWStep,
+) -> (Tensor<B, D>, Tensor<B, D>, Tensor<B, D>) {
+    let (p, m, v) = B::adamw(prim(p), prim(g), prim(m), prim(v), step);
+    (float(p), float(m), float(v))
+}

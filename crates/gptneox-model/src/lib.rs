@@ -1,0 +1,35 @@
+//! GPT-NeoX (the architecture of the Pythia models) in burn, numerically equal to Hugging Face's
+//! `GPTNeoXForCausalLM`, with its checkpoints in and out.
+//!
+//! ```
+//! use burn::tensor::{Int, Tensor};
+//! use fused_ops::backends::Flex;
+//! use gptneox_model::{GptNeoX, GptNeoXConfig};
+//!
+//! let device = Default::default();
+//! let config = GptNeoXConfig { vocab_size: 64, hidden_size: 32, num_layers: 2, num_heads: 2, ..GptNeoXConfig::pythia("14m")? };
+//! let model = GptNeoX::<Flex>::init(&config, 0, &device)?;
+//! let ids = Tensor::<Flex, 2, Int>::from_ints([[5, 6, 7]], &device);
+//! assert_eq!(model.logits(ids).dims(), [1, 3, 64]);
+//! # Ok::<(), gptneox_model::Error>(())
+//! ```
+//!
+//! Letters: B batch, T time, C channels (`hidden_size`), V vocabulary, L layers.
+
+mod config;
+mod error;
+mod flops;
+mod init;
+mod layers;
+mod model;
+mod observe;
+mod parameters;
+mod safetensors_io;
+
+pub use config::{GptNeoXConfig, HuggingFaceConfig, PYTHIA_SIZES};
+pub use error::Error;
+pub use flops::{ParameterCount, TrainingFlops};
+pub use model::GptNeoX;
+pub use observe::{Observer, Site};
+pub use parameters::{NamedTensor, export_parameters, import_parameters};
+pub use safetensors_io::{load_pretrained, save_pretrained};

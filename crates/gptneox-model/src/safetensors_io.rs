@@ -1,0 +1,153 @@
+//! Hugging Face checkpoint directories: `config.json` with `model.safetensors` or sharded files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use fused_ops::FusedOps;
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+
+use crate::{Error, GptNeoX, GptNeoXConfig, HuggingFaceConfig, export_parameters, import_parameters};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+/// Buffers of old checkpoints that are no parameters.
+const BUFFERS: [&str; 4] =
+    ["attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq", "rotary_emb.inv_freq"];
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { path, source }
+}
+
+fn format_error(path: &Path, reason: impl ToString) -> Error {
+    Error::Format { path: path.to_owned(), reason: reason.to_string() }
+}
+
+/// Loads a checkpoint directory as `save_pretrained` writes it; f32, f16 and bf16 weights become f32.
+///
+/// # Errors
+/// Unreadable or malformed files, and tensors that are missing, unknown or of another shape (all named).
+pub fn load_pretrained<B: FusedOps>(dir: &Path, device: &B::Device) -> Result<GptNeoX<B>, Error> {
+    let config_path = dir.join("config.json");
+    let text = std::fs::read_to_string(&config_path).map_err(io(&config_path))?;
+    let hf: HuggingFaceConfig = serde_json::from_str(&text).map_err(|e| format_error(&config_path, e))?;
+    let config = GptNeoXConfig::try_from(hf)?;
+    let maps = weight_files(dir)?
+        .into_iter()
+        .map(|path| {
+            let file = File::open(&path).map_err(io(&path))?;
+            // SAFETY: the map is read-only; a checkpoint that another process rewrites while it is being read is
+            // outside what any reader can support.
+            let map = unsafe { Mmap::map(&file) }.map_err(io(&path))?;
+            Ok((path, map))
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    let mut tensors = BTreeMap::new();
+    for (path, map) in &maps {
+        let file = SafeTensors::deserialize(map).map_err(|e| format_error(path, e))?;
+        for (name, view) in file.tensors() {
+            if !BUFFERS.iter().any(|buffer| name.ends_with(buffer)) && tensors.insert(name.clone(), view).is_some() {
+                return Err(format_error(path, format!("tensor {name} is in two files")));
+            }
+        }
+    }
+    if config.tie_embeddings {
+        tensors.remove("embed_out.weight");
+    }
+    let mut used = BTreeSet::new();
+    let model = import_parameters(GptNeoX::zeros(&config, device)?, |name, shape| {
+        let missing = || Error::MissingTensor { name: name.to_owned(), expected: shape.to_vec() };
+        let view = tensors.get(name).ok_or_else(missing)?;
+        if view.shape() != shape {
+            return Err(Error::Shape {
+                name: name.to_owned(),
+                expected: shape.to_vec(),
+                found: view.shape().to_vec(),
+            });
+        }
+        used.insert(name.to_owned());
+        widen(view).map_err(|dtype| format_error(dir, format!("tensor {name} has type {dtype:?}, not F32, F16 or BF16")))
+    })?;
+    match tensors.iter().find(|(name, _)| !used.contains(*name)) {
+        Some((name, view)) => Err(Error::UnknownTensor { name: name.clone(), found: view.shape().to_vec() }),
+        None => Ok(model),
+    }
+}
+
+/// The weight files of a checkpoint directory.
+fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let index_path = dir.join(INDEX);
+    if !index_path.exists() {
+        return Ok(vec![dir.join(SINGLE)]);
+    }
+    let text = std::fs::read_to_string(&index_path).map_err(io(&index_path))?;
+    let index: Index = serde_json::from_str(&text).map_err(|e| format_error(&index_path, e))?;
+    let names: BTreeSet<&String> = index.weight_map.values().collect();
+    names
+        .into_iter()
+        .map(|name| {
+            if Path::new(name).components().count() == 1 && !name.contains(['/', '\\']) && name != ".." {
+                Ok(dir.join(name))
+            } else {
+                Err(format_error(&index_path, format!("shard {name:?} is not a file name")))
+            }
+        })
+        .collect()
+}
+
+/// The values as f32, or the type that cannot be widened.
+fn widen(view: &TensorView<'_>) -> Result<Vec<f32>, Dtype> {
+    let pairs = || view.data().chunks_exact(2).map(|b| [b[0], b[1]]);
+    match view.dtype() {
+        Dtype::F32 => {
+            Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        }
+        Dtype::F16 => Ok(pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect()),
+        Dtype::BF16 => Ok(pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect()),
+        other => Err(other),
+    }
+}
+
+/// Writes `config.json` and `model.safetensors` (f32), each atomically. Loading them gives the same bits.
+///
+/// # Errors
+/// Files that cannot be written.
+pub fn save_pretrained<B: FusedOps>(model: &GptNeoX<B>, dir: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(dir).map_err(io(dir))?;
+    let tensors = export_parameters(model);
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|t| t.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let path = dir.join(SINGLE);
+    let views = tensors
+        .iter()
+        .zip(&bytes)
+        .map(|(t, b)| Ok((t.name.as_str(), TensorView::new(Dtype::F32, t.shape.clone(), b)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(|e| format_error(&path, e))?;
+    // transformers refuses files without this entry.
+    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let data = safetensors::serialize(views, Some(metadata)).map_err(|e| format_error(&path, e))?;
+    write_atomically(&path, &data)?;
+    let config = HuggingFaceConfig::from(model.config());
+    let path = dir.join("config.json");
+    let text = serde_json::to_vec_pretty(&config).map_err(|e| format_error(&path, e))?;
+    write_atomically(&path, &text)
+}
+
+fn write_atomically(path: &Path, data: &[u8]) -> Result<(), Error> {
+    use std::io::Write as _;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(io(path))?;
+    file.write_all(data).and_then(|()| file.as_file().sync_all()).map_err(io(path))?;
+    file.persist(path).map_err(|e| io(path)(e.error))?;
+    Ok(())
+}

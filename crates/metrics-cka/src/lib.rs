@@ -1,0 +1,1 @@
+//! Linear CKA between layers and models.

@@ -1,0 +1,1 @@
+//! Token-level similarity of corpora and mixtures; proximity advantage.

@@ -1,0 +1,1 @@
+//! Pure functions of the step: learning rates, mixture weights, phase timelines.

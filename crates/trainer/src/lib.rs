@@ -1,0 +1,1 @@
+//! Phased, step-based training with exact resume.
