@@ -1,7 +1,5 @@
 //! The concrete backends, named here and nowhere else in the workspace's libraries.
 
-use crate::FusedOps;
-
 /// The default CPU backend.
 #[cfg(feature = "flex")]
 pub type Flex = burn_flex::Flex;
@@ -10,7 +8,7 @@ pub type Flex = burn_flex::Flex;
 #[cfg(feature = "ndarray")]
 pub type NdArray = burn_ndarray::NdArray<f32>;
 #[cfg(feature = "ndarray")]
-impl FusedOps for NdArray {}
+impl crate::FusedOps for NdArray {}
 
 /// NVIDIA GPUs. Parameters are f32.
 #[cfg(feature = "cuda")]
@@ -21,7 +19,7 @@ pub type Cuda = burn::backend::Cuda<f32, i32>;
 pub type Vulkan = burn::backend::Vulkan<f32, i32>;
 
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
-impl<R, F, I, BT> FusedOps for burn_cubecl::CubeBackend<R, F, I, BT>
+impl<R, F, I, BT> crate::FusedOps for burn_cubecl::CubeBackend<R, F, I, BT>
 where
     R: burn_cubecl::CubeRuntime,
     F: burn_cubecl::FloatElement,

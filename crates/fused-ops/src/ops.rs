@@ -143,13 +143,13 @@ pub trait FusedOps: Backend {
         g: FloatTensor<Self>,
         eps: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let (xhat, rstd) = normalised(float::<Self, 2>(x), eps);
+        let (xhat, sd) = normalised(float::<Self, 2>(x), eps);
         let g = float::<Self, 2>(g);
         let ggamma = (g.clone() * xhat.clone()).sum_dim(0).squeeze_dim::<1>(0);
         let gbeta = g.clone().sum_dim(0).squeeze_dim::<1>(0);
         let gy = g * float::<Self, 1>(gamma).unsqueeze();
         let along = (gy.clone() * xhat.clone()).mean_dim(1);
-        let gx = (gy.clone() - gy.mean_dim(1) - xhat * along) * rstd;
+        let gx = (gy.clone() - gy.mean_dim(1) - xhat * along) / sd;
         (prim(gx), prim(ggamma), prim(gbeta))
     }
 
@@ -299,11 +299,11 @@ fn kept_targets<B: Backend>(targets: Tensor<B, 1, Int>) -> (Tensor<B, 1>, Tensor
     (keep, targets.clamp_min(0))
 }
 
-/// The normalised rows and 1/√(var + eps) `[N, 1]`.
+/// The normalised rows and √(var + eps) `[N, 1]`. (Divided by, because some backends approximate `recip`.)
 fn normalised<B: Backend>(x: Tensor<B, 2>, eps: f64) -> (Tensor<B, 2>, Tensor<B, 2>) {
     let centred = x.clone() - x.mean_dim(1);
-    let rstd = (centred.clone().powi_scalar(2).mean_dim(1) + eps).sqrt().recip();
-    (centred * rstd.clone(), rstd)
+    let sd = (centred.clone() * centred.clone()).mean_dim(1).add_scalar(eps).sqrt();
+    (centred / sd.clone(), sd)
 }
 
 /// `[B·T, H·3·D]` → q, k, v, each `[B, H, T, D]`.

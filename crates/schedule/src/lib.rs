@@ -1,1 +1,27 @@
-//! Pure functions of the step: learning rates, mixture weights, phase timelines.
+//! Pure functions of the step: learning rates, mixture weights, phase timelines, and the units they are in.
+//!
+//! Nothing here keeps state: what happens at a step follows from the spec and the step alone, so resuming,
+//! inspecting and pairing runs need no replay.
+//!
+//! ```
+//! use schedule::{LrSpec, Step, Timeline, Weight};
+//!
+//! let lr = LrSpec::cosine(3e-4, 1e-6, 6_100, 61_000).build()?;
+//! assert_eq!(lr.at(Step(6_099)), 3e-4); // the peak, at k = W − 1
+//! assert_eq!(lr.at(Step(60_999)), 1e-6); // the minimum, exactly, at k = N − 1
+//!
+//! // General text only, then 20 % code from step 6 000 on.
+//! let timeline = Timeline::midtrain(Step(61_000), Step(6_000), "Starcoder", Weight::parse("0.2")?)?;
+//! assert_eq!(timeline.phase_at(Step(6_000)).map(|p| p.weight), Some(Weight::parse("0.2")?));
+//! # Ok::<(), schedule::Error>(())
+//! ```
+
+mod error;
+mod lr;
+mod timeline;
+mod units;
+
+pub use error::Error;
+pub use lr::{Convention, LrSchedule, LrSpec};
+pub use timeline::{Phase, Timeline};
+pub use units::{Step, Tokens, Weight};

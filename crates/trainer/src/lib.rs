@@ -1,1 +1,43 @@
-//! Phased, step-based training with exact resume.
+//! Step-based training of GPT-NeoX with exact resume.
+//!
+//! A run is a function of (spec, batches, first weights). [`Trainer::step`] does one optimiser step: micro-batches,
+//! their gradients summed and normalised by the *global* number of predicted tokens, global-norm clip, AdamW.
+//! [`run`] does many, with checkpoints, a JSONL log and guards; killed anywhere and started again, it continues from
+//! its last checkpoint with the same bits as without the kill (on CPU).
+//!
+//! ```
+//! use data_mixer::Batch;
+//! use fused_ops::backends::Flex;
+//! use gptneox_model::{GptNeoX, GptNeoXConfig};
+//! use schedule::LrSpec;
+//! use trainer::{TrainSpec, Trainer};
+//!
+//! type Backend = burn::backend::Autodiff<Flex>;
+//! let device = Default::default();
+//! let config = GptNeoXConfig { vocab_size: 16, hidden_size: 16, num_layers: 1, num_heads: 2, ..GptNeoXConfig::pythia("14m")? };
+//! let model = GptNeoX::<Backend>::init(&config, 0, &device)?;
+//! let mut trainer = Trainer::new(model, TrainSpec::new(LrSpec::Constant { rate: 1e-2 }), &device)?;
+//! let batch = Batch { time: 3, inputs: vec![1, 2, 3], targets: vec![2, 3, 4], sources: vec![0] };
+//! let first = trainer.step(&batch)?.loss;
+//! for _ in 0..20 {
+//!     trainer.step(&batch)?;
+//! }
+//! assert!(trainer.step(&batch)?.loss < first / 2.0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod checkpoint;
+mod error;
+mod evaluate;
+mod log;
+mod optimizer;
+mod run;
+mod spec;
+mod step;
+
+pub use error::Error;
+pub use evaluate::{EvalLoss, evaluate};
+pub use log::StepRecord;
+pub use run::{Control, Outcome, RunOptions, run};
+pub use spec::{AdamWSpec, Decay, TrainSpec};
+pub use step::Trainer;

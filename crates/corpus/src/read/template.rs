@@ -1,0 +1,283 @@
+//! Field templates: how a record becomes a document.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::ReadError;
+use crate::Document;
+
+/// A record's prompt and text, as text with fields in braces.
+///
+/// `{question}` is a field, `{0}` a column; `{instances[0].output}` an element and a nested field; `{choices[gold]}` the
+/// element whose number the field `gold` holds; `{output|answer}` the first that is not empty. A list becomes its
+/// elements, one a line. `{{` and `}}` are braces.
+///
+/// ```
+/// # use corpus::Template;
+/// let template = Template::parse("{question}\n", "{answer[0]}")?;
+/// let record = serde_json::json!({"question": "Why?", "answer": ["Because.", "So."]});
+/// let document = template.apply(&record).unwrap();
+/// assert_eq!((document.prompt.as_str(), document.text.as_str()), ("Why?\n", "Because."));
+/// # Ok::<(), corpus::ReadError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawTemplate", into = "RawTemplate")]
+pub struct Template {
+    raw: RawTemplate,
+    prompt: Vec<Piece>,
+    text: Vec<Piece>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTemplate {
+    #[serde(default)]
+    prompt: String,
+    text: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Literal(String),
+    /// The first of these that is there and not empty.
+    Field(Vec<Vec<Step>>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Key(String),
+    Index(usize),
+    IndexBy(String),
+}
+
+/// Records in the layouts met most often: the fields that tell them apart, the prompt, the text.
+const KNOWN: [(&[&str], &str, &str); 14] = [
+    (&["func_name", "docstring", "code"], "\"\"\"{docstring}\"\"\"\n", "{code}\n"),
+    (&["text", "code"], "{text}\n", "{code}\n"),
+    (&["context", "chain_of_thought", "answer"], "{context}\n", "{chain_of_thought}\nThe answer is {answer}."),
+    (&["context", "continuation"], "{context} ", "{continuation}"),
+    (&["query", "choices", "gold"], "{query}\n", "Answer: {choices[gold]}"),
+    (&["original_text", "equation", "ans"], "{original_text}\n", "{equation}\nThe answer is {ans}."),
+    (&["instruction", "instances"], "{instruction}\n{instances[0].input}\n", "{instances[0].output}"),
+    (&["instruction", "output", "answer"], "{instruction}\n", "{output|answer}"),
+    (&["instruction", "input", "output"], "{instruction}\n{input}\n", "{output}"),
+    (&["prompt", "completion"], "{prompt}\n", "{completion}"),
+    (&["prompt", "response"], "{prompt}", "{response}"),
+    (&["question", "answer"], "{question}\n", "{answer}"),
+    (&["text"], "", "{text}"),
+    (&["content"], "", "{content}"),
+];
+
+impl Template {
+    /// Parses both parts.
+    ///
+    /// # Errors
+    /// Unbalanced braces or an empty field.
+    pub fn parse(prompt: &str, text: &str) -> Result<Self, ReadError> {
+        let raw = RawTemplate { prompt: prompt.to_owned(), text: text.to_owned() };
+        Ok(Self { prompt: pieces(prompt)?, text: pieces(text)?, raw })
+    }
+
+    /// The template of a record in one of the layouts met most often: `text`, `question`/`answer`, `prompt`/`completion`,
+    /// `instruction`/`output`, rows of two or three columns, and so on.
+    pub fn for_record(record: &Value) -> Option<Self> {
+        let (prompt, text) = match record {
+            // One column: text. Two: question, answer. Three: question, answer, rationale (FLAN).
+            Value::Array(columns) => match columns.len() {
+                1 => ("", "{0}"),
+                2 => ("{0}\n", "{1}"),
+                3 => ("{0}\n", "{2}\nThe answer is {1}."),
+                _ => return None,
+            },
+            Value::Object(fields) => {
+                let known = KNOWN.iter().find(|(names, ..)| names.iter().all(|n| fields.contains_key(*n)))?;
+                // Of several accepted answers, the first.
+                let listed = known.2 == "{answer}" && fields.get("answer").is_some_and(Value::is_array);
+                (known.1, if listed { "{answer[0]}" } else { known.2 })
+            }
+            _ => return None,
+        };
+        Self::parse(prompt, text).ok()
+    }
+
+    /// The record's document.
+    ///
+    /// # Errors
+    /// The reason: a field that does not exist (with those that do), or one that is no text, number or list of them.
+    pub fn apply(&self, record: &Value) -> Result<Document, String> {
+        Ok(Document { prompt: fill(&self.prompt, record)?, text: fill(&self.text, record)? })
+    }
+}
+
+impl TryFrom<RawTemplate> for Template {
+    type Error = ReadError;
+    fn try_from(raw: RawTemplate) -> Result<Self, ReadError> {
+        Self::parse(&raw.prompt, &raw.text)
+    }
+}
+
+impl From<Template> for RawTemplate {
+    fn from(template: Template) -> Self {
+        template.raw
+    }
+}
+
+fn pieces(template: &str) -> Result<Vec<Piece>, ReadError> {
+    let error = |reason: &str| ReadError::Template { template: template.to_owned(), reason: reason.to_owned() };
+    let (mut out, mut literal) = (Vec::new(), String::new());
+    let mut rest = template.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '{' | '}' if rest.peek() == Some(&c) => {
+                rest.next();
+                literal.push(c);
+            }
+            '}' => return Err(error("a closing brace without an opening one (write }} for a brace)")),
+            '{' => {
+                let mut field = String::new();
+                loop {
+                    match rest.next() {
+                        Some('}') => break,
+                        Some(c) => field.push(c),
+                        None => return Err(error("an opening brace without a closing one (write {{ for a brace)")),
+                    }
+                }
+                if !literal.is_empty() {
+                    out.push(Piece::Literal(std::mem::take(&mut literal)));
+                }
+                let alternatives = field.split('|').map(|path| steps(path).ok_or_else(|| error("an empty field")));
+                out.push(Piece::Field(alternatives.collect::<Result<_, _>>()?));
+            }
+            c => literal.push(c),
+        }
+    }
+    if !literal.is_empty() {
+        out.push(Piece::Literal(literal));
+    }
+    Ok(out)
+}
+
+/// `a.b[0][c]` → keys and indices.
+fn steps(path: &str) -> Option<Vec<Step>> {
+    let mut out = Vec::new();
+    for part in path.split('.') {
+        let (key, mut brackets) = part.split_at(part.find('[').unwrap_or(part.len()));
+        match key.parse::<usize>() {
+            Ok(index) => out.push(Step::Index(index)),
+            Err(_) if key.is_empty() => return None,
+            Err(_) => out.push(Step::Key(key.to_owned())),
+        }
+        while let Some(inner) = brackets.strip_prefix('[') {
+            let (index, rest) = inner.split_once(']')?;
+            out.push(match index.parse::<usize>() {
+                Ok(index) => Step::Index(index),
+                Err(_) if index.is_empty() => return None,
+                Err(_) => Step::IndexBy(index.to_owned()),
+            });
+            brackets = rest;
+        }
+    }
+    Some(out)
+}
+
+fn fill(pieces: &[Piece], record: &Value) -> Result<String, String> {
+    let mut out = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Literal(text) => out.push_str(text),
+            Piece::Field(alternatives) => {
+                let mut found = String::new();
+                for path in alternatives {
+                    found = text_of(look_up(path, record)?)?;
+                    if !found.is_empty() {
+                        break;
+                    }
+                }
+                out.push_str(&found);
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn look_up<'a>(path: &[Step], record: &'a Value) -> Result<&'a Value, String> {
+    let mut at = record;
+    for step in path {
+        let index = match step {
+            Step::Key(key) => {
+                at = at.get(key).ok_or_else(|| no_field(key, at))?;
+                continue;
+            }
+            Step::Index(index) => *index,
+            Step::IndexBy(key) => {
+                let number = record.get(key).ok_or_else(|| no_field(key, record))?;
+                let number = number.as_u64().or_else(|| number.as_str()?.parse().ok());
+                number.ok_or_else(|| format!("field {key:?} is no whole number, so it cannot choose an element"))? as usize
+            }
+        };
+        let list = at.as_array().ok_or_else(|| format!("element {index} of something that is no list"))?;
+        at = list.get(index).ok_or_else(|| format!("element {index} of a list of {}", list.len()))?;
+    }
+    Ok(at)
+}
+
+fn no_field(key: &str, at: &Value) -> String {
+    match at {
+        Value::Object(fields) => {
+            let known: Vec<&str> = fields.keys().map(String::as_str).collect();
+            format!("no field {key:?}; fields here: {}", known.join(", "))
+        }
+        Value::Array(columns) => format!("no field {key:?}; there are columns 0 to {}", columns.len().saturating_sub(1)),
+        _ => format!("no field {key:?} in a plain value"),
+    }
+}
+
+fn text_of(value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+        Value::Null => Ok(String::new()),
+        Value::Array(items) => {
+            Ok(items.iter().map(text_of).collect::<Result<Vec<_>, _>>()?.join("\n"))
+        }
+        Value::Object(_) => Err("a field that is a group of fields; name one inside it, as {outer.inner}".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn apply(template: &str, record: &Value) -> Result<String, String> {
+        Template::parse("", template).unwrap().apply(record).map(|d| d.text)
+    }
+
+    #[test]
+    fn fields_lists_and_nesting() {
+        let record = json!({"a": "x", "n": 3, "l": ["p", "q"], "gold": 1, "o": [{"i": "deep"}], "e": "", "s": "1"});
+        for (template, expected) in [
+            ("{a}-{n}", "x-3"),
+            ("{l[1]}", "q"),
+            ("{l[gold]}", "q"),
+            ("{l[s]}", "q"),
+            ("{l}", "p\nq"),
+            ("{o[0].i}", "deep"),
+            ("{e|a}", "x"),
+            ("{{{a}}}", "{x}"),
+        ] {
+            assert_eq!(apply(template, &record).unwrap(), expected, "{template}");
+        }
+        assert!(apply("{b}", &record).unwrap_err().contains("fields here: a, n, l, gold, o, e, s"));
+        assert!(apply("{l[9]}", &record).unwrap_err().contains("element 9 of a list of 2"));
+        assert!(apply("{o[0]}", &record).unwrap_err().contains("group of fields"));
+        assert!(apply("{x}", &json!(["c0", "c1"])).unwrap_err().contains("columns 0 to 1"));
+    }
+
+    #[test]
+    fn broken_templates_are_refused() {
+        for bad in ["{a", "a}", "{}", "{a..b}", "{a[]}", "{a[1}"] {
+            assert!(Template::parse("", bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Fine-tuning batches: one example a row, padded to the longest of its batch, the prompt masked where asked.
+
+use std::sync::Arc;
+
+use corpus::TokenStore;
+
+use crate::{Batch, BatchSource, Error, IGNORE, Permutation, stream_key};
+
+/// How examples become batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SftSpec {
+    /// Passes over the examples.
+    pub epochs: u64,
+    /// Examples of a step. The last batch of an epoch keeps what is left.
+    pub batch: usize,
+    /// T, the longest row: what is longer is cut (and counted in [`SftReport`]).
+    pub max_time: usize,
+    /// Leave the prompt out of the loss.
+    pub mask_prompt: bool,
+    /// Seed of the order; a new order each epoch.
+    pub seed: u64,
+}
+
+/// What the spec does to the examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SftReport {
+    /// Examples used.
+    pub examples: u64,
+    /// Examples cut at the longest row.
+    pub truncated: u64,
+    /// Predicted tokens of one epoch.
+    pub targets: u64,
+}
+
+/// The batches of a fine-tuning set.
+#[derive(Debug, Clone)]
+pub struct SftBatches {
+    store: Arc<TokenStore>,
+    examples: u64,
+    spec: SftSpec,
+}
+
+impl SftBatches {
+    /// The first `examples` documents of a store whose documents are examples.
+    ///
+    /// # Errors
+    /// No examples, epochs, batch or length.
+    pub fn new(store: Arc<TokenStore>, examples: u64, spec: SftSpec) -> Result<Self, Error> {
+        let examples = examples.min(store.document_count());
+        for (field, value) in [
+            ("fine-tuning examples", examples),
+            ("epochs", spec.epochs),
+            ("fine-tuning batch", spec.batch as u64),
+            ("fine-tuning length", spec.max_time as u64),
+        ] {
+            if value == 0 {
+                return Err(Error::field(field, 0, "must be at least 1"));
+            }
+        }
+        Ok(Self { store, examples, spec })
+    }
+
+    /// Examples, truncations and targets.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub fn report(&self) -> Result<SftReport, Error> {
+        let mut report = SftReport { examples: self.examples, ..SftReport::default() };
+        for i in 0..self.examples {
+            let (prompt, len) = (self.store.prompt_len(i) as usize, self.store.document_len(i) as usize);
+            report.truncated += u64::from(len > self.spec.max_time + 1);
+            let first = if self.spec.mask_prompt { prompt.max(1) } else { 1 };
+            report.targets += len.min(self.spec.max_time + 1).saturating_sub(first) as u64;
+        }
+        Ok(report)
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.examples.div_ceil(self.spec.batch as u64)
+    }
+
+    /// The given documents as one batch, in order.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub fn rows(&self, documents: &[u64]) -> Result<Batch, Error> {
+        let rows = documents
+            .iter()
+            .map(|d| {
+                let mut tokens = self.store.document(*d)?;
+                tokens.truncate(self.spec.max_time + 1);
+                Ok((tokens, self.store.prompt_len(*d) as usize))
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        // A row of one token predicts nothing but still needs a position.
+        let time = rows.iter().map(|(t, _)| t.len().saturating_sub(1)).max().unwrap_or(0).max(1);
+        let mut batch = Batch {
+            time,
+            inputs: vec![0; rows.len() * time],
+            targets: vec![IGNORE; rows.len() * time],
+            sources: vec![0; rows.len()],
+        };
+        for (r, (tokens, prompt)) in rows.iter().enumerate() {
+            // The target at position i is token i+1; a masked prompt's own tokens are no targets.
+            let first = if self.spec.mask_prompt { prompt.saturating_sub(1) } else { 0 };
+            for (i, pair) in tokens.windows(2).enumerate() {
+                batch.inputs[r * time + i] = pair[0] as i32;
+                if i >= first {
+                    batch.targets[r * time + i] = pair[1] as i32;
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// All examples in order, once, with the same masking: for evaluation.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub fn in_order(&self) -> impl Iterator<Item = Result<Batch, Error>> + '_ {
+        let size = self.spec.batch as u64;
+        (0..self.steps_per_epoch()).map(move |i| {
+            let documents: Vec<u64> = (i * size..((i + 1) * size).min(self.examples)).collect();
+            self.rows(&documents)
+        })
+    }
+}
+
+impl BatchSource for SftBatches {
+    fn steps(&self) -> u64 {
+        self.steps_per_epoch() * self.spec.epochs
+    }
+
+    fn batch(&self, step: u64) -> Result<Batch, Error> {
+        let (epoch, i) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
+        let order = Permutation::new(self.examples, stream_key(self.spec.seed, "order of fine-tuning", epoch));
+        let size = self.spec.batch as u64;
+        let documents: Vec<u64> =
+            (i * size..((i + 1) * size).min(self.examples)).map(|at| order.apply(at)).collect();
+        self.rows(&documents)
+    }
+
+    fn source_names(&self) -> Vec<String> {
+        vec![self.store.name().to_owned()]
+    }
+}

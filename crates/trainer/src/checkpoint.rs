@@ -1,0 +1,185 @@
+//! Checkpoints: weights, optimiser, position in one safetensors file, checksummed and renamed into place.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::backend::AutodiffBackend;
+use data_mixer::LedgerHead;
+use fused_ops::FusedOps;
+use gptneox_model::{export_parameters, import_parameters};
+use memmap2::Mmap;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::optimizer::{Moments, from_host, to_host};
+use crate::{Error, TrainSpec, Trainer};
+
+const VERSION: u32 = 1;
+const KEY: &str = "midtrain";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Meta {
+    version: u32,
+    step: u64,
+    updates: u64,
+    ledger: LedgerHead,
+    spec: TrainSpec,
+    /// xxh3 of every tensor's name and bytes, in order of name.
+    checksum: String,
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { path, source }
+}
+
+fn damaged(path: &Path, reason: impl ToString) -> Error {
+    Error::Checkpoint { path: path.to_owned(), reason: reason.to_string() }
+}
+
+fn checksum<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let mut tensors: Vec<_> = tensors.collect();
+    tensors.sort_unstable_by_key(|(name, _)| *name);
+    let mut hash = Xxh3::new();
+    for (name, bytes) in tensors {
+        hash.update(name.as_bytes());
+        hash.update(bytes);
+    }
+    format!("{:032x}", hash.digest128())
+}
+
+impl<AB> Trainer<AB>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    /// Writes a checkpoint, atomically: the file is complete or not there.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        let parameters = export_parameters(self.model());
+        let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::with_capacity(3 * parameters.len());
+        for (p, Moments { m, v }) in parameters.into_iter().zip(&self.moments) {
+            let count = p.values.len();
+            tensors.push((format!("adamw_m.{}", p.name), p.shape.clone(), to_host::<AB::InnerBackend>(m, count)));
+            tensors.push((format!("adamw_v.{}", p.name), p.shape.clone(), to_host::<AB::InnerBackend>(v, count)));
+            tensors.push((format!("model.{}", p.name), p.shape, p.values));
+        }
+        let bytes = |values: &'_ [f32]| -> Vec<u8> { bytemuck::cast_slice(values).to_vec() };
+        let raw: Vec<(String, Vec<usize>, Vec<u8>)> =
+            tensors.into_iter().map(|(name, shape, values)| (name, shape, bytes(&values))).collect();
+        let meta = Meta {
+            version: VERSION,
+            step: self.step,
+            updates: self.updates,
+            ledger: self.ledger,
+            spec: self.spec.clone(),
+            checksum: checksum(raw.iter().map(|(name, _, b)| (name.as_str(), b.as_slice()))),
+        };
+        let meta = serde_json::to_string(&meta).map_err(|e| damaged(path, e))?;
+        let views = raw
+            .iter()
+            .map(|(name, shape, b)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), b)?)))
+            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+            .map_err(|e| damaged(path, e))?;
+        let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(dir).map_err(io(dir))?;
+        let file = tempfile::NamedTempFile::new_in(dir).map_err(io(path))?;
+        let metadata = HashMap::from([(KEY.to_owned(), meta)]);
+        safetensors::serialize_to_file(views, Some(metadata), file.path()).map_err(|e| match e {
+            safetensors::SafeTensorError::IoError(e) => io(path)(e),
+            other => damaged(path, other),
+        })?;
+        // Reopened by path: the serialiser may have replaced the file.
+        File::open(file.path()).and_then(|f| f.sync_all()).map_err(io(path))?;
+        file.persist(path).map_err(|e| io(path)(e.error))?;
+        Ok(())
+    }
+
+    /// Continues from a checkpoint: weights, optimiser and position become its own.
+    ///
+    /// # Errors
+    /// A damaged file, another model, or another spec (the fields that differ are named).
+    pub fn load(mut self, path: &Path) -> Result<Self, Error> {
+        let file = File::open(path).map_err(io(path))?;
+        // SAFETY: the map is read-only, and checkpoints are renamed into place when complete, never rewritten.
+        let map = unsafe { Mmap::map(&file) }.map_err(io(path))?;
+        let (_, header) = SafeTensors::read_metadata(&map).map_err(|e| damaged(path, e))?;
+        let meta = header.metadata().as_ref().and_then(|m| m.get(KEY));
+        let meta = meta.ok_or_else(|| damaged(path, "is no checkpoint of this project"))?;
+        let meta: Meta = serde_json::from_str(meta).map_err(|e| damaged(path, e))?;
+        if meta.version != VERSION {
+            return Err(damaged(path, format!("has version {}, this program reads {VERSION}", meta.version)));
+        }
+        let fields = differing_fields(&meta.spec, &self.spec);
+        if !fields.is_empty() {
+            return Err(Error::OtherSpec { path: path.to_owned(), fields });
+        }
+        let tensors = SafeTensors::deserialize(&map).map_err(|e| damaged(path, e))?;
+        let views = tensors.tensors();
+        if checksum(views.iter().map(|(name, view)| (name.as_str(), view.data()))) != meta.checksum {
+            return Err(damaged(path, "checksum differs: its content was damaged"));
+        }
+        let read = |name: String, shape: &[usize]| -> Result<Vec<f32>, gptneox_model::Error> {
+            let missing = || gptneox_model::Error::MissingTensor { name: name.clone(), expected: shape.to_vec() };
+            let view = tensors.tensor(&name).map_err(|_| missing())?;
+            if view.shape() != shape {
+                let (expected, found) = (shape.to_vec(), view.shape().to_vec());
+                return Err(gptneox_model::Error::Shape { name, expected, found });
+            }
+            Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        };
+        let mut shapes = Vec::new();
+        self.try_map_model(|model| {
+            import_parameters(model, |name, shape| {
+                shapes.push((name.to_owned(), shape.to_vec()));
+                read(format!("model.{name}"), shape)
+            })
+        })?;
+        self.moments = shapes
+            .iter()
+            .map(|(name, shape)| {
+                let moment = |kind: &str| {
+                    let values = read(format!("{kind}.{name}"), shape)?;
+                    Ok::<_, gptneox_model::Error>(from_host::<AB::InnerBackend>(values, shape, &self.device))
+                };
+                Ok(Moments { m: moment("adamw_m")?, v: moment("adamw_v")? })
+            })
+            .collect::<Result<_, gptneox_model::Error>>()?;
+        (self.step, self.updates, self.ledger) = (meta.step, meta.updates, meta.ledger);
+        Ok(self)
+    }
+}
+
+/// The names of the fields in which two specs differ.
+fn differing_fields(a: &TrainSpec, b: &TrainSpec) -> Vec<String> {
+    let value = |spec: &TrainSpec| serde_json::to_value(spec).unwrap_or_default();
+    let (a, b) = (value(a), value(b));
+    let fields = a.as_object().into_iter().flatten();
+    fields.filter(|(name, v)| b.get(name) != Some(v)).map(|(name, v)| format!("{name} ({v} there, {} here)", b[name])).collect()
+}
+
+/// The name of a step's checkpoint.
+pub(crate) fn file_name(step: u64) -> String {
+    format!("step-{step:09}.safetensors")
+}
+
+/// The checkpoints of a folder, newest first.
+pub(crate) fn list(dir: &Path) -> Vec<(u64, PathBuf)> {
+    let mut found: Vec<(u64, PathBuf)> = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let step = name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()?;
+            Some((step, entry.path()))
+        })
+        .collect();
+    found.sort_unstable_by_key(|(step, _)| std::cmp::Reverse(*step));
+    found
+}

@@ -1,0 +1,104 @@
+//! Many steps: checkpoints, log, guards, stopping.
+
+use std::path::Path;
+
+use burn::tensor::backend::AutodiffBackend;
+use data_mixer::BatchSource;
+use fused_ops::FusedOps;
+
+use crate::checkpoint::{file_name, list};
+use crate::log::Log;
+use crate::{Error, StepRecord, Trainer};
+
+/// Where a run keeps its files and how far it goes.
+#[derive(Debug, Clone)]
+pub struct RunOptions<'a> {
+    /// Folder of checkpoints and log.
+    pub dir: &'a Path,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Checkpoints kept.
+    pub keep: usize,
+    /// The step to stop before.
+    pub until: u64,
+}
+
+/// What an observer wants to happen next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Go on.
+    Continue,
+    /// Write a checkpoint and stop.
+    Stop,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// At the step asked for.
+    Finished,
+    /// At the observer's word, with a checkpoint.
+    Stopped,
+}
+
+/// Runs from the newest valid checkpoint in the folder, or from where the trainer stands, up to a step. `observe` is
+/// told where the run starts (`None`), then of each step.
+///
+/// # Errors
+/// Batches that cannot be had, files that cannot be written, a run that diverged.
+pub fn run<AB>(
+    mut trainer: Trainer<AB>,
+    source: &dyn BatchSource,
+    options: &RunOptions<'_>,
+    observe: &mut dyn FnMut(u64, Option<&StepRecord>) -> Control,
+) -> Result<(Trainer<AB>, Outcome), Error>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    let io = |source| Error::Io { path: options.dir.to_owned(), source };
+    std::fs::create_dir_all(options.dir).map_err(io)?;
+    if let Some((_, path)) = list(options.dir).into_iter().find(|(step, _)| (trainer.step..=options.until).contains(step)) {
+        trainer = trainer.load(&path)?;
+    }
+    let mut log = Log::open(&options.dir.join("log.jsonl"), trainer.step)?;
+    let mut skipped = trainer.step - trainer.updates;
+    let mut control = observe(trainer.step, None);
+    let mut saved = None;
+    while trainer.step < options.until && control == Control::Continue {
+        let batch = source.batch(trainer.step)?;
+        let record = trainer.step(&batch)?;
+        log.write(&record)?;
+        if record.skipped {
+            skipped += 1;
+            if skipped > trainer.spec.max_skipped {
+                return Err(Error::Diverged { step: record.step, skipped, limit: trainer.spec.max_skipped });
+            }
+        }
+        control = observe(trainer.step, Some(&record));
+        if trainer.step.is_multiple_of(options.checkpoint_every.max(1)) && trainer.step < options.until {
+            checkpoint(&trainer, options)?;
+            saved = Some(trainer.step);
+        }
+    }
+    if trainer.step >= options.until {
+        return Ok((trainer, Outcome::Finished));
+    }
+    if saved != Some(trainer.step) {
+        checkpoint(&trainer, options)?;
+    }
+    Ok((trainer, Outcome::Stopped))
+}
+
+fn checkpoint<AB>(trainer: &Trainer<AB>, options: &RunOptions<'_>) -> Result<(), Error>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    trainer.save(&options.dir.join(file_name(trainer.step)))?;
+    for (_, old) in list(options.dir).into_iter().skip(options.keep.max(1)) {
+        // What cannot be removed now is removed after the next checkpoint.
+        let _ = std::fs::remove_file(old);
+    }
+    Ok(())
+}

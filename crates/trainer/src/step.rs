@@ -1,0 +1,173 @@
+//! One optimiser step.
+
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{Int, Tensor, TensorData};
+use data_mixer::{Batch, LedgerHead};
+use fused_ops::{AdamWStep, FusedOps};
+use gptneox_model::GptNeoX;
+use schedule::{LrSchedule, Step};
+
+use crate::log::SourceLoss;
+use crate::optimizer::{self, Moments};
+use crate::{Error, StepRecord, TrainSpec};
+
+/// A model in training: weights, optimiser state, position.
+pub struct Trainer<AB>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    /// Always there between calls; taken while a step updates it, so that its parameters are unshared.
+    model: Option<GptNeoX<AB>>,
+    pub(crate) moments: Vec<Moments<AB::InnerBackend>>,
+    pub(crate) spec: TrainSpec,
+    pub(crate) step: u64,
+    /// Updates done: steps less those skipped.
+    pub(crate) updates: u64,
+    pub(crate) ledger: LedgerHead,
+    pub(crate) device: AB::Device,
+    lr: LrSchedule,
+}
+
+const PRESENT: &str = "a trainer has a model between calls; one whose load failed was consumed";
+
+/// The batch's ids or targets on the device, `[rows, T]`.
+pub(crate) fn tensor<B: FusedOps>(values: Vec<i32>, time: usize, device: &B::Device) -> Tensor<B, 2, Int> {
+    let rows = values.len() / time;
+    Tensor::from_data(TensorData::new(values, [rows, time]), device)
+}
+
+impl<AB> Trainer<AB>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    /// A run at step 0 with a fresh optimiser.
+    ///
+    /// # Errors
+    /// A spec outside its limits.
+    pub fn new(model: GptNeoX<AB>, spec: TrainSpec, device: &AB::Device) -> Result<Self, Error> {
+        let lr = spec.build()?;
+        let moments = optimizer::zeros(&model);
+        let ledger = LedgerHead::default();
+        Ok(Self { model: Some(model), moments, spec, step: 0, updates: 0, ledger, device: device.clone(), lr })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &GptNeoX<AB> {
+        self.model.as_ref().expect(PRESENT)
+    }
+
+    /// Replaces the model by `change(model)`.
+    pub(crate) fn try_map_model<E>(
+        &mut self,
+        change: impl FnOnce(GptNeoX<AB>) -> Result<GptNeoX<AB>, E>,
+    ) -> Result<(), E> {
+        let model = self.model.take().expect(PRESENT);
+        self.model = Some(change(model)?);
+        Ok(())
+    }
+
+    /// The model, without the rest.
+    pub fn into_model(self) -> GptNeoX<AB> {
+        self.model.expect(PRESENT)
+    }
+
+    /// Steps done.
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// What was seen so far.
+    pub fn ledger(&self) -> LedgerHead {
+        self.ledger
+    }
+
+    /// One optimiser step on a global batch. Its loss is the mean over all predicted tokens of the batch, before the
+    /// update. A loss or gradient that is not finite changes nothing but the position; the record says so.
+    ///
+    /// # Errors
+    /// A batch without predicted tokens, longer than the model's positions, or with ids outside the vocabulary.
+    pub fn step(&mut self, batch: &Batch) -> Result<StepRecord, Error> {
+        let started = std::time::Instant::now();
+        self.check(batch)?;
+        let targets = batch.target_count();
+        let scale = 1.0 / targets as f64;
+        let lr = self.lr.at(Step(self.step));
+        let rows = (self.spec.micro_tokens / batch.time).max(1);
+        let mut sums = SourceLoss::per_source(batch);
+        let mut accumulator = GradientsAccumulator::new();
+        let mut grads = GradientsParams::new();
+        for from in (0..batch.rows()).step_by(rows) {
+            let to = (from + rows).min(batch.rows());
+            let micro = batch.slice(from..to);
+            let ids = tensor(micro.inputs.clone(), batch.time, &self.device);
+            let loss = self.model().loss(ids, tensor(micro.targets.clone(), batch.time, &self.device), scale);
+            let tokens = loss.tokens.into_data().convert::<f32>();
+            SourceLoss::add(&mut sums, &micro, &tokens.into_vec().expect("converted to f32 just above"));
+            let micro_grads = GradientsParams::from_grads(loss.scaled_sum.backward(), self.model());
+            if batch.rows() <= rows {
+                grads = micro_grads;
+            } else {
+                accumulator.accumulate(self.model(), micro_grads);
+            }
+        }
+        if batch.rows() > rows {
+            grads = accumulator.grads();
+        }
+        let loss = sums.iter().map(|s| s.nats).sum::<f64>() * scale;
+        let norm = optimizer::global_norm(self.model(), &grads);
+        let skipped = !(loss.is_finite() && norm.is_finite());
+        if !skipped {
+            self.updates += 1;
+            let o = &self.spec.optimizer;
+            let step = AdamWStep {
+                lr,
+                beta1: o.beta1,
+                beta2: o.beta2,
+                eps: o.eps,
+                weight_decay: o.weight_decay,
+                update: self.updates,
+                grad_scale: (self.spec.clip / (norm + 1e-6)).min(1.0),
+            };
+            let model = self.model.take().expect(PRESENT);
+            self.model = Some(optimizer::update(model, grads, &mut self.moments, o, step));
+        }
+        self.ledger = self.ledger.append(batch.digest());
+        let record = StepRecord {
+            step: self.step,
+            loss,
+            sources: sums,
+            lr,
+            grad_norm: norm,
+            targets: targets as u64,
+            tokens: (batch.rows() * batch.time) as u64,
+            seconds: started.elapsed().as_secs_f64(),
+            skipped,
+            ledger: self.ledger,
+        };
+        self.step += 1;
+        Ok(record)
+    }
+
+    fn check(&self, batch: &Batch) -> Result<(), Error> {
+        let error = |reason: String| Err(Error::Batch { step: self.step, reason });
+        let config = self.model().config();
+        if batch.time > config.max_positions {
+            return error(format!("rows of {} tokens; the model takes {}", batch.time, config.max_positions));
+        }
+        let vocabulary = config.vocab_size as i32;
+        let outside = |id: &&i32| **id < 0 || **id >= vocabulary;
+        if let Some(id) = batch.inputs.iter().find(outside) {
+            return error(format!("token id {id} is not below the model's vocabulary of {vocabulary}"));
+        }
+        if let Some(id) = batch.targets.iter().find(|id| **id >= vocabulary) {
+            return error(format!("target {id} is not below the model's vocabulary of {vocabulary}"));
+        }
+        if batch.target_count() == 0 {
+            return error("no token of the batch is predicted".to_owned());
+        }
+        Ok(())
+    }
+}
