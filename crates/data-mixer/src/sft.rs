@@ -37,11 +37,13 @@ pub struct SftReport {
 pub struct SftBatches {
     store: Arc<TokenStore>,
     examples: u64,
+    /// Which documents are used when not all are: the same ones whatever the seed.
+    subset: Permutation,
     spec: SftSpec,
 }
 
 impl SftBatches {
-    /// The first `examples` documents of a store whose documents are examples.
+    /// At most `examples` documents of a store whose documents are examples: a fixed sample, whatever the seed.
     ///
     /// # Errors
     /// No examples, epochs, batch or length.
@@ -57,7 +59,8 @@ impl SftBatches {
                 return Err(Error::field(field, 0, "must be at least 1"));
             }
         }
-        Ok(Self { store, examples, spec })
+        let subset = Permutation::new(store.document_count(), stream_key(0, "fine-tuning subset", 0));
+        Ok(Self { store, examples, subset, spec })
     }
 
     /// Examples, truncations and targets.
@@ -66,7 +69,7 @@ impl SftBatches {
     /// A store that cannot be read.
     pub fn report(&self) -> Result<SftReport, Error> {
         let mut report = SftReport { examples: self.examples, ..SftReport::default() };
-        for i in 0..self.examples {
+        for i in (0..self.examples).map(|i| self.subset.apply(i)) {
             let (prompt, len) = (self.store.prompt_len(i) as usize, self.store.document_len(i) as usize);
             report.truncated += u64::from(len > self.spec.max_time + 1);
             let first = if self.spec.mask_prompt { prompt.max(1) } else { 1 };
@@ -120,7 +123,7 @@ impl SftBatches {
     pub fn in_order(&self) -> impl Iterator<Item = Result<Batch, Error>> + '_ {
         let size = self.spec.batch as u64;
         (0..self.steps_per_epoch()).map(move |i| {
-            let documents: Vec<u64> = (i * size..((i + 1) * size).min(self.examples)).collect();
+            let documents: Vec<u64> = (i * size..((i + 1) * size).min(self.examples)).map(|at| self.subset.apply(at)).collect();
             self.rows(&documents)
         })
     }
@@ -136,7 +139,7 @@ impl BatchSource for SftBatches {
         let order = Permutation::new(self.examples, stream_key(self.spec.seed, "order of fine-tuning", epoch));
         let size = self.spec.batch as u64;
         let documents: Vec<u64> =
-            (i * size..((i + 1) * size).min(self.examples)).map(|at| order.apply(at)).collect();
+            (i * size..((i + 1) * size).min(self.examples)).map(|at| self.subset.apply(order.apply(at))).collect();
         self.rows(&documents)
     }
 

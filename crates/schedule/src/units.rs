@@ -51,6 +51,11 @@ impl Weight {
         }
     }
 
+    /// The same in constants: `None` above [`PARTS`](Self::PARTS).
+    pub const fn from_parts_const(parts: u32) -> Option<Self> {
+        if parts as u64 <= Self::PARTS { Some(Self(parts)) } else { None }
+    }
+
     /// From a decimal number, exactly.
     ///
     /// # Errors

@@ -1,1 +1,36 @@
-//! Plans a midtraining study, runs it once and resumably, renders its tables, figures and report.
+//! Plans a midtraining study (arms × seeds × fine-tunes), runs it once and resumably, renders its tables.
+//!
+//! A [`StudySpec`] is plain data. [`Plan::build`] turns it into a graph of jobs with **shared prefixes** — what several
+//! arms have in common is trained once — and says what it costs before anything runs. [`execute`] runs what the
+//! content-addressed store lacks; [`Table2`] renders what came out.
+//!
+//! The crate is generic over the backend only in [`LocalEngine`]; everything else sees the [`Engine`] trait.
+
+mod cli;
+mod data;
+mod engine;
+mod error;
+mod execute;
+mod files;
+mod plan;
+mod prepare;
+mod presets;
+mod progress;
+mod render;
+mod results;
+mod spec;
+
+pub use cli::{Args, exit_code};
+pub use data::{RoleFiles, Sources};
+pub use engine::{Engine, GeneralEval, FinetuneJob, FinetuneResult, LocalEngine, PretrainJob, PretrainResult};
+pub use error::Error;
+pub use execute::{Execution, execute};
+pub use plan::{Plan, PlannedArm, PretrainNode};
+pub use prepare::{Prepared, RoleStores, prepare};
+pub use presets::{PRESETS, Protocol, Start, preset};
+pub use progress::{Progress, StopSignal};
+pub use render::{Table2, write_outputs};
+pub use results::{Measurement, StudyResults};
+pub use spec::{
+    ArmSpec, DataSpec, EvalSpec, LrChoice, PretrainSpec, SftSetSpec, SftSpec, StudySpec, TokenizerSpec,
+};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::backend::AutodiffBackend;
 use data_mixer::LedgerHead;
 use fused_ops::FusedOps;
-use gptneox_model::{export_parameters, import_parameters};
+use gptneox_model::{GptNeoX, export_parameters, import_parameters};
 use memmap2::Mmap;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -124,27 +124,18 @@ where
         if checksum(views.iter().map(|(name, view)| (name.as_str(), view.data()))) != meta.checksum {
             return Err(damaged(path, "checksum differs: its content was damaged"));
         }
-        let read = |name: String, shape: &[usize]| -> Result<Vec<f32>, gptneox_model::Error> {
-            let missing = || gptneox_model::Error::MissingTensor { name: name.clone(), expected: shape.to_vec() };
-            let view = tensors.tensor(&name).map_err(|_| missing())?;
-            if view.shape() != shape {
-                let (expected, found) = (shape.to_vec(), view.shape().to_vec());
-                return Err(gptneox_model::Error::Shape { name, expected, found });
-            }
-            Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-        };
         let mut shapes = Vec::new();
         self.try_map_model(|model| {
             import_parameters(model, |name, shape| {
                 shapes.push((name.to_owned(), shape.to_vec()));
-                read(format!("model.{name}"), shape)
+                read(&tensors, format!("model.{name}"), shape)
             })
         })?;
         self.moments = shapes
             .iter()
             .map(|(name, shape)| {
                 let moment = |kind: &str| {
-                    let values = read(format!("{kind}.{name}"), shape)?;
+                    let values = read(&tensors, format!("{kind}.{name}"), shape)?;
                     Ok::<_, gptneox_model::Error>(from_host::<AB::InnerBackend>(values, shape, &self.device))
                 };
                 Ok(Moments { m: moment("adamw_m")?, v: moment("adamw_v")? })
@@ -153,6 +144,29 @@ where
         (self.step, self.updates, self.ledger) = (meta.step, meta.updates, meta.ledger);
         Ok(self)
     }
+}
+
+/// The weights of a checkpoint, without optimiser and position: what fine-tuning starts from.
+///
+/// # Errors
+/// A file that cannot be read, or another model.
+pub fn load_weights<B: FusedOps>(path: &Path, model: GptNeoX<B>) -> Result<GptNeoX<B>, Error> {
+    let file = File::open(path).map_err(io(path))?;
+    // SAFETY: as in `Trainer::load`.
+    let map = unsafe { Mmap::map(&file) }.map_err(io(path))?;
+    let tensors = SafeTensors::deserialize(&map).map_err(|e| damaged(path, e))?;
+    Ok(import_parameters(model, |name, shape| read(&tensors, format!("model.{name}"), shape))?)
+}
+
+fn read(tensors: &SafeTensors<'_>, name: String, shape: &[usize]) -> Result<Vec<f32>, gptneox_model::Error> {
+    let view = tensors.tensor(&name).map_err(|_| gptneox_model::Error::MissingTensor {
+        name: name.clone(),
+        expected: shape.to_vec(),
+    })?;
+    if view.shape() != shape {
+        return Err(gptneox_model::Error::Shape { name, expected: shape.to_vec(), found: view.shape().to_vec() });
+    }
+    Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
 
 /// The names of the fields in which two specs differ.

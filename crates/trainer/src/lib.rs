@@ -35,9 +35,10 @@ mod run;
 mod spec;
 mod step;
 
+pub use checkpoint::load_weights;
 pub use error::Error;
 pub use evaluate::{EvalLoss, evaluate};
-pub use log::StepRecord;
+pub use log::{SourceLoss, StepRecord};
 pub use run::{Control, Outcome, RunOptions, run};
 pub use spec::{AdamWSpec, Decay, TrainSpec};
 pub use step::Trainer;

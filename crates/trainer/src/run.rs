@@ -1,6 +1,7 @@
 //! Many steps: checkpoints, log, guards, stopping.
 
 use std::path::Path;
+use std::time::Instant;
 
 use burn::tensor::backend::AutodiffBackend;
 use data_mixer::BatchSource;
@@ -15,8 +16,10 @@ use crate::{Error, StepRecord, Trainer};
 pub struct RunOptions<'a> {
     /// Folder of checkpoints and log.
     pub dir: &'a Path,
-    /// Steps between checkpoints.
-    pub checkpoint_every: u64,
+    /// Most steps between checkpoints.
+    pub checkpoint_steps: u64,
+    /// Most seconds between checkpoints. (When they are written does not change what is computed.)
+    pub checkpoint_seconds: f64,
     /// Checkpoints kept.
     pub keep: usize,
     /// The step to stop before.
@@ -58,13 +61,14 @@ where
 {
     let io = |source| Error::Io { path: options.dir.to_owned(), source };
     std::fs::create_dir_all(options.dir).map_err(io)?;
-    if let Some((_, path)) = list(options.dir).into_iter().find(|(step, _)| (trainer.step..=options.until).contains(step)) {
+    let usable = |(step, _): &(u64, _)| (trainer.step..=options.until).contains(step);
+    if let Some((_, path)) = list(options.dir).into_iter().find(usable) {
         trainer = trainer.load(&path)?;
     }
     let mut log = Log::open(&options.dir.join("log.jsonl"), trainer.step)?;
     let mut skipped = trainer.step - trainer.updates;
     let mut control = observe(trainer.step, None);
-    let mut saved = None;
+    let mut saved = (trainer.step, Instant::now());
     while trainer.step < options.until && control == Control::Continue {
         let batch = source.batch(trainer.step)?;
         let record = trainer.step(&batch)?;
@@ -76,17 +80,17 @@ where
             }
         }
         control = observe(trainer.step, Some(&record));
-        if trainer.step.is_multiple_of(options.checkpoint_every.max(1)) && trainer.step < options.until {
+        let due = trainer.step - saved.0 >= options.checkpoint_steps.max(1)
+            || saved.1.elapsed().as_secs_f64() >= options.checkpoint_seconds;
+        if due && trainer.step < options.until {
             checkpoint(&trainer, options)?;
-            saved = Some(trainer.step);
+            saved = (trainer.step, Instant::now());
         }
     }
     if trainer.step >= options.until {
         return Ok((trainer, Outcome::Finished));
     }
-    if saved != Some(trainer.step) {
-        checkpoint(&trainer, options)?;
-    }
+    checkpoint(&trainer, options)?;
     Ok((trainer, Outcome::Stopped))
 }
 

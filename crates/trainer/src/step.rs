@@ -79,6 +79,11 @@ where
         self.step
     }
 
+    /// Steps left out because their loss or gradient was not finite.
+    pub fn steps_skipped(&self) -> u64 {
+        self.step - self.updates
+    }
+
     /// What was seen so far.
     pub fn ledger(&self) -> LedgerHead {
         self.ledger

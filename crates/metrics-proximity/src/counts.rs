@@ -1,0 +1,150 @@
+//! Unigram counts and exact mixtures of them.
+
+use corpus::TokenStore;
+use serde::{Deserialize, Serialize};
+
+/// What can be wrong with counts.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A token id that the vocabulary does not have.
+    #[error("token id {id} is not below the vocabulary size {vocabulary}")]
+    Id {
+        /// The id.
+        id: u32,
+        /// The vocabulary size.
+        vocabulary: usize,
+    },
+    /// Counts under vocabularies of different sizes.
+    #[error("vocabularies of {left} and {right} tokens cannot be compared")]
+    Vocabulary {
+        /// One side.
+        left: usize,
+        /// The other.
+        right: usize,
+    },
+    /// A corpus without tokens has no distribution.
+    #[error("an empty corpus has no token distribution")]
+    Empty,
+    /// A weight outside 0 to 1.
+    #[error("weight = {0} must be from 0 to 1")]
+    Weight(f64),
+    /// A store that cannot be read.
+    #[error(transparent)]
+    Store(#[from] corpus::StoreError),
+}
+
+/// How often each token occurs. Mergeable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    counts: Vec<u64>,
+    total: u64,
+}
+
+impl Counts {
+    /// Of these tokens.
+    ///
+    /// # Errors
+    /// A token id that is not below `vocabulary`.
+    pub fn of_tokens(vocabulary: usize, tokens: impl IntoIterator<Item = u32>) -> Result<Self, Error> {
+        let mut out = Self { counts: vec![0; vocabulary], total: 0 };
+        for id in tokens {
+            *out.counts.get_mut(id as usize).ok_or(Error::Id { id, vocabulary })? += 1;
+            out.total += 1;
+        }
+        Ok(out)
+    }
+
+    /// Of a whole store.
+    ///
+    /// # Errors
+    /// A token id that is not below `vocabulary`.
+    pub fn of_store(vocabulary: usize, store: &TokenStore) -> Result<Self, Error> {
+        let mut out = Self { counts: vec![0; vocabulary], total: 0 };
+        let mut buffer = vec![0u32; 1 << 16];
+        let mut at = 0;
+        while at < store.token_count() {
+            let n = (store.token_count() - at).min(buffer.len() as u64) as usize;
+            store.read(at, &mut buffer[..n])?;
+            out.merge(&Self::of_tokens(vocabulary, buffer[..n].iter().copied())?)?;
+            at += n as u64;
+        }
+        Ok(out)
+    }
+
+    /// Adds another corpus's counts.
+    ///
+    /// # Errors
+    /// Another vocabulary size.
+    pub fn merge(&mut self, other: &Self) -> Result<(), Error> {
+        same_vocabulary(self, other)?;
+        for (a, b) in self.counts.iter_mut().zip(&other.counts) {
+            *a += b;
+        }
+        self.total += other.total;
+        Ok(())
+    }
+
+    /// Tokens counted.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The counts by token id.
+    pub fn as_slice(&self) -> &[u64] {
+        &self.counts
+    }
+
+    /// Entropy of the token distribution, in nats: the loss of the best model that ignores context.
+    pub fn entropy(&self) -> f64 {
+        let total = self.total as f64;
+        -self.counts.iter().filter(|c| **c > 0).map(|c| *c as f64 / total).map(|p| p * p.ln()).sum::<f64>()
+    }
+
+    /// Relative frequencies.
+    ///
+    /// # Errors
+    /// No tokens.
+    pub(crate) fn frequencies(&self) -> Result<Vec<f64>, Error> {
+        if self.total == 0 {
+            return Err(Error::Empty);
+        }
+        let total = self.total as f64;
+        Ok(self.counts.iter().map(|c| *c as f64 / total).collect())
+    }
+}
+
+fn same_vocabulary(a: &Counts, b: &Counts) -> Result<(), Error> {
+    match (a.counts.len(), b.counts.len()) {
+        (left, right) if left != right => Err(Error::Vocabulary { left, right }),
+        _ => Ok(()),
+    }
+}
+
+/// A corpus or a mixture of two: `(1 − w)·general + w·specialised`, of the frequencies, exactly.
+#[derive(Debug, Clone)]
+pub struct Mixture {
+    pub(crate) general: Vec<f64>,
+    pub(crate) mixed: Vec<f64>,
+}
+
+impl Mixture {
+    /// With a share `weight` of the specialised corpus.
+    ///
+    /// # Errors
+    /// A weight outside 0 to 1, an empty corpus, different vocabularies.
+    pub fn new(general: &Counts, specialised: &Counts, weight: f64) -> Result<Self, Error> {
+        if !(0.0..=1.0).contains(&weight) {
+            return Err(Error::Weight(weight));
+        }
+        same_vocabulary(general, specialised)?;
+        let (general, specialised) = (general.frequencies()?, specialised.frequencies()?);
+        let mixed = general
+            .iter()
+            .zip(&specialised)
+            // The ends are the parts themselves, without rounding.
+            .map(|(g, s)| if weight == 0.0 { *g } else if weight == 1.0 { *s } else { (1.0 - weight) * g + weight * s })
+            .collect();
+        Ok(Self { general, mixed })
+    }
+}

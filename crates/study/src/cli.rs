@@ -1,0 +1,107 @@
+//! The options that all table and figure examples share.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::spec::GENERAL;
+use crate::{DataSpec, Error, Protocol, Sources, StudySpec, TokenizerSpec, preset};
+
+/// Options of an example.
+#[derive(Debug, Clone, Parser)]
+#[command(about = "Reproduces a table or figure of the midtraining paper", after_help = "Exit status: 0 done; 2 wrong \
+usage, spec or data; 1 failed later; 130 or 143 stopped by a signal, with a checkpoint: the same command continues.")]
+pub struct Args {
+    /// Size of the study: smoke (minutes), mini (hours on 2 cores), paper (to be planned).
+    #[arg(long, default_value = "smoke")]
+    pub preset: String,
+    /// A resolved study file, such as the spec.toml of an output directory, instead of a preset.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "data", "tokenizer", "sources"])]
+    pub spec: Option<PathBuf>,
+    /// Where tables, figures and the report go [default: runs/<example>-<preset>].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Where results are kept that studies share; what is there is not computed again.
+    #[arg(long, value_name = "DIR", default_value = "runs/store")]
+    pub store: PathBuf,
+    /// Pretraining runs of each arm.
+    #[arg(long, value_name = "N")]
+    pub pretrain_seeds: Option<u64>,
+    /// Fine-tunes of each pretrained model and set.
+    #[arg(long, value_name = "N")]
+    pub seeds: Option<u64>,
+    /// Seed of everything.
+    #[arg(long, value_name = "S")]
+    pub study_seed: Option<u64>,
+    /// Real files instead of the generated corpus: a folder with one folder a role.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// A Hugging Face tokenizer.json instead of a BPE trained on the data.
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// Which files play which role, where the data directory has another layout.
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub sources: Option<PathBuf>,
+    /// What computes: flex (CPU); ndarray, vulkan, cuda in builds with these features.
+    #[arg(long, default_value = "flex")]
+    pub backend: String,
+    /// Print what the study would do and cost, and stop.
+    #[arg(long)]
+    pub print_plan: bool,
+    /// No progress.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl Args {
+    /// The study that the options ask for.
+    ///
+    /// # Errors
+    /// An unknown preset, a file that cannot be read or parsed, a value outside its limits.
+    pub fn study(&self, protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
+        let mut spec = match &self.spec {
+            Some(path) => {
+                let parse = |reason: String| Error::Parse { path: path.clone(), reason };
+                let text = std::fs::read_to_string(path).map_err(|e| parse(e.to_string()))?;
+                toml::from_str(&text).map_err(|e| parse(e.to_string()))?
+            }
+            None => preset(&self.preset, protocol)?,
+        };
+        spec.pretrain_seeds = self.pretrain_seeds.unwrap_or(spec.pretrain_seeds);
+        spec.sft_seeds = self.seeds.unwrap_or(spec.sft_seeds);
+        spec.study_seed = self.study_seed.unwrap_or(spec.study_seed);
+        if let Some(path) = &self.tokenizer {
+            // A model's vocabulary is padded, as Pythia's 50 277 tokens to 50 304.
+            let tokenizer = corpus::Tokenizer::from_file(path)?;
+            spec.model.vocab_size = tokenizer.vocab_size().next_multiple_of(128);
+            spec.tokenizer = TokenizerSpec::File { path: path.clone() };
+        }
+        if let Some(dir) = &self.data {
+            if !dir.is_dir() {
+                return Err(Error::field("--data", dir.display(), "is no directory"));
+            }
+            let sources = match &self.sources {
+                Some(path) => Sources::from_file(path)?,
+                None => Sources::folders(&spec.roles(), dir),
+            };
+            if !sources.0.contains_key(GENERAL) {
+                return Err(Error::field("--sources", GENERAL, "is a role it must name"));
+            }
+            spec.data = DataSpec::Files { dir: dir.clone(), sources };
+        }
+        spec.validate()?;
+        Ok(spec)
+    }
+
+    /// The output directory.
+    pub fn out(&self, example: &str) -> PathBuf {
+        let kind = if self.spec.is_some() { "spec" } else { &self.preset };
+        self.out.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{example}-{kind}")))
+    }
+}
+
+/// Prints an error; its exit status.
+pub fn exit_code(error: &Error) -> std::process::ExitCode {
+    eprintln!("error: {error}");
+    std::process::ExitCode::from(error.exit_status())
+}

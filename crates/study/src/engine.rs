@@ -1,0 +1,277 @@
+//! What runs jobs: training on this process's backend.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use burn::module::AutodiffModule;
+use burn::tensor::backend::AutodiffBackend;
+use data_mixer::{Batch, BatchSource, LedgerHead, Sequences, SftBatches};
+use fused_ops::FusedOps;
+use gptneox_model::{GptNeoX, GptNeoXConfig, save_pretrained};
+use schedule::LrSpec;
+use serde::{Deserialize, Serialize};
+use trainer::{Control, EvalLoss, Outcome, RunOptions, TrainSpec, Trainer, evaluate, load_weights, run};
+
+use crate::{Error, Progress};
+
+/// Steps and seconds after which a checkpoint is due.
+const CHECKPOINT_STEPS: u64 = 200;
+const CHECKPOINT_SECONDS: f64 = 15.0;
+/// Checkpoints kept while a job runs.
+const KEEP: usize = 2;
+
+/// Held-out general sequences.
+#[derive(Clone)]
+pub struct GeneralEval {
+    /// Where they come from.
+    pub sequences: Sequences,
+    /// How many.
+    pub count: u64,
+}
+
+/// A stretch of pretraining.
+pub struct PretrainJob {
+    /// What progress calls it.
+    pub label: String,
+    /// Its folder in the store.
+    pub dir: PathBuf,
+    /// The folder of the stretch it continues.
+    pub parent: Option<PathBuf>,
+    /// The model.
+    pub model: GptNeoXConfig,
+    /// Seed of its first weights.
+    pub init_seed: u64,
+    /// The recipe.
+    pub recipe: TrainSpec,
+    /// The batches.
+    pub batches: Box<dyn BatchSource>,
+    /// First step.
+    pub from: u64,
+    /// One past the last step.
+    pub until: u64,
+    /// What is evaluated at its end.
+    pub general: GeneralEval,
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PretrainResult {
+    /// Held-out general loss at the end, nats per token.
+    pub c4_loss: f64,
+    /// Tokens it is over.
+    pub c4_tokens: u64,
+    /// What was seen since step 0.
+    pub ledger: LedgerHead,
+    /// Steps left out because their loss or gradient was not finite.
+    pub skipped: u64,
+}
+
+/// A fine-tune.
+pub struct FinetuneJob {
+    /// What progress calls it.
+    pub label: String,
+    /// Its folder in the store.
+    pub dir: PathBuf,
+    /// The folder of the pretraining it starts from.
+    pub base: PathBuf,
+    /// The model.
+    pub model: GptNeoXConfig,
+    /// The recipe.
+    pub recipe: TrainSpec,
+    /// The training batches.
+    pub batches: SftBatches,
+    /// The held-out examples.
+    pub held_out: SftBatches,
+    /// Held-out general text.
+    pub general: GeneralEval,
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FinetuneResult {
+    /// Held-out loss on the set after fine-tuning, nats per predicted token.
+    pub sft_loss: f64,
+    /// Tokens it is over.
+    pub sft_tokens: u64,
+    /// Held-out general loss after fine-tuning.
+    pub c4_loss: f64,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Training examples.
+    pub examples: u64,
+    /// Of these, cut at the longest row.
+    pub truncated: u64,
+    /// What was seen.
+    pub ledger: LedgerHead,
+}
+
+/// Runs jobs. Each can be stopped and started again.
+pub trait Engine {
+    /// The backend's name: part of every result's address, because backends differ in the last bits.
+    fn name(&self) -> &str;
+
+    /// Runs a stretch of pretraining.
+    ///
+    /// # Errors
+    /// Training that failed, or a signal.
+    fn pretrain(&self, job: &PretrainJob, progress: &mut Progress) -> Result<PretrainResult, Error>;
+
+    /// Runs a fine-tune.
+    ///
+    /// # Errors
+    /// Training that failed, or a signal.
+    fn finetune(&self, job: &FinetuneJob, progress: &mut Progress) -> Result<FinetuneResult, Error>;
+
+    /// Measures the operations a second that training this model sustains: two short steps on made-up tokens.
+    ///
+    /// # Errors
+    /// A model outside its limits.
+    fn speed(&self, model: &GptNeoXConfig, time: usize) -> Result<f64, Error>;
+}
+
+/// Trains in this process.
+#[derive(Debug)]
+pub struct LocalEngine<AB: AutodiffBackend> {
+    name: &'static str,
+    device: AB::Device,
+}
+
+impl<AB> LocalEngine<AB>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    /// On a device of a backend.
+    pub fn new(name: &'static str, device: AB::Device) -> Self {
+        Self { name, device }
+    }
+
+    fn general_loss(
+        &self,
+        model: &GptNeoX<AB::InnerBackend>,
+        eval: &GeneralEval,
+        micro_tokens: usize,
+    ) -> Result<EvalLoss, Error> {
+        let batches = (0..eval.count).step_by(16).map(|from| {
+            let mut batch =
+                Batch { time: eval.sequences.time(), inputs: Vec::new(), targets: Vec::new(), sources: Vec::new() };
+            for i in from..(from + 16).min(eval.count) {
+                eval.sequences.push(i, 0, &mut batch)?;
+            }
+            Ok(batch)
+        });
+        Ok(evaluate(model, batches, micro_tokens, &self.device)?)
+    }
+
+    /// Trains up to `until`; the trainer comes back unless a signal came.
+    fn train(
+        &self,
+        trainer: Trainer<AB>,
+        batches: &dyn BatchSource,
+        dir: &std::path::Path,
+        until: u64,
+        label: &str,
+        progress: &mut Progress,
+    ) -> Result<Trainer<AB>, Error> {
+        let options = RunOptions {
+            dir,
+            checkpoint_steps: CHECKPOINT_STEPS,
+            checkpoint_seconds: CHECKPOINT_SECONDS,
+            keep: KEEP,
+            until,
+        };
+        let begin = trainer.steps_done();
+        let signal = progress.signal.clone();
+        let (trainer, outcome) = run(trainer, batches, &options, &mut |step, record| {
+            match record {
+                None if step > begin => progress.note(&format!("{label}: restored the checkpoint of step {step}")),
+                None => {}
+                Some(r) => {
+                    let message = format!("{label}: step {}/{until}, loss {:.3}", step, r.loss);
+                    progress.advance(r.targets, &message);
+                }
+            }
+            if signal.received().is_some() { Control::Stop } else { Control::Continue }
+        })?;
+        match outcome {
+            Outcome::Finished => Ok(trainer),
+            Outcome::Stopped => Err(Error::Stopped { signal: progress.signal.received().unwrap_or(0) }),
+        }
+    }
+}
+
+impl<AB> Engine for LocalEngine<AB>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn pretrain(&self, job: &PretrainJob, progress: &mut Progress) -> Result<PretrainResult, Error> {
+        let model = GptNeoX::<AB>::init(&job.model, job.init_seed, &self.device)?;
+        let mut trainer = Trainer::new(model, job.recipe.clone(), &self.device)?;
+        if let Some(parent) = &job.parent {
+            trainer = trainer.load(&parent.join(FINAL))?;
+        }
+        let trainer = self.train(trainer, job.batches.as_ref(), &job.dir, job.until, &job.label, progress)?;
+        trainer.save(&job.dir.join(FINAL))?;
+        let loss = self.general_loss(&trainer.model().valid(), &job.general, job.recipe.micro_tokens)?;
+        Ok(PretrainResult {
+            c4_loss: loss.mean(),
+            c4_tokens: loss.targets,
+            ledger: trainer.ledger(),
+            skipped: trainer.steps_skipped(),
+        })
+    }
+
+    fn finetune(&self, job: &FinetuneJob, progress: &mut Progress) -> Result<FinetuneResult, Error> {
+        let model = GptNeoX::<AB>::zeros(&job.model, &self.device)?;
+        let model = load_weights(&job.base.join(FINAL), model)?;
+        let trainer = Trainer::new(model, job.recipe.clone(), &self.device)?;
+        let trainer = self.train(trainer, &job.batches, &job.dir, job.batches.steps(), &job.label, progress)?;
+        let ledger = trainer.ledger();
+        let model = trainer.into_model().valid();
+        save_pretrained(&model, &job.dir.join("model"))?;
+        let micro = job.recipe.micro_tokens;
+        let sft = evaluate(&model, job.held_out.in_order(), micro, &self.device)?;
+        let c4 = self.general_loss(&model, &job.general, micro)?;
+        let report = job.batches.report()?;
+        let lr = match job.recipe.lr {
+            LrSpec::Cosine { peak, .. } => peak,
+            LrSpec::Constant { rate } => rate,
+            _ => f64::NAN,
+        };
+        Ok(FinetuneResult {
+            sft_loss: sft.mean(),
+            sft_tokens: sft.targets,
+            c4_loss: c4.mean(),
+            lr,
+            examples: report.examples,
+            truncated: report.truncated,
+            ledger,
+        })
+    }
+
+    fn speed(&self, model: &GptNeoXConfig, time: usize) -> Result<f64, Error> {
+        let recipe = TrainSpec::new(LrSpec::Constant { rate: 1e-4 });
+        let mut trainer = Trainer::new(GptNeoX::<AB>::init(model, 0, &self.device)?, recipe, &self.device)?;
+        let rows = (2048 / time).max(1);
+        let vocabulary = model.vocab_size as u64;
+        let ids: Vec<i32> =
+            (0..(rows * time) as u64).map(|i| (data_mixer::stream_key(0, "speed", i) % vocabulary) as i32).collect();
+        let batch = Batch { time, targets: ids.clone(), inputs: ids, sources: vec![0; rows] };
+        trainer.step(&batch)?;
+        let seconds = trainer.step(&batch)?.seconds.min(trainer.step(&batch)?.seconds);
+        Ok(model.training_flops(time).total() * (rows * time) as f64 / seconds)
+    }
+}
+
+/// A finished stretch's checkpoint.
+pub(crate) const FINAL: &str = "final.safetensors";
+
+/// Shares a store's sequences.
+pub(crate) fn sequences(store: &Arc<corpus::TokenStore>, time: usize) -> Result<Sequences, Error> {
+    Ok(Sequences::new(store.clone(), time)?)
+}

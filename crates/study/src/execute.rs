@@ -1,0 +1,265 @@
+//! Runs a plan's jobs that the store lacks.
+
+use std::path::{Path, PathBuf};
+
+use data_mixer::{BatchSource as _, MixedBatches};
+use schedule::{Step, Timeline};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::engine::{GeneralEval, sequences};
+use crate::files::{key, read_json, write_json};
+use crate::plan::{
+    FinetuneKey, PretrainKey, build_mix, finetune_recipe, pretrain_recipe, pretrain_seed, sft_batches, sft_held_out,
+};
+use crate::results::SweepPoint;
+use crate::spec::GENERAL;
+use crate::{
+    Engine, Error, FinetuneJob, FinetuneResult, LrChoice, Measurement, Plan, Prepared, PretrainJob, PretrainResult,
+    Progress, StudyResults, StudySpec,
+};
+
+/// What an execution needs.
+pub struct Execution<'a> {
+    /// The study.
+    pub spec: &'a StudySpec,
+    /// Its data.
+    pub prepared: &'a Prepared,
+    /// Its jobs.
+    pub plan: &'a Plan,
+    /// What runs them.
+    pub engine: &'a dyn Engine,
+    /// The folder of content-addressed results.
+    pub store: &'a Path,
+}
+
+/// Runs what is missing and collects everything.
+///
+/// # Errors
+/// A job that failed, or a signal; what was finished stays in the store.
+pub fn execute(execution: &Execution<'_>, progress: &mut Progress) -> Result<StudyResults, Error> {
+    let Execution { spec, prepared, plan, .. } = execution;
+    progress.begin(plan.pretrain_tokens() + plan.finetune_tokens(prepared)?);
+    let general = GeneralEval {
+        sequences: sequences(&prepared.roles[GENERAL].held_out, spec.pretrain.time)?,
+        count: spec.eval.c4_sequences,
+    };
+    let general = GeneralEval { count: general.count.min(general.sequences.len()), ..general };
+    if general.count == 0 {
+        let limit = format!("tokens do not fill one sequence of {}", spec.pretrain.time);
+        let have = prepared.roles[GENERAL].held_out.token_count();
+        return Err(Error::field("held-out general text", have, limit));
+    }
+    let mut run = Run { execution, general, keys: Vec::new(), results: Vec::new(), progress };
+    for node in 0..plan.nodes.len() {
+        run.pretrain(node)?;
+    }
+    run.finetune_all()
+}
+
+struct Run<'a, 'b> {
+    execution: &'a Execution<'b>,
+    general: GeneralEval,
+    /// Addresses and results of the pretraining nodes, in the plan's order.
+    keys: Vec<String>,
+    results: Vec<PretrainResult>,
+    progress: &'a mut Progress,
+}
+
+impl Run<'_, '_> {
+    fn folder(&self, kind: &str, key: &str) -> PathBuf {
+        self.execution.store.join(kind).join(key)
+    }
+
+    /// The stored result, or `job`'s, stored.
+    fn once<T: Serialize + DeserializeOwned>(
+        &mut self,
+        dir: &Path,
+        tokens: u64,
+        inputs: &impl Serialize,
+        job: impl FnOnce(&mut Progress) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let done = dir.join("done.json");
+        if let Some(result) = read_json(&done)? {
+            self.progress.skip(tokens);
+            return Ok(result);
+        }
+        self.progress.signal.check()?;
+        write_json(&dir.join("inputs.json"), inputs)?;
+        let result = job(self.progress)?;
+        write_json(&done, &result)?;
+        // A finished job is never resumed.
+        for entry in std::fs::read_dir(dir).map_err(Error::io(dir))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with("step-") {
+                std::fs::remove_file(entry.path()).map_err(Error::io(&entry.path()))?;
+            }
+        }
+        Ok(result)
+    }
+
+    fn pretrain(&mut self, index: usize) -> Result<(), Error> {
+        let Execution { spec, prepared, plan, engine, .. } = *self.execution;
+        let node = &plan.nodes[index];
+        let recipe = pretrain_recipe(spec);
+        let phases = node.phases.iter().map(|p| (p.clone(), prepared.roles[&p.source].train.fingerprint())).collect();
+        let inputs = PretrainKey {
+            kind: "pretrain 1",
+            engine: engine.name(),
+            model: &spec.model,
+            init_seed: pretrain_seed(spec, "first weights", node.seed),
+            data_seed: pretrain_seed(spec, "pretraining data", node.seed),
+            recipe: &recipe,
+            batch: spec.pretrain.batch,
+            time: spec.pretrain.time,
+            general: prepared.roles[GENERAL].train.fingerprint(),
+            phases,
+            evaluation: (prepared.roles[GENERAL].held_out.fingerprint(), self.general.count),
+            parent: node.parent.map(|p| self.keys[p].clone()),
+            until: Step(node.until),
+        };
+        let address = key(&inputs);
+        let dir = self.folder("pretrain", &address);
+        let timeline = Timeline::new(Step(spec.pretrain.steps), node.phases.clone())
+            .map_err(|source| Error::Schedule { what: node.label.clone(), source })?;
+        let count = |role: &str| {
+            let tokens = prepared.roles.get(role).map_or(0, |r| r.train.token_count());
+            tokens.saturating_sub(1) / spec.pretrain.time as u64
+        };
+        let mix = build_mix(spec, &node.label, timeline, node.seed, &count)?;
+        let names = std::iter::once(GENERAL.to_owned()).chain(mix.spec().specialised.iter().map(|s| s.name.clone()));
+        let sources = names
+            .map(|name| sequences(&prepared.roles[&name].train, spec.pretrain.time))
+            .collect::<Result<Vec<_>, _>>()?;
+        let job = PretrainJob {
+            label: node.label.clone(),
+            dir: dir.clone(),
+            parent: node.parent.map(|p| self.folder("pretrain", &self.keys[p])),
+            model: spec.model.clone(),
+            init_seed: inputs.init_seed,
+            recipe: recipe.clone(),
+            batches: Box::new(MixedBatches::new(mix, sources)?),
+            from: node.from,
+            until: node.until,
+            general: self.general.clone(),
+        };
+        let tokens = (node.until - node.from) * spec.pretrain.batch * spec.pretrain.time as u64;
+        let result = self.once(&dir, tokens, &inputs, |progress| engine.pretrain(&job, progress))?;
+        self.keys.push(address);
+        self.results.push(result);
+        Ok(())
+    }
+
+    /// One fine-tune of an arm's model.
+    fn finetune(
+        &mut self,
+        arm: usize,
+        set: usize,
+        pretrain_seed: u64,
+        sft_seed: u64,
+        lr: f64,
+    ) -> Result<(String, FinetuneResult), Error> {
+        let Execution { spec, prepared, plan, engine, .. } = *self.execution;
+        let node = plan.arms[arm].ends[pretrain_seed as usize];
+        let base = self.keys[node].clone();
+        let s = &spec.sft;
+        let set_spec = &s.sets[set];
+        let batches = sft_batches(spec, prepared, set_spec, sft_seed)?;
+        let recipe = finetune_recipe(spec, lr, batches.steps());
+        let stores = &prepared.roles[&set_spec.role];
+        let inputs = FinetuneKey {
+            kind: "finetune 1",
+            base: &base,
+            recipe: &recipe,
+            rows: (s.epochs, s.batch, s.max_time, s.examples, s.held_out, set_spec.mask_prompt),
+            order_seed: data_mixer::stream_key(spec.study_seed, "fine-tuning order", sft_seed),
+            stores: [
+                stores.train.fingerprint(),
+                stores.held_out.fingerprint(),
+                prepared.roles[GENERAL].held_out.fingerprint(),
+            ],
+            c4_sequences: self.general.count,
+        };
+        let address = key(&inputs);
+        let dir = self.folder("finetune", &address);
+        let tokens = batches.report()?.targets * s.epochs;
+        let job = FinetuneJob {
+            label: format!("{} on {}, lr {lr:e}, seed {sft_seed}", spec.arms[arm].name, set_spec.name),
+            dir: dir.clone(),
+            base: self.folder("pretrain", &base),
+            model: spec.model.clone(),
+            recipe: recipe.clone(),
+            batches,
+            held_out: sft_held_out(spec, prepared, set_spec)?,
+            general: self.general.clone(),
+        };
+        let evaluation = self.general.count * spec.pretrain.time as u64 / 3;
+        let result = self.once(&dir, tokens + evaluation, &inputs, |progress| {
+            let result = engine.finetune(&job, progress)?;
+            progress.advance(evaluation, &job.label);
+            Ok(result)
+        })?;
+        Ok((address, result))
+    }
+
+    /// The rate with the lowest held-out loss of the grid, tried on an arm's first model with the first seed.
+    fn sweep(&mut self, arm: usize, set: usize, grid: &[f64], points: &mut Vec<SweepPoint>) -> Result<f64, Error> {
+        let mut best = (f64::INFINITY, grid[0]);
+        for lr in grid {
+            let (finetune_key, result) = self.finetune(arm, set, 0, 0, *lr)?;
+            points.push(SweepPoint { arm, set, lr: *lr, sft_loss: result.sft_loss, finetune_key });
+            if result.sft_loss < best.0 {
+                best = (result.sft_loss, *lr);
+            }
+        }
+        Ok(best.1)
+    }
+
+    fn finetune_all(&mut self) -> Result<StudyResults, Error> {
+        let Execution { spec, prepared, plan, engine, .. } = *self.execution;
+        let control = spec.control().expect("a validated spec has a control");
+        let mut sweep = Vec::new();
+        let mut measurements = Vec::new();
+        for set in 0..spec.sft.sets.len() {
+            let shared = match &spec.sft.lr {
+                LrChoice::Fixed { lr } => Some(*lr),
+                LrChoice::SweepBase { grid } => Some(self.sweep(control, set, grid, &mut sweep)?),
+                LrChoice::SweepEach { .. } => None,
+            };
+            for arm in 0..spec.arms.len() {
+                let lr = match (&spec.sft.lr, shared) {
+                    (LrChoice::SweepEach { grid }, _) => self.sweep(arm, set, grid, &mut sweep)?,
+                    (_, lr) => lr.unwrap_or(f64::NAN),
+                };
+                for pretrain_seed in 0..spec.pretrain_seeds {
+                    for sft_seed in 0..spec.sft_seeds {
+                        let (finetune_key, result) = self.finetune(arm, set, pretrain_seed, sft_seed, lr)?;
+                        let node = plan.arms[arm].ends[pretrain_seed as usize];
+                        measurements.push(Measurement {
+                            arm,
+                            set,
+                            pretrain_seed,
+                            sft_seed,
+                            lr,
+                            sft_loss: result.sft_loss,
+                            c4_before: self.results[node].c4_loss,
+                            c4_loss: result.c4_loss,
+                            examples: result.examples,
+                            truncated: result.truncated,
+                            pretrain_key: self.keys[node].clone(),
+                            finetune_key,
+                        });
+                    }
+                }
+            }
+        }
+        let before = |arm: &crate::PlannedArm| arm.ends.iter().map(|node| self.results[*node].c4_loss).collect();
+        Ok(StudyResults {
+            measurements,
+            sweep,
+            c4_before: plan.arms.iter().map(before).collect(),
+            unigram_entropy: prepared.unigram_entropy,
+            engine: engine.name().to_owned(),
+        })
+    }
+}
+

@@ -1,0 +1,214 @@
+//! The paper's protocol, at three sizes.
+
+use gptneox_model::GptNeoXConfig;
+use schedule::{Convention, Step, Weight};
+use trainer::AdamWSpec;
+
+use crate::{
+    ArmSpec, DataSpec, Error, EvalSpec, LrChoice, PretrainSpec, SftSetSpec, SftSpec, StudySpec, TokenizerSpec,
+};
+
+/// The presets' names.
+pub const PRESETS: [&str; 3] = ["smoke", "mini", "paper"];
+
+/// When an arm's mixture begins, in steps of the paper's run; presets scale it to theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start(pub u64);
+
+/// A protocol as the paper states it: what an example declares.
+#[derive(Debug, Clone, Copy)]
+pub struct Protocol<'a> {
+    /// Steps of the paper's pretraining run.
+    pub steps: u64,
+    /// Arms: name, and role, share and start of what is mixed in.
+    pub arms: &'a [(&'a str, Option<(&'a str, &'a str, Start)>)],
+    /// Fine-tuning sets: name, role, whether the prompt is masked.
+    pub sft: &'a [(&'a str, &'a str, bool)],
+}
+
+/// The protocol at a preset's size, on the generated corpus (`paper`: on stated token counts, to be planned).
+///
+/// # Errors
+/// An unknown preset (lists those there are) or a weight that is none.
+pub fn preset(name: &str, protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
+    let mut spec = match name {
+        "smoke" => smoke(),
+        "mini" => mini(),
+        "paper" => paper()?,
+        _ => return Err(Error::field("preset", name, format!("is unknown; presets: {}", PRESETS.join(", ")))),
+    };
+    spec.arms = protocol
+        .arms
+        .iter()
+        .map(|(arm, mix)| {
+            let Some((role, weight, start)) = mix else {
+                return Ok(ArmSpec { name: (*arm).to_owned(), source: None, weight: Weight::ZERO, start: Step(0) });
+            };
+            let weight = Weight::parse(weight)
+                .map_err(|source| Error::Schedule { what: format!("arm {arm}"), source })?;
+            let scaled = u128::from(start.0) * u128::from(spec.pretrain.steps) / u128::from(protocol.steps.max(1));
+            Ok(ArmSpec {
+                name: (*arm).to_owned(),
+                source: Some((*role).to_owned()),
+                weight,
+                start: Step(scaled as u64),
+            })
+        })
+        .collect::<Result<_, Error>>()?;
+    spec.sft.sets = protocol
+        .sft
+        .iter()
+        .map(|(name, role, mask)| SftSetSpec { name: (*name).into(), role: (*role).into(), mask_prompt: *mask })
+        .collect();
+    Ok(spec)
+}
+
+fn model(vocab_size: usize, hidden_size: usize, num_layers: usize, num_heads: usize) -> GptNeoXConfig {
+    GptNeoXConfig {
+        vocab_size,
+        hidden_size,
+        num_layers,
+        num_heads,
+        intermediate_size: 4 * hidden_size,
+        max_positions: 2048,
+        rotary_pct: 0.25,
+        rotary_base: 10_000.0,
+        layer_norm_eps: 1e-5,
+        parallel_residual: true,
+        tanh_gelu: false,
+        tie_embeddings: false,
+    }
+}
+
+fn bpe(vocab_size: usize, max_bytes: u64) -> TokenizerSpec {
+    let roles = ["general", "starcoder", "math"].map(str::to_owned).to_vec();
+    TokenizerSpec::Bpe { vocab_size, roles, max_bytes }
+}
+
+/// Minutes on two cores, on the generated corpus.
+fn smoke() -> StudySpec {
+    let steps = 240;
+    StudySpec {
+        model_name: "smoke-m".to_owned(),
+        study_seed: 0,
+        pretrain_seeds: 1,
+        sft_seeds: 2,
+        data: DataSpec::Generated { seed: 1, general: 4000, specialised: 3000, sft: 700 },
+        tokenizer: bpe(2048, 3_000_000),
+        held_out_permille: 100,
+        model: model(2048, 96, 3, 4),
+        pretrain: PretrainSpec {
+            steps,
+            batch: 16,
+            time: 128,
+            lr_peak: 3e-3,
+            lr_min: 3e-5,
+            warmup: steps / 10,
+            convention: Convention::default(),
+            optimizer: AdamWSpec::default(),
+            clip: 1.0,
+            micro_tokens: 4096,
+            max_epochs: 1.0,
+        },
+        arms: Vec::new(),
+        sft: SftSpec {
+            epochs: 4,
+            batch: 64,
+            max_time: 128,
+            examples: 384,
+            held_out: 64,
+            lr: LrChoice::SweepBase { grid: vec![1e-3, 3e-3] },
+            warmup: TENTH,
+            optimizer: AdamWSpec::default(),
+            clip: 1.0,
+            sets: Vec::new(),
+        },
+        eval: EvalSpec { c4_sequences: 64 },
+    }
+}
+
+const TENTH: Weight = match Weight::from_parts_const(100_000_000) {
+    Some(weight) => weight,
+    None => Weight::ZERO,
+};
+
+/// An hour or two on two cores, on real data: a size at which the paper's Finding 1 was seen to show.
+fn mini() -> StudySpec {
+    let steps = 305;
+    let smoke = smoke();
+    StudySpec {
+        model_name: "mini-m".to_owned(),
+        sft_seeds: 1,
+        data: DataSpec::Generated { seed: 1, general: 60_000, specialised: 40_000, sft: 6000 },
+        tokenizer: bpe(8192, 30_000_000),
+        held_out_permille: 50,
+        model: model(8192, 256, 4, 4),
+        pretrain: PretrainSpec {
+            steps,
+            batch: 32,
+            time: 256,
+            lr_peak: 1e-3,
+            lr_min: 1e-5,
+            warmup: steps / 10,
+            micro_tokens: 8192,
+            ..smoke.pretrain
+        },
+        sft: SftSpec {
+            epochs: 4,
+            batch: 32,
+            max_time: 256,
+            examples: 500,
+            held_out: 200,
+            lr: LrChoice::SweepBase { grid: vec![2e-4, 5e-4, 1e-3] },
+            ..smoke.sft
+        },
+        eval: EvalSpec { c4_sequences: 120 },
+        ..smoke
+    }
+}
+
+/// The paper's own: 61 000 steps of 1024 × 2048 tokens, Pythia-70m (Tables 4 to 7). Token counts as its Table 1 and
+/// the sets' cards state them; C4's is of the English set.
+fn paper() -> Result<StudySpec, Error> {
+    let tokens = [
+        ("general", 156_000_000_000u64),
+        ("starcoder", 196_000_000_000),
+        ("math", 12_000_000_000),
+        ("flan", 3_500_000_000),
+        ("knowledgeqa", 9_600_000_000),
+        ("dclm", 51_000_000_000),
+    ];
+    let smoke = smoke();
+    Ok(StudySpec {
+        model_name: "70m".to_owned(),
+        sft_seeds: 5,
+        data: DataSpec::Stated { tokens: tokens.map(|(role, n)| (role.to_owned(), n)).into() },
+        model: GptNeoXConfig::pythia("70m")?,
+        pretrain: PretrainSpec {
+            steps: 61_000,
+            batch: 1024,
+            time: 2048,
+            lr_peak: 3e-4,
+            lr_min: 1e-6,
+            warmup: 6100,
+            convention: Convention::Litgpt { accumulation: 16 },
+            micro_tokens: 16 * 2048,
+            ..smoke.pretrain
+        },
+        sft: SftSpec {
+            batch: 64,
+            max_time: 2048,
+            examples: 13_679,
+            held_out: 1000,
+            lr: LrChoice::SweepBase {
+                grid: vec![
+                    4e-6, 8e-6, 1e-5, 2e-5, 4e-5, 5e-5, 6e-5, 7e-5, 8e-5, 9e-5, 1e-4, 1.2e-4, 1.4e-4, 1.6e-4, 1.8e-4,
+                    2e-4, 2.4e-4, 4e-4, 5e-4, 6e-4, 8e-4, 1e-3, 2e-3, 3e-3, 4e-3, 6e-3,
+                ],
+            },
+            ..smoke.sft
+        },
+        eval: EvalSpec { c4_sequences: 1000 },
+        ..smoke
+    })
+}

@@ -1,0 +1,146 @@
+//! The figure of Table 2: one panel a set; each arm's change in fine-tuned loss and in general loss.
+
+use std::sync::Once;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::{FontStyle, register_font};
+
+use super::table2::{Row, Table2};
+use crate::Error;
+
+const SIZE: (u32, u32) = (1180, 720);
+const FONT: &str = "sans-serif";
+const SFT: RGBColor = RGBColor(31, 97, 160);
+const C4: RGBColor = RGBColor(222, 139, 32);
+
+fn failed(reason: impl ToString) -> Error {
+    Error::Render { what: "the figure of table 2".to_owned(), reason: reason.to_string() }
+}
+
+/// A font that travels with the program, so that figures look the same everywhere.
+fn font() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Refused only for data that is no font; then drawing text reports it.
+        let _ = register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
+    });
+}
+
+pub(super) fn svg(table: &Table2) -> Result<String, Error> {
+    font();
+    let mut out = String::new();
+    {
+        let area = SVGBackend::with_string(&mut out, SIZE).into_drawing_area();
+        draw(table, &area).map_err(failed)?;
+        area.present().map_err(failed)?;
+    }
+    Ok(out)
+}
+
+pub(super) fn png(table: &Table2) -> Result<Vec<u8>, Error> {
+    font();
+    let mut pixels = vec![0u8; (SIZE.0 * SIZE.1 * 3) as usize];
+    {
+        let area = BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area();
+        draw(table, &area).map_err(failed)?;
+        area.present().map_err(failed)?;
+    }
+    let mut out = Vec::new();
+    let mut encoder = png::Encoder::new(&mut out, SIZE.0, SIZE.1);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.write_header().and_then(|mut w| w.write_image_data(&pixels)).map_err(failed)?;
+    Ok(out)
+}
+
+fn draw<B: DrawingBackend>(table: &Table2, area: &DrawingArea<B, Shift>) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    area.fill(&WHITE)?;
+    let title = format!("Change of loss against the C4 arm ({}); lower is better", table.model);
+    let area = area.titled(&title, (FONT, 24).into_font().color(&BLACK))?;
+    let mut sets: Vec<&str> = Vec::new();
+    for row in &table.rows {
+        if !sets.contains(&row.set.as_str()) {
+            sets.push(&row.set);
+        }
+    }
+    let columns = sets.len().min(2).max(1);
+    let panels = area.split_evenly((sets.len().div_ceil(columns), columns));
+    for (set, panel) in sets.iter().zip(&panels) {
+        let rows: Vec<&Row> = table.rows.iter().filter(|r| r.set == *set && !r.control).collect();
+        draw_panel(set, &rows, panel)?;
+    }
+    Ok(())
+}
+
+fn draw_panel<B: DrawingBackend>(
+    set: &str,
+    rows: &[&Row],
+    area: &DrawingArea<B, Shift>,
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    let values = rows.iter().flat_map(|r| [r.sft.delta.mean, r.c4.delta.mean]).filter(|v| v.is_finite());
+    let (low, high) = values.fold((-1e-3f64, 1e-3f64), |(l, h), v| (l.min(v), h.max(v)));
+    let margin = 0.12 * (high - low);
+    let mut chart = ChartBuilder::on(area)
+        .caption(set, (FONT, 20).into_font().color(&BLACK))
+        .margin(12)
+        .x_label_area_size(44)
+        .y_label_area_size(150)
+        .build_cartesian_2d(low - margin..high + margin, 0f64..rows.len().max(1) as f64)?;
+    let name = |y: f64| {
+        let from_top = rows.len() as f64 - y;
+        let at = from_top.floor();
+        if (from_top - at - 0.5).abs() < 0.01 { rows.get(at as usize).map(|r| r.arm.clone()) } else { None }
+    };
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .y_labels(0)
+        .x_labels(6)
+        .x_desc("nats per token")
+        .x_label_formatter(&|v| format!("{v:+.2}"))
+        .label_style((FONT, 15).into_font().color(&BLACK))
+        .draw()?;
+    chart.draw_series(std::iter::once(PathElement::new(vec![(0.0, 0.0), (0.0, rows.len() as f64)], BLACK)))?;
+    let bars = |which: fn(&Row) -> f64, top: f64, colour: RGBColor| {
+        let n = rows.len() as f64;
+        rows.iter()
+            .enumerate()
+            .filter(move |(_, r)| which(r).is_finite())
+            .map(move |(i, r)| {
+                let y = n - i as f64 - top;
+                Rectangle::new([(0.0, y), (which(r), y - 0.3)], colour.filled())
+            })
+            .collect::<Vec<_>>()
+    };
+    chart
+        .draw_series(bars(|r| r.sft.delta.mean, 0.18, SFT))?
+        .label("loss on the set")
+        .legend(|(x, y)| Rectangle::new([(x, y - 5), (x + 14, y + 5)], SFT.filled()));
+    chart
+        .draw_series(bars(|r| r.c4.delta.mean, 0.52, C4))?
+        .label("loss on C4")
+        .legend(|(x, y)| Rectangle::new([(x, y - 5), (x + 14, y + 5)], C4.filled()));
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.2))
+        .label_font((FONT, 14).into_font().color(&BLACK))
+        .draw()?;
+    // Arm names beside their bars.
+    let (x0, _) = (low - margin, 0.0);
+    for i in 0..rows.len() {
+        let y = rows.len() as f64 - i as f64 - 0.5;
+        if let Some(text) = name(y) {
+            let (px, py) = chart.backend_coord(&(x0, y));
+            let (ox, oy) = area.get_base_pixel();
+            let style = (FONT, 15).into_font().color(&BLACK).pos(plotters::style::text_anchor::Pos::new(
+                plotters::style::text_anchor::HPos::Right,
+                plotters::style::text_anchor::VPos::Center,
+            ));
+            area.draw_text(&text, &style, (px - ox - 8, py - oy))?;
+        }
+    }
+    Ok(())
+}

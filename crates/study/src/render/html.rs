@@ -1,0 +1,81 @@
+//! One self-contained page: table, figure, plan, and where every number lies.
+
+use std::fmt::Write as _;
+
+use super::table2::{Cell, Table2};
+use crate::{StudyResults, StudySpec};
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+pub(super) fn report(spec: &StudySpec, plan: &str, results: &StudyResults, table: &Table2, svg: &str) -> String {
+    let mut body = String::new();
+    let _ = write!(
+        body,
+        "<h1>Table 2 &mdash; {}</h1><p>{}. Backend {}. Losses in nats per token; differences are to the C4 row, paired \
+         by seed; the lowest of each set is bold.</p>",
+        escape(&table.model),
+        escape(&table.seeds),
+        escape(&results.engine)
+    );
+    body += "<table><tr><th>set</th><th>mix</th><th>SFT</th><th>&Delta;</th><th>sd</th><th>C4</th><th>&Delta;</th>\
+             <th>sd</th><th>SFT learning rate</th></tr>";
+    for row in &table.rows {
+        let cell = |cell: &Cell| {
+            let loss = format!("{:.3}", cell.loss.mean);
+            let loss = if cell.best { format!("<b>{loss}</b>") } else { loss };
+            let delta = if row.control { "&ndash;".to_owned() } else { format!("{:+.3}", cell.delta.mean) };
+            let sd = cell.loss.sd.map_or("&ndash;".to_owned(), |sd| format!("{sd:.3}"));
+            format!("<td>{loss}</td><td>{delta}</td><td>{sd}</td>")
+        };
+        let _ = write!(
+            body,
+            "<tr><td>{}</td><td>{}</td>{}{}<td>{:e}</td></tr>",
+            escape(&row.set),
+            escape(&row.arm),
+            cell(&row.sft),
+            cell(&row.c4),
+            row.lr
+        );
+    }
+    body += "</table>";
+    body += svg;
+    let _ = write!(
+        body,
+        "<h2>Before fine-tuning</h2><p>Held-out C4 loss; a model that ignores context would have the unigram entropy, \
+         {:.3}.</p><table><tr><th>mix</th><th>C4</th></tr>",
+        table.unigram_entropy
+    );
+    for (arm, loss) in &table.before {
+        let _ = write!(body, "<tr><td>{}</td><td>{loss:.3}</td></tr>", escape(arm));
+    }
+    let _ = write!(body, "</table><h2>Plan</h2><pre>{}</pre>", escape(plan));
+    body += "<h2>Where each number lies</h2><p>Folders of the store: <code>pretrain/&lt;key&gt;</code>, \
+             <code>finetune/&lt;key&gt;</code>.</p><table><tr><th>set</th><th>mix</th><th>seeds</th><th>SFT</th>\
+             <th>C4 before</th><th>C4</th><th>pretrain</th><th>finetune</th></tr>";
+    for m in &results.measurements {
+        let _ = write!(
+            body,
+            "<tr><td>{}</td><td>{}</td><td>{}.{}</td><td>{:.6}</td><td>{:.6}</td><td>{:.6}</td><td><code>{}</code></td>\
+             <td><code>{}</code></td></tr>",
+            escape(&spec.sft.sets[m.set].name),
+            escape(&spec.arms[m.arm].name),
+            m.pretrain_seed,
+            m.sft_seed,
+            m.sft_loss,
+            m.c4_before,
+            m.c4_loss,
+            m.pretrain_key,
+            m.finetune_key
+        );
+    }
+    body += "</table>";
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Table 2</title><style>body{{font-family:\
+         sans-serif;max-width:1200px;margin:2em auto;padding:0 1em}}table{{border-collapse:collapse}}td,th{{padding:\
+         .2em .7em;border-bottom:1px solid #ddd;text-align:right}}td:first-child,td:nth-child(2),th:first-child,\
+         th:nth-child(2){{text-align:left}}pre{{background:#f6f6f6;padding:1em;overflow:auto}}code{{font-size:.75em}}\
+         </style></head><body>{body}</body></html>\n"
+    )
+}

@@ -1,0 +1,81 @@
+//! What a study measured, and where each number lies.
+
+use serde::Serialize;
+
+/// One fine-tuned model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measurement {
+    /// Its arm, an index into the spec's.
+    pub arm: usize,
+    /// Its set, an index into the spec's.
+    pub set: usize,
+    /// The pretraining seed.
+    pub pretrain_seed: u64,
+    /// The fine-tuning seed.
+    pub sft_seed: u64,
+    /// Peak learning rate of fine-tuning.
+    pub lr: f64,
+    /// Held-out loss on the set.
+    pub sft_loss: f64,
+    /// Held-out general loss before fine-tuning.
+    pub c4_before: f64,
+    /// Held-out general loss after it.
+    pub c4_loss: f64,
+    /// Training examples.
+    pub examples: u64,
+    /// Of these, cut at the longest row.
+    pub truncated: u64,
+    /// The pretrained model's address in the store.
+    pub pretrain_key: String,
+    /// The fine-tune's address in the store.
+    pub finetune_key: String,
+}
+
+/// One point of the learning-rate sweep.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SweepPoint {
+    /// The arm it was tried on.
+    pub arm: usize,
+    /// The set.
+    pub set: usize,
+    /// The rate.
+    pub lr: f64,
+    /// Held-out loss on the set.
+    pub sft_loss: f64,
+    /// The fine-tune's address in the store.
+    pub finetune_key: String,
+}
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StudyResults {
+    /// Every fine-tuned model of the tables.
+    pub measurements: Vec<Measurement>,
+    /// The sweep, where there was one.
+    pub sweep: Vec<SweepPoint>,
+    /// Each arm's held-out general loss before fine-tuning, by pretraining seed.
+    pub c4_before: Vec<Vec<f64>>,
+    /// Entropy of the held-out general text's token distribution: the loss without any context.
+    pub unigram_entropy: f64,
+    /// The backend.
+    pub engine: String,
+}
+
+impl StudyResults {
+    /// A loss of an arm on a set, one value a seed: with several pretraining seeds, each is the mean over its fine-tunes.
+    pub fn values(&self, arm: usize, set: usize, value: impl Fn(&Measurement) -> f64) -> Vec<f64> {
+        let of = |m: &&Measurement| m.arm == arm && m.set == set;
+        let cells: Vec<&Measurement> = self.measurements.iter().filter(of).collect();
+        let mut seeds: Vec<u64> = cells.iter().map(|m| m.pretrain_seed).collect();
+        seeds.sort_unstable();
+        seeds.dedup();
+        if seeds.len() <= 1 {
+            return cells.into_iter().map(value).collect();
+        }
+        let mean = |seed: u64| {
+            let values: Vec<f64> = cells.iter().filter(|m| m.pretrain_seed == seed).map(|m| value(m)).collect();
+            values.iter().sum::<f64>() / values.len() as f64
+        };
+        seeds.into_iter().map(mean).collect()
+    }
+}

@@ -1,0 +1,35 @@
+//! Table 2: does midtraining help fine-tuning on the domain it resembles, and what does it cost in general loss?
+//!
+//! The paper's protocol (Sections 3 and 4): one general pretraining run on C4; five arms that, from a step on, replace
+//! a share of it by specialised data; each fine-tuned on four sets. Learning rates of fine-tuning are swept on the C4
+//! arm's checkpoint (Appendix C).
+//!
+//!     cargo run --release --example table2                        # minutes on 2 cores, on a generated corpus
+//!     cargo run --release --example table2 -- --preset mini --data DIR
+
+use midtrain::study::{Protocol, Start, Table2};
+
+const PROTOCOL: Protocol<'_> = Protocol {
+    // 61 000 steps of 1024 sequences of 2048 tokens: 128 B tokens.
+    steps: 61_000,
+    // What is mixed in, how much of each batch, from which step on.
+    arms: &[
+        ("C4", None),
+        ("Starcoder (20%)", Some(("starcoder", "0.20", Start(6_000)))),
+        ("Math (12%)", Some(("math", "0.12", Start(20_000)))),
+        ("FLAN (5%)", Some(("flan", "0.05", Start(40_000)))),
+        ("KnowledgeQA (20%)", Some(("knowledgeqa", "0.20", Start(40_000)))),
+        ("DCLM (20%)", Some(("dclm", "0.20", Start(40_000)))),
+    ],
+    // Fine-tuning sets, and whether their prompts are left out of the loss (Table 5).
+    sft: &[
+        ("Pycode", "sft/pycode", false),
+        ("GSM8K", "sft/gsm8k", true),
+        ("LIMA", "sft/lima", false),
+        ("SciQ", "sft/sciq", true),
+    ],
+};
+
+fn main() -> std::process::ExitCode {
+    midtrain::run_example("table2", &PROTOCOL, Table2::of)
+}

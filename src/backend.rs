@@ -1,0 +1,92 @@
+//! The choice of backend at run time.
+
+use std::str::FromStr;
+
+use study::Engine;
+#[cfg(any(feature = "flex", feature = "ndarray", feature = "cuda", feature = "vulkan"))]
+use study::LocalEngine;
+
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backend {
+    /// The default CPU backend.
+    Flex,
+    /// A second, slower CPU backend.
+    NdArray,
+    /// Any GPU with a Vulkan driver.
+    Vulkan,
+    /// NVIDIA GPUs.
+    Cuda,
+}
+
+/// A backend's name, and whether this build has it.
+const ALL: [(&str, Backend, bool); 4] = [
+    ("flex", Backend::Flex, cfg!(feature = "flex")),
+    ("ndarray", Backend::NdArray, cfg!(feature = "ndarray")),
+    ("vulkan", Backend::Vulkan, cfg!(feature = "vulkan")),
+    ("cuda", Backend::Cuda, cfg!(feature = "cuda")),
+];
+
+/// A backend that cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownBackend(String);
+
+impl std::fmt::Display for UnknownBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |built: bool| ALL.iter().filter(|b| b.2 == built).map(|b| b.0).collect::<Vec<_>>().join(", ");
+        write!(f, "backend = {} is not in this build; in it: {}", self.0, list(true))?;
+        if !list(false).is_empty() {
+            write!(f, "; with --features: {}", list(false))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for UnknownBackend {}
+
+impl FromStr for Backend {
+    type Err = UnknownBackend;
+    fn from_str(name: &str) -> Result<Self, UnknownBackend> {
+        let found = ALL.iter().find(|(known, _, built)| *known == name && *built);
+        found.map(|(_, backend, _)| *backend).ok_or_else(|| UnknownBackend(name.to_owned()))
+    }
+}
+
+impl Backend {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        ALL.iter().find(|b| b.1 == self).map_or("", |b| b.0)
+    }
+
+    /// What trains on it: the one place where the training stack is compiled for it.
+    ///
+    /// # Errors
+    /// A backend that this build does not have.
+    pub fn engine(self) -> Result<Box<dyn Engine>, UnknownBackend> {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Flex => Ok(Box::new(LocalEngine::<burn::backend::Autodiff<fused_ops::backends::Flex>>::new(
+                self.name(),
+                Default::default(),
+            ))),
+            #[cfg(feature = "ndarray")]
+            Self::NdArray => Ok(Box::new(LocalEngine::<burn::backend::Autodiff<fused_ops::backends::NdArray>>::new(
+                self.name(),
+                Default::default(),
+            ))),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => Ok(Box::new(LocalEngine::<burn::backend::Autodiff<fused_ops::backends::Vulkan>>::new(
+                self.name(),
+                Default::default(),
+            ))),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Ok(Box::new(LocalEngine::<burn::backend::Autodiff<fused_ops::backends::Cuda>>::new(
+                self.name(),
+                Default::default(),
+            ))),
+            #[allow(unreachable_patterns, reason = "reachable in builds without every backend")]
+            _ => Err(UnknownBackend(self.name().to_owned())),
+        }
+    }
+}
