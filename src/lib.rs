@@ -19,6 +19,7 @@
 //! ```
 
 mod backend;
+pub mod conformance;
 mod example;
 
 pub use backend::Backend;

@@ -28,7 +28,9 @@ pub struct SftReport {
     pub examples: u64,
     /// Examples cut at the longest row.
     pub truncated: u64,
-    /// Predicted tokens of one epoch.
+    /// Positions of one epoch, without padding.
+    pub positions: u64,
+    /// Of these, predicted ones.
     pub targets: u64,
 }
 
@@ -72,6 +74,7 @@ impl SftBatches {
         for i in (0..self.examples).map(|i| self.subset.apply(i)) {
             let (prompt, len) = (self.store.prompt_len(i) as usize, self.store.document_len(i) as usize);
             report.truncated += u64::from(len > self.spec.max_time + 1);
+            report.positions += len.min(self.spec.max_time + 1).saturating_sub(1) as u64;
             let first = if self.spec.mask_prompt { prompt.max(1) } else { 1 };
             report.targets += len.min(self.spec.max_time + 1).saturating_sub(first) as u64;
         }

@@ -31,5 +31,5 @@ pub use error::Error;
 pub use flops::{ParameterCount, TrainingFlops};
 pub use model::GptNeoX;
 pub use observe::{Observer, Site};
-pub use parameters::{NamedTensor, export_parameters, import_parameters};
+pub use parameters::{NamedTensor, export_gradients, export_parameters, import_parameters};
 pub use safetensors_io::{load_pretrained, save_pretrained};

@@ -1,6 +1,8 @@
 //! Every parameter by its Hugging Face name, out of and into a model.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 use fused_ops::FusedOps;
 
@@ -17,6 +19,41 @@ pub struct NamedTensor {
     pub values: Vec<f32>,
 }
 
+/// The gradient of every parameter that has one, under its parameter's name.
+pub fn export_gradients<AB>(model: &GptNeoX<AB>, gradients: &GradientsParams) -> Vec<NamedTensor>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    struct Export<'a> {
+        path: Vec<String>,
+        gradients: &'a GradientsParams,
+        out: Vec<NamedTensor>,
+    }
+    impl<AB: AutodiffBackend> ModuleVisitor<AB> for Export<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
+            if let Some(gradient) = self.gradients.get::<AB::InnerBackend, D>(param.id) {
+                self.out.push(named(self.path.join("."), gradient.into_data()));
+            }
+        }
+    }
+    let mut export = Export { path: Vec::new(), gradients, out: Vec::new() };
+    model.visit(&mut export);
+    export.out
+}
+
+fn named(name: String, data: TensorData) -> NamedTensor {
+    let data = data.convert::<f32>();
+    let shape = data.shape.to_vec();
+    NamedTensor { name, shape, values: data.into_vec().expect("converted to f32 just above") }
+}
+
 /// All parameters, in a fixed order.
 pub fn export_parameters<B: FusedOps>(model: &GptNeoX<B>) -> Vec<NamedTensor> {
     struct Export {
@@ -31,12 +68,7 @@ pub fn export_parameters<B: FusedOps>(model: &GptNeoX<B>) -> Vec<NamedTensor> {
             self.path.pop();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-            let data = param.val().into_data().convert::<f32>();
-            self.out.push(NamedTensor {
-                name: self.path.join("."),
-                shape: data.shape.to_vec(),
-                values: data.into_vec().expect("converted to f32 just above"),
-            });
+            self.out.push(named(self.path.join("."), param.val().into_data()));
         }
     }
     let mut export = Export { path: Vec::new(), out: Vec::new() };

@@ -51,6 +51,8 @@ pub struct PretrainJob {
     pub until: u64,
     /// What is evaluated at its end.
     pub general: GeneralEval,
+    /// What progress counts for it.
+    pub tokens: u64,
 }
 
 /// What came out.
@@ -84,6 +86,8 @@ pub struct FinetuneJob {
     pub held_out: SftBatches,
     /// Held-out general text.
     pub general: GeneralEval,
+    /// What progress counts for its training.
+    pub tokens: u64,
 }
 
 /// What came out.
@@ -171,6 +175,7 @@ where
         dir: &std::path::Path,
         until: u64,
         label: &str,
+        tokens: u64,
         progress: &mut Progress,
     ) -> Result<Trainer<AB>, Error> {
         let options = RunOptions {
@@ -181,14 +186,19 @@ where
             until,
         };
         let begin = trainer.steps_done();
+        let steps = (until - begin).max(1);
+        let share = |done: u64| (u128::from(tokens) * u128::from(done - begin) / u128::from(steps)) as u64;
         let signal = progress.signal.clone();
         let (trainer, outcome) = run(trainer, batches, &options, &mut |step, record| {
             match record {
-                None if step > begin => progress.note(&format!("{label}: restored the checkpoint of step {step}")),
+                None if step > begin => {
+                    progress.note(&format!("{label}: restored the checkpoint of step {step}"));
+                    progress.skip(share(step));
+                }
                 None => {}
                 Some(r) => {
                     let message = format!("{label}: step {}/{until}, loss {:.3}", step, r.loss);
-                    progress.advance(r.targets, &message);
+                    progress.advance(share(step) - share(step - 1), &message);
                 }
             }
             if signal.received().is_some() { Control::Stop } else { Control::Continue }
@@ -215,7 +225,7 @@ where
         if let Some(parent) = &job.parent {
             trainer = trainer.load(&parent.join(FINAL))?;
         }
-        let trainer = self.train(trainer, job.batches.as_ref(), &job.dir, job.until, &job.label, progress)?;
+        let trainer = self.train(trainer, job.batches.as_ref(), &job.dir, job.until, &job.label, job.tokens, progress)?;
         trainer.save(&job.dir.join(FINAL))?;
         let loss = self.general_loss(&trainer.model().valid(), &job.general, job.recipe.micro_tokens)?;
         Ok(PretrainResult {
@@ -230,7 +240,7 @@ where
         let model = GptNeoX::<AB>::zeros(&job.model, &self.device)?;
         let model = load_weights(&job.base.join(FINAL), model)?;
         let trainer = Trainer::new(model, job.recipe.clone(), &self.device)?;
-        let trainer = self.train(trainer, &job.batches, &job.dir, job.batches.steps(), &job.label, progress)?;
+        let trainer = self.train(trainer, &job.batches, &job.dir, job.batches.steps(), &job.label, job.tokens, progress)?;
         let ledger = trainer.ledger();
         let model = trainer.into_model().valid();
         save_pretrained(&model, &job.dir.join("model"))?;

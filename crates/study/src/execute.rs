@@ -130,6 +130,7 @@ impl Run<'_, '_> {
         let sources = names
             .map(|name| sequences(&prepared.roles[&name].train, spec.pretrain.time))
             .collect::<Result<Vec<_>, _>>()?;
+        let tokens = (node.until - node.from) * spec.pretrain.batch * spec.pretrain.time as u64;
         let job = PretrainJob {
             label: node.label.clone(),
             dir: dir.clone(),
@@ -141,8 +142,8 @@ impl Run<'_, '_> {
             from: node.from,
             until: node.until,
             general: self.general.clone(),
+            tokens,
         };
-        let tokens = (node.until - node.from) * spec.pretrain.batch * spec.pretrain.time as u64;
         let result = self.once(&dir, tokens, &inputs, |progress| engine.pretrain(&job, progress))?;
         self.keys.push(address);
         self.results.push(result);
@@ -181,7 +182,7 @@ impl Run<'_, '_> {
         };
         let address = key(&inputs);
         let dir = self.folder("finetune", &address);
-        let tokens = batches.report()?.targets * s.epochs;
+        let tokens = batches.report()?.positions * s.epochs;
         let job = FinetuneJob {
             label: format!("{} on {}, lr {lr:e}, seed {sft_seed}", spec.arms[arm].name, set_spec.name),
             dir: dir.clone(),
@@ -191,6 +192,7 @@ impl Run<'_, '_> {
             batches,
             held_out: sft_held_out(spec, prepared, set_spec)?,
             general: self.general.clone(),
+            tokens,
         };
         let evaluation = self.general.count * spec.pretrain.time as u64 / 3;
         let result = self.once(&dir, tokens + evaluation, &inputs, |progress| {

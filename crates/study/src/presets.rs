@@ -134,7 +134,7 @@ const TENTH: Weight = match Weight::from_parts_const(100_000_000) {
 
 /// An hour or two on two cores, on real data: a size at which the paper's Finding 1 was seen to show.
 fn mini() -> StudySpec {
-    let steps = 305;
+    let steps = 500;
     let smoke = smoke();
     StudySpec {
         model_name: "mini-m".to_owned(),
@@ -157,7 +157,7 @@ fn mini() -> StudySpec {
             epochs: 4,
             batch: 32,
             max_time: 256,
-            examples: 500,
+            examples: 800,
             held_out: 200,
             lr: LrChoice::SweepBase { grid: vec![2e-4, 5e-4, 1e-3] },
             ..smoke.sft

@@ -58,6 +58,11 @@ fn draw<B: DrawingBackend>(table: &Table2, area: &DrawingArea<B, Shift>) -> Resu
     area.fill(&WHITE)?;
     let title = format!("Change of loss against the C4 arm ({}); lower is better", table.model);
     let area = area.titled(&title, (FONT, 24).into_font().color(&BLACK))?;
+    let (legend, area) = area.split_vertically(28);
+    for (x, colour, text) in [(400, SFT, "loss on the fine-tuning set"), (640, C4, "loss on held-out C4")] {
+        legend.draw(&Rectangle::new([(x, 8), (x + 16, 20)], colour.filled()))?;
+        legend.draw_text(text, &(FONT, 16).into_font().color(&BLACK), (x + 22, 6))?;
+    }
     let mut sets: Vec<&str> = Vec::new();
     for row in &table.rows {
         if !sets.contains(&row.set.as_str()) {
@@ -98,7 +103,8 @@ fn draw_panel<B: DrawingBackend>(
         .y_labels(0)
         .x_labels(6)
         .x_desc("nats per token")
-        .x_label_formatter(&|v| format!("{v:+.2}"))
+        // Adding 0 turns −0 into 0.
+        .x_label_formatter(&|v| format!("{:+.2}", (v * 100.0).round() / 100.0 + 0.0))
         .label_style((FONT, 15).into_font().color(&BLACK))
         .draw()?;
     chart.draw_series(std::iter::once(PathElement::new(vec![(0.0, 0.0), (0.0, rows.len() as f64)], BLACK)))?;
@@ -113,21 +119,8 @@ fn draw_panel<B: DrawingBackend>(
             })
             .collect::<Vec<_>>()
     };
-    chart
-        .draw_series(bars(|r| r.sft.delta.mean, 0.18, SFT))?
-        .label("loss on the set")
-        .legend(|(x, y)| Rectangle::new([(x, y - 5), (x + 14, y + 5)], SFT.filled()));
-    chart
-        .draw_series(bars(|r| r.c4.delta.mean, 0.52, C4))?
-        .label("loss on C4")
-        .legend(|(x, y)| Rectangle::new([(x, y - 5), (x + 14, y + 5)], C4.filled()));
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.2))
-        .label_font((FONT, 14).into_font().color(&BLACK))
-        .draw()?;
+    chart.draw_series(bars(|r| r.sft.delta.mean, 0.18, SFT))?;
+    chart.draw_series(bars(|r| r.c4.delta.mean, 0.52, C4))?;
     // Arm names beside their bars.
     let (x0, _) = (low - margin, 0.0);
     for i in 0..rows.len() {

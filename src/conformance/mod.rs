@@ -1,0 +1,214 @@
+//! Compares this project's numbers with fixtures that other software made.
+//!
+//! A fixture directory holds one folder a family (`models`, `generate`, `train`, `tokenizer`, `cka`, `proximity`,
+//! `stats`, `bound`). Each file is one [`Line`]: the largest error met, as a multiple of the tolerance stated for it.
+
+mod cka;
+mod fixture;
+mod models;
+mod proximity;
+mod tokenizer;
+mod train;
+
+use std::path::Path;
+
+use crate::Backend;
+
+/// The families of fixtures.
+pub const FAMILIES: [&str; 8] = ["models", "generate", "train", "tokenizer", "cka", "proximity", "stats", "bound"];
+
+/// How one file fared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// `family/file`.
+    pub name: String,
+    /// What came out.
+    pub verdict: Verdict,
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Compared: the largest error in units of its tolerance (at most 1 passes), and what was compared.
+    Compared {
+        /// Largest error over tolerance.
+        worst: f64,
+        /// That error.
+        error: f64,
+        /// Its tolerance.
+        tolerance: f64,
+        /// Where it was met.
+        place: String,
+    },
+    /// Could not be compared, and should have been.
+    Failed(String),
+    /// Not yet covered by this project.
+    Unsupported(String),
+}
+
+impl Line {
+    /// Whether it counts as a failure.
+    pub fn failed(&self) -> bool {
+        match &self.verdict {
+            // Written so that NaN fails.
+            Verdict::Compared { worst, .. } => !(*worst <= 1.0),
+            Verdict::Failed(_) => true,
+            Verdict::Unsupported(_) => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let word = match (&self.verdict, self.failed()) {
+            (Verdict::Unsupported(_), _) => "unsupported",
+            (_, true) => "FAIL",
+            (_, false) => "ok",
+        };
+        write!(f, "{word:<11} {:<40} ", self.name)?;
+        match &self.verdict {
+            Verdict::Compared { error, tolerance, place, .. } => write!(f, "{error:.2e}  {tolerance:.0e}  {place}"),
+            Verdict::Failed(reason) | Verdict::Unsupported(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// Collects comparisons of one file.
+#[derive(Debug)]
+struct Check {
+    worst: f64,
+    error: f64,
+    tolerance: f64,
+    place: String,
+    compared: bool,
+}
+
+impl Check {
+    fn new() -> Self {
+        Self { worst: 0.0, error: 0.0, tolerance: 0.0, place: String::new(), compared: false }
+    }
+
+    fn near(&mut self, found: f64, expected: f64, tolerance: f64, place: &str) {
+        let equal = found == expected || (found.is_nan() && expected.is_nan());
+        let error = if equal { 0.0 } else { (found - expected).abs() };
+        let worst = if equal { 0.0 } else { error / tolerance };
+        if !self.compared || worst > self.worst || (worst.is_nan() && !self.worst.is_nan()) {
+            (self.worst, self.error, self.tolerance, self.place) = (worst, error, tolerance, place.to_owned());
+        }
+        self.compared = true;
+    }
+
+    fn all_near(&mut self, found: &[f32], expected: &[f32], tolerance: f64, place: &str) -> Result<(), String> {
+        if found.len() != expected.len() {
+            return Err(format!("{place}: {} values, expected {}", found.len(), expected.len()));
+        }
+        for (a, b) in found.iter().zip(expected) {
+            self.near(f64::from(*a), f64::from(*b), tolerance, place);
+        }
+        Ok(())
+    }
+
+    fn exact(&mut self, equal: bool, place: &str) -> Result<(), String> {
+        self.near(0.0, 0.0, 1.0, place);
+        if equal { Ok(()) } else { Err(format!("{place} differs")) }
+    }
+
+    fn verdict(self) -> Verdict {
+        if !self.compared {
+            return Verdict::Failed("holds nothing to compare".to_owned());
+        }
+        Verdict::Compared { worst: self.worst, error: self.error, tolerance: self.tolerance, place: self.place }
+    }
+}
+
+/// A file's line from what its comparison returned.
+fn line(name: impl Into<String>, result: Result<Check, String>) -> Line {
+    let verdict = match result {
+        Ok(check) => check.verdict(),
+        Err(reason) => Verdict::Failed(reason),
+    };
+    Line { name: name.into(), verdict }
+}
+
+fn unsupported(name: &str, reason: &str) -> Line {
+    Line { name: name.to_owned(), verdict: Verdict::Unsupported(reason.to_owned()) }
+}
+
+/// Compares everything found in a directory, or one family of it.
+///
+/// # Errors
+/// A directory without fixtures, an unknown family, a backend that this build does not have.
+pub fn run(dir: &Path, family: Option<&str>, backend: Backend, tokenizer: Option<&Path>) -> Result<Vec<Line>, String> {
+    if let Some(family) = family.filter(|f| !FAMILIES.contains(f)) {
+        return Err(format!("family = {family} is unknown; families: {}", FAMILIES.join(", ")));
+    }
+    let mut lines = Vec::new();
+    for name in FAMILIES.into_iter().filter(|name| family.is_none_or(|f| f == *name)) {
+        let folder = dir.join(name);
+        if !folder.is_dir() {
+            continue;
+        }
+        lines.extend(match name {
+            "models" => on_backend(backend, &Models(&folder))?,
+            "generate" => on_backend(backend, &Generate(dir))?,
+            "train" => {
+                let mut lines = train::schedules(&folder);
+                lines.extend(on_backend(backend, &Train(dir))?);
+                lines
+            }
+            "tokenizer" => tokenizer::lines(dir, tokenizer),
+            "cka" => cka::lines(&folder),
+            "proximity" => proximity::lines(&folder),
+            "stats" => vec![unsupported("stats/expected.json", "correlations and bootstrap are not there yet")],
+            _ => vec![unsupported("bound/expected.json", "the terms of the bound are not there yet")],
+        });
+    }
+    if lines.is_empty() {
+        return Err(format!("no fixtures in {} (folders: {})", dir.display(), FAMILIES.join(", ")));
+    }
+    Ok(lines)
+}
+
+/// Something to do on a backend that is chosen at run time.
+trait Task {
+    fn run<AB>(&self) -> Vec<Line>
+    where
+        AB: burn::tensor::backend::AutodiffBackend + fused_ops::FusedOps,
+        AB::InnerBackend: fused_ops::FusedOps;
+}
+
+struct Models<'a>(&'a Path);
+struct Generate<'a>(&'a Path);
+struct Train<'a>(&'a Path);
+
+macro_rules! task {
+    ($name:ident, $function:path) => {
+        impl Task for $name<'_> {
+            fn run<AB>(&self) -> Vec<Line>
+            where
+                AB: burn::tensor::backend::AutodiffBackend + fused_ops::FusedOps,
+                AB::InnerBackend: fused_ops::FusedOps,
+            {
+                $function(self.0)
+            }
+        }
+    };
+}
+task!(Models, models::lines::<AB>);
+task!(Generate, models::generated::<AB>);
+task!(Train, train::trajectories::<AB>);
+
+fn on_backend(backend: Backend, task: &impl Task) -> Result<Vec<Line>, String> {
+    match backend {
+        #[cfg(feature = "flex")]
+        Backend::Flex => Ok(task.run::<burn::backend::Autodiff<fused_ops::backends::Flex>>()),
+        #[cfg(feature = "ndarray")]
+        Backend::NdArray => Ok(task.run::<burn::backend::Autodiff<fused_ops::backends::NdArray>>()),
+        #[cfg(feature = "vulkan")]
+        Backend::Vulkan => Ok(task.run::<burn::backend::Autodiff<fused_ops::backends::Vulkan>>()),
+        #[cfg(feature = "cuda")]
+        Backend::Cuda => Ok(task.run::<burn::backend::Autodiff<fused_ops::backends::Cuda>>()),
+        #[allow(unreachable_patterns, reason = "reachable in builds without every backend")]
+        other => Err(format!("backend = {} is not in this build", other.name())),
+    }
+}

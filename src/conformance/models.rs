@@ -1,0 +1,185 @@
+//! Models: logits, hidden states, losses, gradients; greedy continuations.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::AutodiffModule as _;
+use burn::optim::GradientsParams;
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{Int, Tensor, TensorData};
+use fused_ops::FusedOps;
+use gptneox_model::{GptNeoX, GptNeoXConfig, HuggingFaceConfig, Site, export_gradients, load_pretrained};
+use safetensors::SafeTensors;
+
+use super::fixture::{bytes, f32s, i64s, ids, json, list, number};
+use super::{Check, Line, line};
+
+const STATE: f64 = 5e-5;
+const MEAN_LOSS: f64 = 1e-5;
+const NORM: f64 = 2e-5;
+
+pub(super) fn lines<AB>(folder: &Path) -> Vec<Line>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    let mut dirs: Vec<PathBuf> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    dirs.retain(|d| d.join("expected.safetensors").exists());
+    dirs.sort();
+    dirs.iter()
+        .flat_map(|dir| {
+            let name = dir.file_name().unwrap_or_default().to_string_lossy();
+            let tensors = line(format!("models/{name}/expected.safetensors"), states::<AB>(dir));
+            let scalars = line(format!("models/{name}/expected.json"), losses::<AB>(dir));
+            let legacy = dir.join("config.legacy.json");
+            let legacy = legacy.exists().then(|| line(format!("models/{name}/config.legacy.json"), same_config(dir, &legacy)));
+            [Some(tensors), Some(scalars), legacy].into_iter().flatten().collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn config(path: &Path) -> Result<GptNeoXConfig, String> {
+    let hf: HuggingFaceConfig = serde_json::from_value(json(path)?).map_err(|e| format!("{}: {e}", path.display()))?;
+    GptNeoXConfig::try_from(hf).map_err(|e| e.to_string())
+}
+
+fn same_config(dir: &Path, legacy: &Path) -> Result<Check, String> {
+    let mut check = Check::new();
+    check.exact(config(legacy)? == config(&dir.join("config.json"))?, "the model of config.json")?;
+    Ok(check)
+}
+
+fn load<AB>(dir: &Path) -> Result<GptNeoX<AB>, String>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    load_pretrained(dir, &Default::default()).map_err(|e| e.to_string())
+}
+
+fn tensor<B: FusedOps>(values: Vec<i64>, rows: usize) -> Tensor<B, 2, Int> {
+    let time = values.len() / rows.max(1);
+    Tensor::from_data(TensorData::new(values, [rows, time]), &Default::default())
+}
+
+fn values<B: FusedOps, const D: usize>(t: Tensor<B, D>) -> Result<Vec<f32>, String> {
+    t.into_data().convert::<f32>().into_vec().map_err(|e| format!("{e:?}"))
+}
+
+/// The targets that Hugging Face's shifted labels mean.
+pub(super) fn shifted(labels: &[i64], time: usize) -> Vec<i64> {
+    (0..labels.len()).map(|i| if i % time == time - 1 { -1 } else { labels[i + 1].max(-1) }).collect()
+}
+
+fn states<AB>(dir: &Path) -> Result<Check, String>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    let mut check = Check::new();
+    let data = bytes(&dir.join("expected.safetensors"))?;
+    let file = SafeTensors::deserialize(&data).map_err(|e| e.to_string())?;
+    let model = load::<AB>(dir)?;
+    let (shape, ids) = i64s(&file, "input_ids")?;
+    let (rows, time) = (shape[0], shape[1]);
+    let plain = model.valid();
+    check.all_near(&values(plain.logits(tensor(ids.clone(), rows)))?, &f32s(&file, "logits")?, STATE, "logits")?;
+    let names = file.names();
+    let layers = plain.config().num_layers;
+    let mut seen: Vec<(Site, Vec<f32>)> = Vec::new();
+    plain.hidden(tensor(ids.clone(), rows), &mut |site: Site, hidden: &Tensor<AB::InnerBackend, 2>| {
+        seen.push((site, values(hidden.clone()).unwrap_or_default()));
+    });
+    for (site, hidden) in seen {
+        let name = match site {
+            Site::Embed => "hidden_states.0".to_owned(),
+            Site::Block(i) if i + 1 == layers => "last_layer_output_before_final_norm".to_owned(),
+            Site::Block(i) => format!("hidden_states.{}", i + 1),
+            Site::FinalNorm => format!("hidden_states.{layers}"),
+        };
+        if names.contains(&name.as_str()) {
+            check.all_near(&hidden, &f32s(&file, &name)?, STATE, &name)?;
+        }
+    }
+    let targets = shifted(&ids, time);
+    if names.contains(&"token_loss") {
+        let losses = values(plain.token_losses(tensor(ids.clone(), rows), tensor(targets.clone(), rows)))?;
+        let kept: Vec<f32> =
+            losses.chunks_exact(time).flat_map(|row| row[..time - 1].iter().copied()).collect();
+        check.all_near(&kept, &f32s(&file, "token_loss")?, STATE, "token_loss")?;
+    }
+    if names.iter().any(|n| n.starts_with("grad.")) {
+        let count = targets.iter().filter(|t| **t >= 0).count();
+        let loss = model.loss(tensor(ids, rows), tensor(targets, rows), 1.0 / count as f64);
+        let grads = GradientsParams::from_grads(loss.scaled_sum.backward(), &model);
+        for grad in export_gradients(&model, &grads) {
+            let name = format!("grad.{}", grad.name);
+            let truth = f32s(&file, &name)?;
+            let largest = truth.iter().fold(0f32, |a, v| a.max(v.abs()));
+            check.all_near(&grad.values, &truth, 2e-5 * f64::from(largest) + 1e-7, &name)?;
+        }
+    }
+    Ok(check)
+}
+
+fn losses<AB>(dir: &Path) -> Result<Check, String>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    let mut check = Check::new();
+    let expected = json(&dir.join("expected.json"))?;
+    let data = bytes(&dir.join("expected.safetensors"))?;
+    let file = SafeTensors::deserialize(&data).map_err(|e| e.to_string())?;
+    let model = load::<AB>(dir)?;
+    let (shape, ids) = i64s(&file, "input_ids")?;
+    let mut one = |labels: &[i64], loss_field: &str, norm_field: Option<&str>| -> Result<(), String> {
+        let targets = shifted(labels, shape[1]);
+        let count = targets.iter().filter(|t| **t >= 0).count();
+        let loss = model.loss(tensor(ids.clone(), shape[0]), tensor(targets, shape[0]), 1.0 / count as f64);
+        let mean = f64::from(values(loss.scaled_sum.clone())?[0]);
+        check.near(mean, number(&expected, loss_field)?, MEAN_LOSS, loss_field);
+        if let Some(field) = norm_field {
+            let grads = GradientsParams::from_grads(loss.scaled_sum.backward(), &model);
+            let squares = export_gradients(&model, &grads).into_iter().flat_map(|g| g.values).map(|v| f64::from(v).powi(2));
+            let truth = number(&expected, field)?;
+            check.near(squares.sum::<f64>().sqrt(), truth, NORM * truth, field);
+        }
+        Ok(())
+    };
+    one(&ids, "mean_loss", expected.get("grad_norm").map(|_| "grad_norm"))?;
+    if expected.get("masked_mean_loss").is_some() {
+        let (_, labels) = i64s(&file, "labels_masked")?;
+        one(&labels, "masked_mean_loss", Some("masked_grad_norm"))?;
+    }
+    if let Ok(parameters) = number(&expected, "parameters") {
+        let count = model.config().parameter_count().total as f64;
+        check.near(count, parameters, 0.5, "parameters");
+    }
+    Ok(check)
+}
+
+/// Greedy continuations, each token by a forward pass over all before it.
+pub(super) fn generated<AB>(dir: &Path) -> Vec<Line>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    let check = || -> Result<Check, String> {
+        let mut check = Check::new();
+        let cases = json(&dir.join("generate/greedy.json"))?;
+        for (i, case) in cases.as_array().into_iter().flatten().enumerate() {
+            let model = load::<AB>(&dir.join("models").join(case["model"].as_str().unwrap_or_default()))?.valid();
+            let mut tokens = ids(&case["prompt"]);
+            let vocabulary = model.config().vocab_size;
+            for expected in list(case, "new_tokens")? {
+                let logits = values(model.logits(tensor(tokens.clone(), 1)))?;
+                let last = &logits[logits.len() - vocabulary..];
+                let best = (0..vocabulary).max_by(|a, b| last[*a].total_cmp(&last[*b])).unwrap_or(0) as i64;
+                check.exact(Some(best) == expected.as_i64(), &format!("token {} of prompt {i}", tokens.len()))?;
+                tokens.push(best);
+            }
+        }
+        Ok(check)
+    };
+    vec![line("generate/greedy.json", check())]
+}
