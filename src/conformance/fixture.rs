@@ -34,7 +34,9 @@ pub(super) fn ids(value: &Value) -> Vec<i64> {
 pub(super) fn floats(file: &SafeTensors<'_>, name: &str) -> Result<(Vec<usize>, Vec<f64>), String> {
     let view = file.tensor(name).map_err(|e| format!("{name}: {e}"))?;
     let values = match view.dtype() {
-        Dtype::F32 => view.data().chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
+        Dtype::F32 => {
+            view.data().chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect()
+        }
         Dtype::F64 => view
             .data()
             .chunks_exact(8)

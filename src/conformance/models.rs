@@ -31,7 +31,8 @@ where
             let tensors = line(format!("models/{name}/expected.safetensors"), states::<AB>(dir));
             let scalars = line(format!("models/{name}/expected.json"), losses::<AB>(dir));
             let legacy = dir.join("config.legacy.json");
-            let legacy = legacy.exists().then(|| line(format!("models/{name}/config.legacy.json"), same_config(dir, &legacy)));
+            let legacy =
+                legacy.exists().then(|| line(format!("models/{name}/config.legacy.json"), same_config(dir, &legacy)));
             [Some(tensors), Some(scalars), legacy].into_iter().flatten().collect::<Vec<_>>()
         })
         .collect()
@@ -103,8 +104,7 @@ where
     let targets = shifted(&ids, time);
     if names.contains(&"token_loss") {
         let losses = values(plain.token_losses(tensor(ids.clone(), rows), tensor(targets.clone(), rows)))?;
-        let kept: Vec<f32> =
-            losses.chunks_exact(time).flat_map(|row| row[..time - 1].iter().copied()).collect();
+        let kept: Vec<f32> = losses.chunks_exact(time).flat_map(|row| row[..time - 1].iter().copied()).collect();
         check.all_near(&kept, &f32s(&file, "token_loss")?, STATE, "token_loss")?;
     }
     if names.iter().any(|n| n.starts_with("grad.")) {
@@ -140,7 +140,8 @@ where
         check.near(mean, number(&expected, loss_field)?, MEAN_LOSS, loss_field);
         if let Some(field) = norm_field {
             let grads = GradientsParams::from_grads(loss.scaled_sum.backward(), &model);
-            let squares = export_gradients(&model, &grads).into_iter().flat_map(|g| g.values).map(|v| f64::from(v).powi(2));
+            let squares =
+                export_gradients(&model, &grads).into_iter().flat_map(|g| g.values).map(|v| f64::from(v).powi(2));
             let truth = number(&expected, field)?;
             check.near(squares.sum::<f64>().sqrt(), truth, NORM * truth, field);
         }

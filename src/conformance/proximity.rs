@@ -45,7 +45,8 @@ fn check(folder: &Path) -> Result<Check, String> {
         Counts::of_tokens(vocabulary, tokens).map_err(|e| e.to_string())
     };
     for pair in list(&expected, "pairs")? {
-        let found = similarity(&corpus(&pair["a"])?, &corpus(&pair["b"])?, Variant::Paper).map_err(|e| e.to_string())?;
+        let found =
+            similarity(&corpus(&pair["a"])?, &corpus(&pair["b"])?, Variant::Paper).map_err(|e| e.to_string())?;
         compare(&mut check, &found, pair, &format!("{} and {}", pair["a"], pair["b"]))?;
     }
     for case in list(&expected, "edge_cases")? {

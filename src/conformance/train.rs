@@ -151,10 +151,8 @@ where
     AB: AutodiffBackend + FusedOps,
     AB::InnerBackend: FusedOps,
 {
-    let idle: Vec<usize> = list(spec, "qkv_bias_entries_not_to_compare")?
-        .iter()
-        .filter_map(|v| v.as_u64().map(|v| v as usize))
-        .collect();
+    let idle: Vec<usize> =
+        list(spec, "qkv_bias_entries_not_to_compare")?.iter().filter_map(|v| v.as_u64().map(|v| v as usize)).collect();
     let (mut far, mut all) = (0u64, 0u64);
     for parameter in export_parameters(trainer.model()) {
         let name = format!("{prefix}.{}", parameter.name);

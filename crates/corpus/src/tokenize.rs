@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
 
@@ -154,7 +154,9 @@ impl Tokenizer {
 pub fn train_bpe(texts: impl Iterator<Item = String> + Send, vocab_size: usize) -> Result<Tokenizer, TokenizeError> {
     let error = |e: tokenizers::Error| TokenizeError::Tokenizer(e.to_string());
     if vocab_size < 257 {
-        return Err(TokenizeError::Tokenizer(format!("vocabulary = {vocab_size} must be at least 257: the bytes and {END_OF_TEXT}")));
+        return Err(TokenizeError::Tokenizer(format!(
+            "vocabulary = {vocab_size} must be at least 257: the bytes and {END_OF_TEXT}"
+        )));
     }
     let mut tokenizer = HfTokenizer::new(BPE::default());
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));

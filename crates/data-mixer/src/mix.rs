@@ -213,12 +213,8 @@ impl MixPlan {
             Pairing::Displace => slots,
             Pairing::Shift => drawn,
         };
-        let general = Budget {
-            source: self.spec.general.name.clone(),
-            available: self.spec.general.sequences,
-            drawn,
-            reserved,
-        };
+        let general =
+            Budget { source: self.spec.general.name.clone(), available: self.spec.general.sequences, drawn, reserved };
         let rest = self.spec.specialised.iter().zip(counts).map(|(s, drawn)| Budget {
             source: s.name.clone(),
             available: s.sequences,

@@ -126,7 +126,8 @@ impl SftBatches {
     pub fn in_order(&self) -> impl Iterator<Item = Result<Batch, Error>> + '_ {
         let size = self.spec.batch as u64;
         (0..self.steps_per_epoch()).map(move |i| {
-            let documents: Vec<u64> = (i * size..((i + 1) * size).min(self.examples)).map(|at| self.subset.apply(at)).collect();
+            let documents: Vec<u64> =
+                (i * size..((i + 1) * size).min(self.examples)).map(|at| self.subset.apply(at)).collect();
             self.rows(&documents)
         })
     }

@@ -160,9 +160,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             let losses = crate::ops::float::<B, 1>(losses.clone());
             crate::ops::prim(losses.sum() * scale)
         };
-        let constant = |losses: FloatTensor<B>| {
-            <Self as burn::tensor::backend::AutodiffBackend>::from_inner(losses)
-        };
+        let constant = |losses: FloatTensor<B>| <Self as burn::tensor::backend::AutodiffBackend>::from_inner(losses);
         match Node.prepare::<C>([x.node.clone(), w.node.clone()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let (losses, gx, gw) = B::token_losses_and_gradients(x.primitive, w.primitive, targets, scale);

@@ -26,6 +26,4 @@ mod ops;
 mod tensor;
 
 pub use ops::{AdamWStep, AttentionShape, FusedOps, Gelu};
-pub use tensor::{
-    HeadLoss, adamw, causal_attention, gelu, head_loss, layer_norm, linear, sum_squares, token_losses,
-};
+pub use tensor::{HeadLoss, adamw, causal_attention, gelu, head_loss, layer_norm, linear, sum_squares, token_losses};

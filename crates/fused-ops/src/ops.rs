@@ -322,10 +322,7 @@ fn rotate<B: Backend>(x: Tensor<B, 4>, cos: &Tensor<B, 2>, sin: &Tensor<B, 2>, s
     let sin = sin.clone().slice([0..s.time]).unsqueeze::<4>();
     let a = x.clone().narrow(3, 0, half);
     let b = x.clone().narrow(3, half, half);
-    let mut parts = vec![
-        a.clone() * cos.clone() - b.clone() * sin.clone(),
-        b * cos + a * sin,
-    ];
+    let mut parts = vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin];
     if s.rotary_dims < s.head_dim {
         parts.push(x.narrow(3, s.rotary_dims, s.head_dim - s.rotary_dims));
     }

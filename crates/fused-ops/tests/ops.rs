@@ -55,8 +55,9 @@ impl Op {
             Op::Norm => layer_norm(inputs[0].clone(), row(1), row(2), 1e-5),
             Op::Attention(s) => {
                 let half = s.rotary_dims / 2;
-                let angles = Tensor::<B, 1>::from_data(TensorData::new(values(s.time * half, 20), [s.time * half]), &device)
-                    .reshape([s.time, half]);
+                let angles =
+                    Tensor::<B, 1>::from_data(TensorData::new(values(s.time * half, 20), [s.time * half]), &device)
+                        .reshape([s.time, half]);
                 causal_attention(inputs[0].clone(), angles.clone().cos(), angles.sin(), s)
             }
             Op::Head => {
@@ -72,7 +73,15 @@ const ATTENTION: AttentionShape = AttentionShape { batch: 2, time: 70, heads: 3,
 
 fn all() -> Vec<Op> {
     let full = AttentionShape { batch: 1, time: 5, heads: 2, head_dim: 4, rotary_dims: 4 };
-    vec![Op::Linear, Op::Gelu(Gelu::Exact), Op::Gelu(Gelu::Tanh), Op::Norm, Op::Attention(ATTENTION), Op::Attention(full), Op::Head]
+    vec![
+        Op::Linear,
+        Op::Gelu(Gelu::Exact),
+        Op::Gelu(Gelu::Tanh),
+        Op::Norm,
+        Op::Attention(ATTENTION),
+        Op::Attention(full),
+        Op::Head,
+    ]
 }
 
 /// The output, and each input's gradient of `Σ output·weights`.
@@ -135,7 +144,11 @@ fn backward_equals_finite_differences() {
                 let h = 1e-2f32;
                 let slope = (shifted(h) - shifted(-h)) / (2.0 * f64::from(h));
                 let error = (slope - f64::from(grad[at])).abs();
-                assert!(error < 0.01 * f64::from(largest) + 2e-3, "{op:?} input {which}[{at}]: {slope} and {}", grad[at]);
+                assert!(
+                    error < 0.01 * f64::from(largest) + 2e-3,
+                    "{op:?} input {which}[{at}]: {slope} and {}",
+                    grad[at]
+                );
             }
         }
     }
@@ -165,9 +178,8 @@ fn adamw_on<B: FusedOps>() {
     let (mut p, mut m, mut v) = (t(1), t(0).zeros_like(), t(0).zeros_like());
     let mut truth: Vec<[f64; 3]> = values(100, 1).into_iter().map(|p| [f64::from(p), 0.0, 0.0]).collect();
     for update in 1..=5u64 {
-        let step = AdamWStep {
-            lr: 0.01, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, update, grad_scale: 0.5,
-        };
+        let step =
+            AdamWStep { lr: 0.01, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, update, grad_scale: 0.5 };
         (p, m, v) = adamw(p, t(update as u32 + 1), m, v, step);
         for (state, g) in truth.iter_mut().zip(values(100, update as u32 + 1)) {
             let [p, m, v] = state;

@@ -104,13 +104,18 @@ impl GptNeoXConfig {
             }
         }
         if !self.hidden_size.is_multiple_of(self.num_heads) {
-            return Err(Error::config("num_heads", self.num_heads, format!("must divide hidden_size {}", self.hidden_size)));
+            return Err(Error::config(
+                "num_heads",
+                self.num_heads,
+                format!("must divide hidden_size {}", self.hidden_size),
+            ));
         }
         if !(0.0..=1.0).contains(&self.rotary_pct) {
             return Err(Error::config("rotary_pct", self.rotary_pct, "must be from 0 to 1"));
         }
         if !self.rotary_dims().is_multiple_of(2) {
-            let why = format!("makes {} of {} features rotate; an even number must", self.rotary_dims(), self.head_dim());
+            let why =
+                format!("makes {} of {} features rotate; an even number must", self.rotary_dims(), self.head_dim());
             return Err(Error::config("rotary_pct", self.rotary_pct, why));
         }
         if !(self.rotary_base.is_finite() && self.rotary_base > 0.0) {

@@ -138,12 +138,10 @@ impl<B: FusedOps> Rotary<B> {
     pub(crate) fn new(config: &GptNeoXConfig, device: &B::Device) -> Self {
         let (time, dims) = (config.max_positions, config.rotary_dims());
         let half = dims / 2;
-        let frequencies: Vec<f32> = (0..half)
-            .map(|i| 1.0 / (config.rotary_base as f32).powf((2 * i) as f32 / dims as f32))
-            .collect();
+        let frequencies: Vec<f32> =
+            (0..half).map(|i| 1.0 / (config.rotary_base as f32).powf((2 * i) as f32 / dims as f32)).collect();
         let table = |f: fn(f32) -> f32| {
-            let values: Vec<f32> =
-                (0..time).flat_map(|t| frequencies.iter().map(move |w| f(t as f32 * w))).collect();
+            let values: Vec<f32> = (0..time).flat_map(|t| frequencies.iter().map(move |w| f(t as f32 * w))).collect();
             // A backend without empty tensors still needs a column when nothing rotates.
             let (values, cols) = if half == 0 { (vec![0.0; time], 1) } else { (values, half) };
             Tensor::from_data(burn::tensor::TensorData::new(values, [time, cols]), device)

@@ -64,14 +64,11 @@ pub fn load_pretrained<B: FusedOps>(dir: &Path, device: &B::Device) -> Result<Gp
         let missing = || Error::MissingTensor { name: name.to_owned(), expected: shape.to_vec() };
         let view = tensors.get(name).ok_or_else(missing)?;
         if view.shape() != shape {
-            return Err(Error::Shape {
-                name: name.to_owned(),
-                expected: shape.to_vec(),
-                found: view.shape().to_vec(),
-            });
+            return Err(Error::Shape { name: name.to_owned(), expected: shape.to_vec(), found: view.shape().to_vec() });
         }
         used.insert(name.to_owned());
-        widen(view).map_err(|dtype| format_error(dir, format!("tensor {name} has type {dtype:?}, not F32, F16 or BF16")))
+        widen(view)
+            .map_err(|dtype| format_error(dir, format!("tensor {name} has type {dtype:?}, not F32, F16 or BF16")))
     })?;
     match tensors.iter().find(|(name, _)| !used.contains(*name)) {
         Some((name, view)) => Err(Error::UnknownTensor { name: name.clone(), found: view.shape().to_vec() }),
@@ -108,9 +105,7 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 fn widen(view: &TensorView<'_>) -> Result<Vec<f32>, Dtype> {
     let pairs = || view.data().chunks_exact(2).map(|b| [b[0], b[1]]);
     match view.dtype() {
-        Dtype::F32 => {
-            Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-        }
+        Dtype::F32 => Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
         Dtype::F16 => Ok(pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect()),
         Dtype::BF16 => Ok(pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect()),
         other => Err(other),
@@ -124,8 +119,7 @@ fn widen(view: &TensorView<'_>) -> Result<Vec<f32>, Dtype> {
 pub fn save_pretrained<B: FusedOps>(model: &GptNeoX<B>, dir: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(dir).map_err(io(dir))?;
     let tensors = export_parameters(model);
-    let bytes: Vec<Vec<u8>> =
-        tensors.iter().map(|t| t.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let bytes: Vec<Vec<u8>> = tensors.iter().map(|t| t.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
     let path = dir.join(SINGLE);
     let views = tensors
         .iter()

@@ -33,19 +33,28 @@ fn check<B: FusedOps>(backend: &str) {
         let view = expected.tensor("input_ids").unwrap();
         let (b, t) = (view.shape()[0], view.shape()[1]);
         let ids: Vec<i64> = view.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect();
-        let input = Tensor::<burn::backend::Autodiff<B>, 2, Int>::from_data(TensorData::new(ids.clone(), [b, t]), &device);
+        let input =
+            Tensor::<burn::backend::Autodiff<B>, 2, Int>::from_data(TensorData::new(ids.clone(), [b, t]), &device);
         let logits = model.logits(input.clone()).into_data().to_vec::<f32>().unwrap();
         let worst = f32s(&expected, "logits").iter().zip(&logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst <= 5e-5, "{backend} {name}: logits off by {worst}");
-        let targets: Vec<i64> =
-            (0..b * t).map(|i| if i % t == t - 1 { -1 } else { ids[i + 1] }).collect();
+        let targets: Vec<i64> = (0..b * t).map(|i| if i % t == t - 1 { -1 } else { ids[i + 1] }).collect();
         let targets = Tensor::from_data(TensorData::new(targets, [b, t]), &device);
         let loss = model.loss(input, targets, 1.0 / (b * (t - 1)) as f64);
         let grads = GradientsParams::from_grads(loss.scaled_sum.backward(), &model);
-        struct Visit<'a, 'b> { path: Vec<String>, grads: &'a GradientsParams, file: &'a SafeTensors<'b>, label: String }
+        struct Visit<'a, 'b> {
+            path: Vec<String>,
+            grads: &'a GradientsParams,
+            file: &'a SafeTensors<'b>,
+            label: String,
+        }
         impl<B: FusedOps> ModuleVisitor<burn::backend::Autodiff<B>> for Visit<'_, '_> {
-            fn enter_module(&mut self, name: &str, _: &str) { self.path.push(name.to_owned()); }
-            fn exit_module(&mut self, _: &str, _: &str) { self.path.pop(); }
+            fn enter_module(&mut self, name: &str, _: &str) {
+                self.path.push(name.to_owned());
+            }
+            fn exit_module(&mut self, _: &str, _: &str) {
+                self.path.pop();
+            }
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<burn::backend::Autodiff<B>, D>>) {
                 let name = self.path.join(".");
                 let grad = self.grads.get::<B, D>(param.id).unwrap().into_data().to_vec::<f32>().unwrap();

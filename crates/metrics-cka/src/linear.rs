@@ -62,11 +62,7 @@ pub fn debiased(x: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>) -> Result<f64, E
 }
 
 /// Centred copies. HSIC₁ does not change under a shift, and centred sums lose no digits to a large mean.
-fn prepare(
-    x: ArrayView2<'_, f64>,
-    y: ArrayView2<'_, f64>,
-    least: usize,
-) -> Result<(Array2<f64>, Array2<f64>), Error> {
+fn prepare(x: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>, least: usize) -> Result<(Array2<f64>, Array2<f64>), Error> {
     let (left, right) = (x.nrows(), y.nrows());
     if left != right {
         return Err(Error::Examples { left, right });

@@ -143,7 +143,15 @@ impl Mixture {
             .iter()
             .zip(&specialised)
             // The ends are the parts themselves, without rounding.
-            .map(|(g, s)| if weight == 0.0 { *g } else if weight == 1.0 { *s } else { (1.0 - weight) * g + weight * s })
+            .map(|(g, s)| {
+                if weight == 0.0 {
+                    *g
+                } else if weight == 1.0 {
+                    *s
+                } else {
+                    (1.0 - weight) * g + weight * s
+                }
+            })
             .collect();
         Ok(Self { general, mixed })
     }

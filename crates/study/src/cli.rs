@@ -9,8 +9,11 @@ use crate::{DataSpec, Error, Protocol, Sources, StudySpec, TokenizerSpec, preset
 
 /// Options of an example.
 #[derive(Debug, Clone, Parser)]
-#[command(about = "Reproduces a table or figure of the midtraining paper", after_help = "Exit status: 0 done; 2 wrong \
-usage, spec or data; 1 failed later; 130 or 143 stopped by a signal, with a checkpoint: the same command continues.")]
+#[command(
+    about = "Reproduces a table or figure of the midtraining paper",
+    after_help = "Exit status: 0 done; 2 wrong \
+usage, spec or data; 1 failed later; 130 or 143 stopped by a signal, with a checkpoint: the same command continues."
+)]
 pub struct Args {
     /// Size of the study: smoke (minutes), mini (hours on 2 cores), paper (to be planned).
     #[arg(long, default_value = "smoke")]

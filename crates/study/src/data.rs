@@ -56,7 +56,8 @@ impl Sources {
     /// # Errors
     /// A file that cannot be read or parsed.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::Parse { path: path.to_owned(), reason: e.to_string() })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|e| Error::Parse { path: path.to_owned(), reason: e.to_string() })?;
         toml::from_str(&text).map_err(|e| Error::Parse { path: path.to_owned(), reason: e.to_string() })
     }
 }

@@ -225,7 +225,8 @@ where
         if let Some(parent) = &job.parent {
             trainer = trainer.load(&parent.join(FINAL))?;
         }
-        let trainer = self.train(trainer, job.batches.as_ref(), &job.dir, job.until, &job.label, job.tokens, progress)?;
+        let trainer =
+            self.train(trainer, job.batches.as_ref(), &job.dir, job.until, &job.label, job.tokens, progress)?;
         trainer.save(&job.dir.join(FINAL))?;
         let loss = self.general_loss(&trainer.model().valid(), &job.general, job.recipe.micro_tokens)?;
         Ok(PretrainResult {
@@ -240,7 +241,8 @@ where
         let model = GptNeoX::<AB>::zeros(&job.model, &self.device)?;
         let model = load_weights(&job.base.join(FINAL), model)?;
         let trainer = Trainer::new(model, job.recipe.clone(), &self.device)?;
-        let trainer = self.train(trainer, &job.batches, &job.dir, job.batches.steps(), &job.label, job.tokens, progress)?;
+        let trainer =
+            self.train(trainer, &job.batches, &job.dir, job.batches.steps(), &job.label, job.tokens, progress)?;
         let ledger = trainer.ledger();
         let model = trainer.into_model().valid();
         save_pretrained(&model, &job.dir.join("model"))?;

@@ -22,7 +22,7 @@ mod spec;
 
 pub use cli::{Args, exit_code};
 pub use data::{RoleFiles, Sources};
-pub use engine::{Engine, GeneralEval, FinetuneJob, FinetuneResult, LocalEngine, PretrainJob, PretrainResult};
+pub use engine::{Engine, FinetuneJob, FinetuneResult, GeneralEval, LocalEngine, PretrainJob, PretrainResult};
 pub use error::Error;
 pub use execute::{Execution, execute};
 pub use plan::{Plan, PlannedArm, PretrainNode};
@@ -31,6 +31,4 @@ pub use presets::{PRESETS, Protocol, Start, preset};
 pub use progress::{Progress, StopSignal};
 pub use render::{Table2, write_outputs};
 pub use results::{Measurement, StudyResults};
-pub use spec::{
-    ArmSpec, DataSpec, EvalSpec, LrChoice, PretrainSpec, SftSetSpec, SftSpec, StudySpec, TokenizerSpec,
-};
+pub use spec::{ArmSpec, DataSpec, EvalSpec, LrChoice, PretrainSpec, SftSetSpec, SftSpec, StudySpec, TokenizerSpec};

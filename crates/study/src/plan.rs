@@ -174,7 +174,10 @@ impl Plan {
             s.pretrain.time,
             s.pretrain.steps * s.pretrain.batch * s.pretrain.time as u64
         ));
-        line(format!("seeds: {} pretraining x {} fine-tuning, study seed {}", s.pretrain_seeds, s.sft_seeds, s.study_seed));
+        line(format!(
+            "seeds: {} pretraining x {} fine-tuning, study seed {}",
+            s.pretrain_seeds, s.sft_seeds, s.study_seed
+        ));
         line(String::new());
         for planned in &self.arms {
             let arm = &planned.arm;
@@ -218,7 +221,10 @@ impl Plan {
         ));
         if let Some(speed) = flops_per_second {
             let hours = flops / speed / 3600.0;
-            line(format!("time: about {hours:.2} hours at {:.1} GFLOP/s, measured on this machine just now", speed / 1e9));
+            line(format!(
+                "time: about {hours:.2} hours at {:.1} GFLOP/s, measured on this machine just now",
+                speed / 1e9
+            ));
         } else {
             let hours = flops / (0.4 * 989e12) / 3600.0;
             line(format!("time: about {hours:.1} GPU hours at 40 % of 989 TFLOP/s (an H100 in bf16)"));

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use corpus::{Document, Domain, Generator, SourceFiles, TokenStore, Tokenizer, fingerprint_file, is_held_out, train_bpe};
+use corpus::{
+    Document, Domain, Generator, SourceFiles, TokenStore, Tokenizer, fingerprint_file, is_held_out, train_bpe,
+};
 use metrics_proximity::Counts;
 
 use crate::files::key;
@@ -129,7 +131,12 @@ fn open(spec: &StudySpec, inputs: &[Input<'_>], addresses: &[PathBuf]) -> Result
 }
 
 /// The BPE of the study: read where it is stored, else trained and stored.
-fn trained(spec: &StudySpec, inputs: &[Input<'_>], path: &Path, note: &mut dyn FnMut(&str)) -> Result<Tokenizer, Error> {
+fn trained(
+    spec: &StudySpec,
+    inputs: &[Input<'_>],
+    path: &Path,
+    note: &mut dyn FnMut(&str),
+) -> Result<Tokenizer, Error> {
     let TokenizerSpec::Bpe { vocab_size, roles, max_bytes } = &spec.tokenizer else {
         return Err(Error::field("tokenizer", "file", "is not to be trained"));
     };
@@ -186,7 +193,11 @@ impl<'a> Input<'a> {
                 let fingerprint = key(&("generated", 1, seed, domain, count));
                 Ok(Self { role, fingerprint, files: Vec::new(), generated: Some((generator, domain, count)) })
             }
-            _ => Err(Error::field("data", "stated", "holds token counts alone: it can be planned (--print-plan), not run")),
+            _ => Err(Error::field(
+                "data",
+                "stated",
+                "holds token counts alone: it can be planned (--print-plan), not run",
+            )),
         }
     }
 

@@ -44,8 +44,8 @@ pub fn preset(name: &str, protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
             let Some((role, weight, start)) = mix else {
                 return Ok(ArmSpec { name: (*arm).to_owned(), source: None, weight: Weight::ZERO, start: Step(0) });
             };
-            let weight = Weight::parse(weight)
-                .map_err(|source| Error::Schedule { what: format!("arm {arm}"), source })?;
+            let weight =
+                Weight::parse(weight).map_err(|source| Error::Schedule { what: format!("arm {arm}"), source })?;
             let scaled = u128::from(start.0) * u128::from(spec.pretrain.steps) / u128::from(protocol.steps.max(1));
             Ok(ArmSpec {
                 name: (*arm).to_owned(),

@@ -238,13 +238,7 @@ impl StudySpec {
     /// The pretraining curve.
     pub(crate) fn pretrain_lr(&self) -> LrSpec {
         let p = &self.pretrain;
-        LrSpec::Cosine {
-            peak: p.lr_peak,
-            min: p.lr_min,
-            warmup: p.warmup,
-            total: p.steps,
-            convention: p.convention,
-        }
+        LrSpec::Cosine { peak: p.lr_peak, min: p.lr_min, warmup: p.warmup, total: p.steps, convention: p.convention }
     }
 
     /// Checks what does not need the data.

@@ -159,10 +159,9 @@ pub fn load_weights<B: FusedOps>(path: &Path, model: GptNeoX<B>) -> Result<GptNe
 }
 
 fn read(tensors: &SafeTensors<'_>, name: String, shape: &[usize]) -> Result<Vec<f32>, gptneox_model::Error> {
-    let view = tensors.tensor(&name).map_err(|_| gptneox_model::Error::MissingTensor {
-        name: name.clone(),
-        expected: shape.to_vec(),
-    })?;
+    let view = tensors
+        .tensor(&name)
+        .map_err(|_| gptneox_model::Error::MissingTensor { name: name.clone(), expected: shape.to_vec() })?;
     if view.shape() != shape {
         return Err(gptneox_model::Error::Shape { name, expected: shape.to_vec(), found: view.shape().to_vec() });
     }
@@ -174,7 +173,10 @@ fn differing_fields(a: &TrainSpec, b: &TrainSpec) -> Vec<String> {
     let value = |spec: &TrainSpec| serde_json::to_value(spec).unwrap_or_default();
     let (a, b) = (value(a), value(b));
     let fields = a.as_object().into_iter().flatten();
-    fields.filter(|(name, v)| b.get(name) != Some(v)).map(|(name, v)| format!("{name} ({v} there, {} here)", b[name])).collect()
+    fields
+        .filter(|(name, v)| b.get(name) != Some(v))
+        .map(|(name, v)| format!("{name} ({v} there, {} here)", b[name]))
+        .collect()
 }
 
 /// The name of a step's checkpoint.

@@ -58,7 +58,9 @@ pub enum Error {
         reason: String,
     },
     /// Too many steps whose loss or gradient was not finite.
-    #[error("step {step}: {skipped} steps in all had a loss or gradient that is not finite (limit {limit}); lower the learning rate or look at the data of these steps")]
+    #[error(
+        "step {step}: {skipped} steps in all had a loss or gradient that is not finite (limit {limit}); lower the learning rate or look at the data of these steps"
+    )]
     Diverged {
         /// The step.
         step: u64,

@@ -44,8 +44,7 @@ pub fn evaluate<B: FusedOps>(
             sum.targets += micro.target_count() as u64;
             let ids: Tensor<B, 2, Int> = tensor(micro.inputs, batch.time, device);
             let losses = model.token_losses(ids, tensor(micro.targets, batch.time, device));
-            let losses: Vec<f32> =
-                losses.into_data().convert::<f32>().into_vec().expect("converted to f32 just above");
+            let losses: Vec<f32> = losses.into_data().convert::<f32>().into_vec().expect("converted to f32 just above");
             sum.nats += losses.into_iter().map(f64::from).sum::<f64>();
         }
     }

@@ -103,13 +103,7 @@ where
             Param::from_mapped_value(id, value, mapper)
         }
     }
-    let mut map = Update {
-        grads,
-        old: std::mem::take(moments).into_iter(),
-        new: Vec::new(),
-        spec,
-        step,
-    };
+    let mut map = Update { grads, old: std::mem::take(moments).into_iter(), new: Vec::new(), spec, step };
     let model = model.map(&mut map);
     *moments = map.new;
     model

@@ -64,7 +64,8 @@ impl TrainSpec {
     /// Checks every field.
     pub(crate) fn build(&self) -> Result<LrSchedule, Error> {
         let o = &self.optimizer;
-        let field = |field, value: f64, limit: &str| Error::Field { field, value: value.to_string(), limit: limit.into() };
+        let field =
+            |field, value: f64, limit: &str| Error::Field { field, value: value.to_string(), limit: limit.into() };
         for (name, beta) in [("beta1", o.beta1), ("beta2", o.beta2)] {
             if !(0.0..1.0).contains(&beta) {
                 return Err(field(name, beta, "must be from 0 to below 1"));

@@ -35,8 +35,18 @@ const ONSETS: [&str; 26] = [
 const VOWELS: [&str; 9] = ["a", "e", "i", "o", "u", "ea", "ou", "ai", "ee"];
 const CODAS: [&str; 16] = ["", "", "", "n", "r", "l", "s", "t", "m", "nd", "rk", "ck", "st", "ng", "p", "sh"];
 const TRADES: [&str; 12] = [
-    "painter", "composer", "astronomer", "botanist", "engineer", "poet", "mason", "sailor", "physician", "weaver",
-    "printer", "historian",
+    "painter",
+    "composer",
+    "astronomer",
+    "botanist",
+    "engineer",
+    "poet",
+    "mason",
+    "sailor",
+    "physician",
+    "weaver",
+    "printer",
+    "historian",
 ];
 
 impl Lexicon {
@@ -63,7 +73,8 @@ impl Lexicon {
         let verbs = words(3000, &["", "", "ate", "ise", "en"]);
         let adjectives = words(3000, &["", "y", "al", "ous", "ful", "ive"]);
         let capital = |w: String| w[..1].to_uppercase() + &w[1..];
-        let places: Vec<String> = words(1200, &["", "ton", "ford", "ville", "mouth", "ia"]).into_iter().map(capital).collect();
+        let places: Vec<String> =
+            words(1200, &["", "ton", "ford", "ville", "mouth", "ia"]).into_iter().map(capital).collect();
         let first: Vec<String> = words(800, &["", "a", "o", "e"]).into_iter().map(capital).collect();
         let last: Vec<String> = words(1500, &["", "son", "man", "ley", "ez"]).into_iter().map(capital).collect();
         let people = (0..4000)

@@ -7,8 +7,7 @@ use crate::Document;
 pub(super) fn worked(w: &mut Writer<'_>) -> Document {
     if w.below(2) == 0 {
         let problem = problem(w);
-        let steps: Vec<String> =
-            problem.steps.iter().map(|(a, op, b, r)| format!("{a} {op} {b} = {r}.")).collect();
+        let steps: Vec<String> = problem.steps.iter().map(|(a, op, b, r)| format!("{a} {op} {b} = {r}.")).collect();
         let text = format!("{}\nThe answer is {}.", steps.join(" "), problem.answer());
         return Document { prompt: format!("{}\n", problem.question), text };
     }

@@ -91,7 +91,9 @@ fn notice(w: &mut Writer<'_>) -> String {
     match w.below(4) {
         0 => format!("To {} {}, click on the {} link and choose {}.", w.verb(), phrase(w), w.noun(), w.noun()),
         1 => format!("Please note that {}.", clause(w)),
-        2 => format!("Our {} team in {} is open from {} to {}.", w.noun(), w.place(), w.between(6, 11), w.between(2, 9)),
+        2 => {
+            format!("Our {} team in {} is open from {} to {}.", w.noun(), w.place(), w.between(6, 11), w.between(2, 9))
+        }
         _ => format!("You may {} {} before {}.", w.verb(), phrase(w), phrase(w)),
     }
 }
@@ -102,7 +104,10 @@ pub(super) fn edited(w: &mut Writer<'_>) -> Document {
     let mut out = format!("Chapter {}: The {}\n\n", w.between(1, 30), capital(subject.clone()));
     out += &format!(
         "A {subject} is a kind of {} that is able to {} {}. In this chapter we explain how {}.\n",
-        w.noun(), w.verb(), phrase(w), clause(w)
+        w.noun(),
+        w.verb(),
+        phrase(w),
+        clause(w)
     );
     for section in 1..=w.between(2, 4) {
         out += &format!("\n{section}. {} and {}\n\n", capital(w.noun()), capital(w.noun()));
@@ -113,7 +118,10 @@ pub(super) fn edited(w: &mut Writer<'_>) -> Document {
                 2 => {
                     let person = w.person();
                     let p = &w.lexicon.people[person];
-                    format!("The {} {}, born in {} in {}, described this in {}. ", p.trade, p.name, p.born, p.year, p.work)
+                    format!(
+                        "The {} {}, born in {} in {}, described this in {}. ",
+                        p.trade, p.name, p.born, p.year, p.work
+                    )
                 }
                 _ => format!("The {subject} is therefore more {} than {}. ", w.adjective(), phrase(w)),
             };

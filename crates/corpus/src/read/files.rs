@@ -72,7 +72,11 @@ impl SourceFiles {
         out.sort();
         out.dedup();
         if out.is_empty() {
-            let pattern = self.files.iter().map(|f| base.join(f).display().to_string()).collect::<Vec<_>>().join(" or ");
+            let full: Vec<String> = self.files.iter().map(|f| base.join(f).display().to_string()).collect();
+            let pattern = match full.as_slice() {
+                [first, .., last] if full.len() > 3 => format!("any of {} patterns from {first} to {last}", full.len()),
+                _ => full.join(" or "),
+            };
             return Err(ReadError::NoFiles { pattern });
         }
         Ok(out)
@@ -229,7 +233,11 @@ fn lines(
         let reason = |reason: String| ReadError::Line { path: path.to_owned(), line: number, reason };
         let n = reader.read_until(b'\n', &mut bytes).map_err(|e| {
             let compressed = path.extension().is_some_and(|x| x == "gz" || x == "zst");
-            if compressed { reason(format!("cannot be decompressed further ({e}): truncated or damaged")) } else { io(path)(e) }
+            if compressed {
+                reason(format!("cannot be decompressed further ({e}): truncated or damaged"))
+            } else {
+                io(path)(e)
+            }
         })?;
         if n == 0 {
             break;

@@ -212,7 +212,8 @@ fn look_up<'a>(path: &[Step], record: &'a Value) -> Result<&'a Value, String> {
             Step::IndexBy(key) => {
                 let number = record.get(key).ok_or_else(|| no_field(key, record))?;
                 let number = number.as_u64().or_else(|| number.as_str()?.parse().ok());
-                number.ok_or_else(|| format!("field {key:?} is no whole number, so it cannot choose an element"))? as usize
+                number.ok_or_else(|| format!("field {key:?} is no whole number, so it cannot choose an element"))?
+                    as usize
             }
         };
         let list = at.as_array().ok_or_else(|| format!("element {index} of something that is no list"))?;
@@ -227,7 +228,9 @@ fn no_field(key: &str, at: &Value) -> String {
             let known: Vec<&str> = fields.keys().map(String::as_str).collect();
             format!("no field {key:?}; fields here: {}", known.join(", "))
         }
-        Value::Array(columns) => format!("no field {key:?}; there are columns 0 to {}", columns.len().saturating_sub(1)),
+        Value::Array(columns) => {
+            format!("no field {key:?}; there are columns 0 to {}", columns.len().saturating_sub(1))
+        }
         _ => format!("no field {key:?} in a plain value"),
     }
 }
@@ -237,9 +240,7 @@ fn text_of(value: &Value) -> Result<String, String> {
         Value::String(text) => Ok(text.clone()),
         Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
         Value::Null => Ok(String::new()),
-        Value::Array(items) => {
-            Ok(items.iter().map(text_of).collect::<Result<Vec<_>, _>>()?.join("\n"))
-        }
+        Value::Array(items) => Ok(items.iter().map(text_of).collect::<Result<Vec<_>, _>>()?.join("\n")),
         Value::Object(_) => Err("a field that is a group of fields; name one inside it, as {outer.inner}".to_owned()),
     }
 }

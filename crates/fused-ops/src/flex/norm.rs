@@ -57,22 +57,13 @@ pub(super) fn backward(x: &[f32], gamma: &[f32], g: &[f32], eps: f32) -> (Vec<f3
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512dq+avx512vl", "x86_64+avx2"))]
-fn rows_backward(
-    gx: &mut [f32],
-    x: &[f32],
-    gamma: &[f32],
-    g: &[f32],
-    eps: f32,
-    ggamma: &mut [f32],
-    gbeta: &mut [f32],
-) {
+fn rows_backward(gx: &mut [f32], x: &[f32], gamma: &[f32], g: &[f32], eps: f32, ggamma: &mut [f32], gbeta: &mut [f32]) {
     let c = gamma.len();
     let n = c as f32;
     for ((gx, x), g) in gx.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(g.chunks_exact(c)) {
         let (mean, rstd) = mean_and_rstd(x, eps);
         let level = lane_sum(g.iter().zip(gamma).map(|(g, w)| g * w)) / n;
-        let along =
-            lane_sum(g.iter().zip(gamma).zip(x).map(|((g, w), x)| g * w * ((x - mean) * rstd))) / n;
+        let along = lane_sum(g.iter().zip(gamma).zip(x).map(|((g, w), x)| g * w * ((x - mean) * rstd))) / n;
         for i in 0..c {
             let xhat = (x[i] - mean) * rstd;
             gx[i] = (g[i] * gamma[i] - level - xhat * along) * rstd;

@@ -54,7 +54,10 @@ pub(super) fn png(table: &Table2) -> Result<Vec<u8>, Error> {
     Ok(out)
 }
 
-fn draw<B: DrawingBackend>(table: &Table2, area: &DrawingArea<B, Shift>) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+fn draw<B: DrawingBackend>(
+    table: &Table2,
+    area: &DrawingArea<B, Shift>,
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
     area.fill(&WHITE)?;
     let title = format!("Change of loss against the C4 arm ({}); lower is better", table.model);
     let area = area.titled(&title, (FONT, 24).into_font().color(&BLACK))?;

@@ -22,7 +22,8 @@ pub fn write_outputs(
     results: &StudyResults,
     table: &Table2,
 ) -> Result<(), Error> {
-    let text = toml::to_string(spec).map_err(|e| Error::Parse { path: out.join("spec.toml"), reason: e.to_string() })?;
+    let text =
+        toml::to_string(spec).map_err(|e| Error::Parse { path: out.join("spec.toml"), reason: e.to_string() })?;
     write(&out.join("spec.toml"), text.as_bytes())?;
     write(&out.join("plan.txt"), plan.as_bytes())?;
     write(&out.join("tables/table2.csv"), table.csv()?.as_bytes())?;

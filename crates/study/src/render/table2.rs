@@ -129,7 +129,8 @@ impl Table2 {
                 format!("{value} | {} | {}", difference(cell, row.control).trim(), optional(cell.loss.sd, 3).trim())
             };
             let forgotten = forgetting(row.c4_before, row.c4.loss.mean);
-            out += &format!("| {} | {} | {} | {} | {forgotten:+.3} |\n", row.set, row.arm, cell(&row.sft), cell(&row.c4));
+            out +=
+                &format!("| {} | {} | {} | {} | {forgotten:+.3} |\n", row.set, row.arm, cell(&row.sft), cell(&row.c4));
         }
         out += &format!("\nHeld-out C4 loss before fine-tuning (unigram entropy {:.3}):", self.unigram_entropy);
         for (arm, loss) in &self.before {
@@ -145,9 +146,28 @@ impl Table2 {
     /// None in practice: writing to memory.
     pub fn csv(&self) -> Result<String, Error> {
         let header = [
-            "model", "dataset", "mix", "mix_weight", "sft_loss", "sft_delta", "c4_loss", "c4_delta", "seeds", "sft_sd",
-            "sft_delta_sd", "sft_delta_ci_low", "sft_delta_ci_high", "c4_sd", "c4_delta_sd", "c4_delta_ci_low",
-            "c4_delta_ci_high", "c4_before", "forgetting", "sft_improvement", "c4_improvement", "sft_lr",
+            "model",
+            "dataset",
+            "mix",
+            "mix_weight",
+            "sft_loss",
+            "sft_delta",
+            "c4_loss",
+            "c4_delta",
+            "seeds",
+            "sft_sd",
+            "sft_delta_sd",
+            "sft_delta_ci_low",
+            "sft_delta_ci_high",
+            "c4_sd",
+            "c4_delta_sd",
+            "c4_delta_ci_low",
+            "c4_delta_ci_high",
+            "c4_before",
+            "forgetting",
+            "sft_improvement",
+            "c4_improvement",
+            "sft_lr",
         ];
         let rows = self.rows.iter().map(|row| {
             let number = |v: f64| format!("{v:.6}");

@@ -1,0 +1,267 @@
+//! Resume equals no interruption; accumulation; faults.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::Path;
+
+use burn::backend::Autodiff;
+use burn::tensor::backend::AutodiffBackend;
+use data_mixer::{Batch, BatchSource, IGNORE, stream_key};
+use fused_ops::FusedOps;
+use fused_ops::backends::{Flex, NdArray};
+use gptneox_model::{GptNeoX, GptNeoXConfig, NamedTensor, export_parameters};
+use schedule::LrSpec;
+use trainer::{Control, Outcome, RunOptions, TrainSpec, Trainer, evaluate, load_weights, run};
+
+const STEPS: u64 = 9;
+
+fn config() -> GptNeoXConfig {
+    GptNeoXConfig {
+        vocab_size: 40,
+        hidden_size: 16,
+        num_layers: 2,
+        num_heads: 2,
+        intermediate_size: 32,
+        max_positions: 16,
+        ..GptNeoXConfig::pythia("14m").unwrap()
+    }
+}
+
+fn spec() -> TrainSpec {
+    TrainSpec { micro_tokens: 24, ..TrainSpec::new(LrSpec::cosine(1e-2, 1e-4, 2, STEPS)) }
+}
+
+/// Random rows with some masked targets.
+struct Random;
+
+impl BatchSource for Random {
+    fn steps(&self) -> u64 {
+        STEPS
+    }
+    fn batch(&self, step: u64) -> Result<Batch, data_mixer::Error> {
+        let (rows, time) = (5, 8);
+        let id = |i: usize| (stream_key(step, "id", i as u64) % 40) as i32;
+        let inputs: Vec<i32> = (0..rows * time).map(id).collect();
+        let targets = (0..rows * time).map(|i| if i % 5 == 0 { IGNORE } else { id(i + 1) }).collect();
+        Ok(Batch { time, inputs, targets, sources: vec![0, 1, 0, 1, 1] })
+    }
+    fn source_names(&self) -> Vec<String> {
+        vec!["a".into(), "b".into()]
+    }
+}
+
+fn fresh<AB>() -> Trainer<AB>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    let device = Default::default();
+    Trainer::new(GptNeoX::init(&config(), 7, &device).unwrap(), spec(), &device).unwrap()
+}
+
+fn options(dir: &Path, until: u64) -> RunOptions<'_> {
+    RunOptions { dir, checkpoint_steps: 2, checkpoint_seconds: 1e9, keep: 2, until }
+}
+
+/// A run that is stopped after `stop` steps (`None`: never).
+fn train<AB>(dir: &Path, stop: Option<u64>) -> (Trainer<AB>, Outcome)
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    run(fresh(), &Random, &options(dir, STEPS), &mut |step, _| {
+        if Some(step) == stop { Control::Stop } else { Control::Continue }
+    })
+    .unwrap()
+}
+
+fn log_without_times(dir: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(dir.join("log.jsonl")).unwrap();
+    text.lines()
+        .map(|line| {
+            let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+            record.as_object_mut().unwrap().remove("seconds");
+            record
+        })
+        .collect()
+}
+
+fn parameters<AB>(trainer: &Trainer<AB>) -> Vec<NamedTensor>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    export_parameters(trainer.model())
+}
+
+fn resume_is_exact<AB>()
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    let whole_dir = tempfile::tempdir().unwrap();
+    let (whole, outcome) = train::<AB>(whole_dir.path(), None);
+    assert_eq!(outcome, Outcome::Finished);
+    for stop in 1..STEPS {
+        let dir = tempfile::tempdir().unwrap();
+        let (stopped, outcome) = train::<AB>(dir.path(), Some(stop));
+        assert_eq!((outcome, stopped.steps_done()), (Outcome::Stopped, stop));
+        drop(stopped);
+        // What a kill may leave: a half-written record, and a temporary file.
+        let log = dir.path().join("log.jsonl");
+        let mut text = std::fs::read_to_string(&log).unwrap();
+        text.push_str("{\"step\":");
+        std::fs::write(&log, text).unwrap();
+        std::fs::write(dir.path().join(".tmpabc"), b"half").unwrap();
+        let (resumed, _) = train::<AB>(dir.path(), None);
+        assert_eq!(parameters(&resumed), parameters(&whole), "stopped after {stop}");
+        assert_eq!(resumed.ledger(), whole.ledger());
+        assert_eq!(log_without_times(dir.path()), log_without_times(whole_dir.path()));
+    }
+}
+
+#[test]
+fn resume_is_exact_on_flex() {
+    resume_is_exact::<Autodiff<Flex>>();
+}
+
+#[test]
+fn resume_is_exact_on_ndarray() {
+    resume_is_exact::<Autodiff<NdArray>>();
+}
+
+#[test]
+fn a_kill_that_lost_the_last_checkpoints_resumes_from_an_older_one() {
+    let whole = tempfile::tempdir().unwrap();
+    let (expected, _) = train::<Autodiff<Flex>>(whole.path(), None);
+    let dir = tempfile::tempdir().unwrap();
+    train::<Autodiff<Flex>>(dir.path(), Some(7));
+    std::fs::remove_file(dir.path().join("step-000000007.safetensors")).unwrap();
+    let (resumed, _) = train::<Autodiff<Flex>>(dir.path(), None);
+    assert_eq!(parameters(&resumed), parameters(&expected));
+    assert_eq!(log_without_times(dir.path()), log_without_times(whole.path()));
+}
+
+#[test]
+fn results_do_not_depend_on_micro_batches_beyond_rounding() {
+    let train = |micro_tokens: usize| {
+        let device = Default::default();
+        let model = GptNeoX::<Autodiff<Flex>>::init(&config(), 7, &device).unwrap();
+        let mut t = Trainer::new(model, TrainSpec { micro_tokens, ..spec() }, &device).unwrap();
+        let records: Vec<_> = (0..STEPS).map(|s| t.step(&Random.batch(s).unwrap()).unwrap()).collect();
+        records
+    };
+    for (a, b) in train(8).iter().zip(train(1000)) {
+        assert!((a.loss - b.loss).abs() < 2e-5 && (a.grad_norm - b.grad_norm).abs() < 1e-4);
+        assert_eq!((a.ledger, a.targets), (b.ledger, b.targets));
+        assert_eq!(
+            a.sources.iter().map(|s| (s.rows, s.targets)).collect::<Vec<_>>(),
+            b.sources.iter().map(|s| (s.rows, s.targets)).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn the_loss_is_the_mean_over_all_targets() {
+    let device = Default::default();
+    let mut trainer = fresh::<Autodiff<Flex>>();
+    let batch = Random.batch(0).unwrap();
+    let model = burn::module::AutodiffModule::valid(trainer.model());
+    let expected = evaluate(&model, std::iter::once(Ok(batch.clone())), 24, &device).unwrap();
+    let record = trainer.step(&batch).unwrap();
+    assert_eq!(expected.targets, 32);
+    assert!((record.loss - expected.mean()).abs() < 1e-6);
+    assert_eq!(record.sources.iter().map(|s| s.targets).sum::<u64>(), 32);
+}
+
+#[test]
+fn damaged_checkpoints_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.safetensors");
+    let trainer = fresh::<Autodiff<Flex>>();
+    trainer.save(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    for len in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..len]).unwrap();
+        assert!(fresh::<Autodiff<Flex>>().load(&path).is_err(), "{len} bytes");
+    }
+    let mut flipped = bytes.clone();
+    let last = flipped.len() - 10;
+    flipped[last] ^= 1;
+    std::fs::write(&path, &flipped).unwrap();
+    let message = fresh::<Autodiff<Flex>>().load(&path).err().unwrap().to_string();
+    assert!(message.contains("checksum"), "{message}");
+    let leftovers = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(leftovers, 1, "saving leaves one file");
+}
+
+#[test]
+fn another_spec_is_refused_by_field() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.safetensors");
+    fresh::<Autodiff<Flex>>().save(&path).unwrap();
+    let device = Default::default();
+    let model = GptNeoX::<Autodiff<Flex>>::init(&config(), 7, &device).unwrap();
+    let other = Trainer::new(model, TrainSpec { clip: 2.0, ..spec() }, &device).unwrap();
+    let message = other.load(&path).err().unwrap().to_string();
+    assert!(message.contains("clip (1.0 there, 2.0 here)"), "{message}");
+    let bigger = GptNeoX::<Flex>::zeros(&GptNeoXConfig { vocab_size: 41, ..config() }, &device).unwrap();
+    let message = load_weights(&path, bigger).err().unwrap().to_string();
+    assert!(message.contains("embed_in.weight has shape [40, 16], the model needs [41, 16]"), "{message}");
+}
+
+#[test]
+fn steps_that_are_not_finite_change_nothing_and_stop_in_the_end() {
+    let device = Default::default();
+    let model = GptNeoX::<Autodiff<Flex>>::init(&config(), 7, &device).unwrap();
+    let model = gptneox_model::import_parameters(model, |name, shape| {
+        let bad = if name.contains("final_layer_norm.weight") { f32::NAN } else { 0.1 };
+        Ok(vec![bad; shape.iter().product()])
+    })
+    .unwrap();
+    let mut trainer = Trainer::new(model, TrainSpec { max_skipped: 3, ..spec() }, &device).unwrap();
+    let before = parameters(&trainer);
+    let record = trainer.step(&Random.batch(0).unwrap()).unwrap();
+    assert!(record.skipped && trainer.steps_skipped() == 1);
+    let bits = |p: &[NamedTensor]| {
+        p.iter().flat_map(|t| t.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    assert_eq!(bits(&parameters(&trainer)), bits(&before));
+    let dir = tempfile::tempdir().unwrap();
+    let error = run(trainer, &Random, &options(dir.path(), STEPS), &mut |_, _| Control::Continue).err().unwrap();
+    assert!(error.to_string().contains("4 steps in all"), "{error}");
+}
+
+#[test]
+fn batches_that_do_not_fit_are_errors() {
+    let mut trainer = fresh::<Autodiff<Flex>>();
+    let row = |time: usize, id: i32, target: i32| Batch {
+        time,
+        inputs: vec![id; time],
+        targets: vec![target; time],
+        sources: vec![0],
+    };
+    for (batch, expected) in [
+        (row(17, 1, 1), "rows of 17 tokens; the model takes 16"),
+        (row(4, 40, 1), "token id 40 is not below the model's vocabulary of 40"),
+        (row(4, 1, 40), "target 40"),
+        (row(4, 1, IGNORE), "no token of the batch is predicted"),
+    ] {
+        let message = trainer.step(&batch).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+    assert_eq!(trainer.steps_done(), 0);
+}
+
+#[test]
+fn impossible_recipes_are_refused() {
+    let device = Default::default();
+    for (spec, expected) in [
+        (TrainSpec { clip: 0.0, ..spec() }, "clip = 0"),
+        (TrainSpec { micro_tokens: 0, ..spec() }, "micro_tokens = 0"),
+        (TrainSpec::new(LrSpec::cosine(1e-3, 0.0, 10, 5)), "warmup = 10 must not exceed total = 5"),
+    ] {
+        let model = GptNeoX::<Autodiff<Flex>>::zeros(&config(), &device).unwrap();
+        let message = Trainer::new(model, spec, &device).err().unwrap().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+}
