@@ -59,31 +59,36 @@ impl Backend {
         ALL.iter().find(|b| b.1 == self).map_or("", |b| b.0)
     }
 
-    /// What trains on it: the one place where the training stack is compiled for it.
+    /// What trains on it, with at most so many seconds between checkpoints: the one place where the training stack is
+    /// compiled for it.
     ///
     /// # Errors
     /// A backend that this build does not have.
-    pub fn engine(self) -> Result<Box<dyn Engine>, UnknownBackend> {
+    pub fn engine(self, checkpoint_seconds: f64) -> Result<Box<dyn Engine>, UnknownBackend> {
         match self {
             #[cfg(feature = "flex")]
             Self::Flex => Ok(Box::new(LocalEngine::<burn::backend::Autodiff<fused_ops::backends::Flex>>::new(
                 self.name(),
                 Default::default(),
+                checkpoint_seconds,
             ))),
             #[cfg(feature = "ndarray")]
             Self::NdArray => Ok(Box::new(LocalEngine::<burn::backend::Autodiff<fused_ops::backends::NdArray>>::new(
                 self.name(),
                 Default::default(),
+                checkpoint_seconds,
             ))),
             #[cfg(feature = "vulkan")]
             Self::Vulkan => Ok(Box::new(LocalEngine::<burn::backend::Autodiff<fused_ops::backends::Vulkan>>::new(
                 self.name(),
                 Default::default(),
+                checkpoint_seconds,
             ))),
             #[cfg(feature = "cuda")]
             Self::Cuda => Ok(Box::new(LocalEngine::<burn::backend::Autodiff<fused_ops::backends::Cuda>>::new(
                 self.name(),
                 Default::default(),
+                checkpoint_seconds,
             ))),
             #[allow(unreachable_patterns, reason = "reachable in builds without every backend")]
             _ => Err(UnknownBackend(self.name().to_owned())),

@@ -32,7 +32,7 @@ fn run(
 ) -> Result<(), Error> {
     let spec = args.study(protocol)?;
     let engine = Backend::from_str(&args.backend)
-        .and_then(Backend::engine)
+        .and_then(|backend| backend.engine(args.checkpoint_seconds))
         .map_err(|e| Error::Usage { reason: e.to_string() })?;
     if matches!(spec.data, DataSpec::Stated { .. }) {
         if !args.print_plan {

@@ -259,10 +259,12 @@ impl MixPlan {
             return "shorten its phases or lower their weights".to_owned();
         };
         let end = self.spans.get(i + 1).map_or(self.slots, |next| next.from);
-        let slots_that_fit = u128::from(allowed) * u128::from(Weight::PARTS) / u128::from(span.weight.parts().max(1));
-        let start = end.saturating_sub(u64::try_from(slots_that_fit).unwrap_or(u64::MAX)).div_ceil(self.spec.batch);
-        let weight = u128::from(allowed) * u128::from(Weight::PARTS) / u128::from((end - span.from).max(1));
-        let weight = Weight::from_parts(weight as u64).unwrap_or(Weight::ONE);
+        // ⌊(w·n + φ)/PARTS⌋ ≤ allowed, solved for n and for w.
+        let room = (u128::from(allowed) + 1) * u128::from(Weight::PARTS) - 1 - u128::from(span.phi);
+        let slots_that_fit = u64::try_from(room / u128::from(span.weight.parts().max(1))).unwrap_or(u64::MAX);
+        let start = end.saturating_sub(slots_that_fit).div_ceil(self.spec.batch);
+        let parts = (room / u128::from((end - span.from).max(1))).min(u128::from(Weight::PARTS));
+        let weight = Weight::from_parts(parts as u64).unwrap_or(Weight::ONE);
         format!("a start at step {start} or later, or a weight up to {weight}, would fit")
     }
 }

@@ -26,8 +26,10 @@ pub struct SftSpec {
 pub struct SftReport {
     /// Examples used.
     pub examples: u64,
-    /// Examples cut at the longest row.
+    /// Of these, cut at the longest row.
     pub truncated: u64,
+    /// Examples passed over, because no predicted token is left of them at the longest row.
+    pub dropped: u64,
     /// Positions of one epoch, without padding.
     pub positions: u64,
     /// Of these, predicted ones.
@@ -38,21 +40,21 @@ pub struct SftReport {
 #[derive(Debug, Clone)]
 pub struct SftBatches {
     store: Arc<TokenStore>,
-    examples: u64,
-    /// Which documents are used when not all are: the same ones whatever the seed.
-    subset: Permutation,
+    /// The examples: the same ones whatever the seed.
+    documents: Arc<[u64]>,
+    report: SftReport,
     spec: SftSpec,
 }
 
 impl SftBatches {
-    /// At most `examples` documents of a store whose documents are examples: a fixed sample, whatever the seed.
+    /// At most `examples` documents of a store whose documents are examples: a fixed sample, whatever the seed. An
+    /// example whose predicted part lies wholly beyond the longest row is passed over and counted.
     ///
     /// # Errors
     /// No examples, epochs, batch or length.
     pub fn new(store: Arc<TokenStore>, examples: u64, spec: SftSpec) -> Result<Self, Error> {
-        let examples = examples.min(store.document_count());
         for (field, value) in [
-            ("fine-tuning examples", examples),
+            ("fine-tuning examples", examples.min(store.document_count())),
             ("epochs", spec.epochs),
             ("fine-tuning batch", spec.batch as u64),
             ("fine-tuning length", spec.max_time as u64),
@@ -61,28 +63,41 @@ impl SftBatches {
                 return Err(Error::field(field, 0, "must be at least 1"));
             }
         }
-        let subset = Permutation::new(store.document_count(), stream_key(0, "fine-tuning subset", 0));
-        Ok(Self { store, examples, subset, spec })
+        let sample = Permutation::new(store.document_count(), stream_key(0, "fine-tuning subset", 0));
+        let mut documents = Vec::new();
+        let mut report = SftReport::default();
+        for document in (0..store.document_count()).map(|i| sample.apply(i)) {
+            if report.examples == examples {
+                break;
+            }
+            let len = store.document_len(document) as usize;
+            let kept = len.min(spec.max_time + 1);
+            let first = if spec.mask_prompt { store.prompt_len(document).max(1) as usize } else { 1 };
+            if kept <= first {
+                report.dropped += 1;
+                continue;
+            }
+            report.examples += 1;
+            report.truncated += u64::from(kept < len);
+            report.positions += kept as u64 - 1;
+            report.targets += (kept - first) as u64;
+            documents.push(document);
+        }
+        if documents.is_empty() {
+            let limit =
+                format!("leaves no predicted token of any of the {} examples of {}", report.dropped, store.name());
+            return Err(Error::field("fine-tuning length", spec.max_time, limit));
+        }
+        Ok(Self { store, documents: documents.into(), report, spec })
     }
 
     /// Examples, truncations and targets.
-    ///
-    /// # Errors
-    /// A store that cannot be read.
-    pub fn report(&self) -> Result<SftReport, Error> {
-        let mut report = SftReport { examples: self.examples, ..SftReport::default() };
-        for i in (0..self.examples).map(|i| self.subset.apply(i)) {
-            let (prompt, len) = (self.store.prompt_len(i) as usize, self.store.document_len(i) as usize);
-            report.truncated += u64::from(len > self.spec.max_time + 1);
-            report.positions += len.min(self.spec.max_time + 1).saturating_sub(1) as u64;
-            let first = if self.spec.mask_prompt { prompt.max(1) } else { 1 };
-            report.targets += len.min(self.spec.max_time + 1).saturating_sub(first) as u64;
-        }
-        Ok(report)
+    pub fn report(&self) -> SftReport {
+        self.report
     }
 
     fn steps_per_epoch(&self) -> u64 {
-        self.examples.div_ceil(self.spec.batch as u64)
+        self.report.examples.div_ceil(self.spec.batch as u64)
     }
 
     /// The given documents as one batch, in order.
@@ -98,7 +113,7 @@ impl SftBatches {
                 Ok((tokens, self.store.prompt_len(*d) as usize))
             })
             .collect::<Result<Vec<_>, Error>>()?;
-        // A row of one token predicts nothing but still needs a position.
+        // A document of one token predicts nothing but still needs a position.
         let time = rows.iter().map(|(t, _)| t.len().saturating_sub(1)).max().unwrap_or(0).max(1);
         let mut batch = Batch {
             time,
@@ -124,12 +139,7 @@ impl SftBatches {
     /// # Errors
     /// A store that cannot be read.
     pub fn in_order(&self) -> impl Iterator<Item = Result<Batch, Error>> + '_ {
-        let size = self.spec.batch as u64;
-        (0..self.steps_per_epoch()).map(move |i| {
-            let documents: Vec<u64> =
-                (i * size..((i + 1) * size).min(self.examples)).map(|at| self.subset.apply(at)).collect();
-            self.rows(&documents)
-        })
+        self.documents.chunks(self.spec.batch).map(|documents| self.rows(documents))
     }
 }
 
@@ -140,10 +150,11 @@ impl BatchSource for SftBatches {
 
     fn batch(&self, step: u64) -> Result<Batch, Error> {
         let (epoch, i) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
-        let order = Permutation::new(self.examples, stream_key(self.spec.seed, "order of fine-tuning", epoch));
+        let examples = self.report.examples;
+        let order = Permutation::new(examples, stream_key(self.spec.seed, "order of fine-tuning", epoch));
         let size = self.spec.batch as u64;
-        let documents: Vec<u64> =
-            (i * size..((i + 1) * size).min(self.examples)).map(|at| self.subset.apply(order.apply(at))).collect();
+        let places = i * size..((i + 1) * size).min(examples);
+        let documents: Vec<u64> = places.map(|at| self.documents[order.apply(at) as usize]).collect();
         self.rows(&documents)
     }
 

@@ -48,6 +48,9 @@ pub struct Args {
     /// What computes: flex (CPU); ndarray, vulkan, cuda in builds with these features.
     #[arg(long, default_value = "flex")]
     pub backend: String,
+    /// Most seconds between checkpoints; it changes no result.
+    #[arg(long, value_name = "S", default_value_t = 15.0)]
+    pub checkpoint_seconds: f64,
     /// Print what the study would do and cost, and stop.
     #[arg(long)]
     pub print_plan: bool,

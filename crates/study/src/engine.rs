@@ -14,9 +14,8 @@ use trainer::{Control, EvalLoss, Outcome, RunOptions, TrainSpec, Trainer, evalua
 
 use crate::{Error, Progress};
 
-/// Steps and seconds after which a checkpoint is due.
-const CHECKPOINT_STEPS: u64 = 200;
-const CHECKPOINT_SECONDS: f64 = 15.0;
+/// Most steps between checkpoints.
+const CHECKPOINT_STEPS: u64 = 500;
 /// Checkpoints kept while a job runs.
 const KEEP: usize = 2;
 
@@ -105,6 +104,8 @@ pub struct FinetuneResult {
     pub examples: u64,
     /// Of these, cut at the longest row.
     pub truncated: u64,
+    /// Examples passed over, because no predicted token was left of them.
+    pub dropped: u64,
     /// What was seen.
     pub ledger: LedgerHead,
 }
@@ -138,6 +139,7 @@ pub trait Engine {
 pub struct LocalEngine<AB: AutodiffBackend> {
     name: &'static str,
     device: AB::Device,
+    checkpoint_seconds: f64,
 }
 
 impl<AB> LocalEngine<AB>
@@ -145,9 +147,9 @@ where
     AB: AutodiffBackend + FusedOps,
     AB::InnerBackend: FusedOps,
 {
-    /// On a device of a backend.
-    pub fn new(name: &'static str, device: AB::Device) -> Self {
-        Self { name, device }
+    /// On a device of a backend, with at most so many seconds between checkpoints.
+    pub fn new(name: &'static str, device: AB::Device, checkpoint_seconds: f64) -> Self {
+        Self { name, device, checkpoint_seconds }
     }
 
     fn general_loss(
@@ -181,7 +183,7 @@ where
         let options = RunOptions {
             dir,
             checkpoint_steps: CHECKPOINT_STEPS,
-            checkpoint_seconds: CHECKPOINT_SECONDS,
+            checkpoint_seconds: self.checkpoint_seconds,
             keep: KEEP,
             until,
         };
@@ -249,7 +251,7 @@ where
         let micro = job.recipe.micro_tokens;
         let sft = evaluate(&model, job.held_out.in_order(), micro, &self.device)?;
         let c4 = self.general_loss(&model, &job.general, micro)?;
-        let report = job.batches.report()?;
+        let report = job.batches.report();
         let lr = match job.recipe.lr {
             LrSpec::Cosine { peak, .. } => peak,
             LrSpec::Constant { rate } => rate,
@@ -262,6 +264,7 @@ where
             lr,
             examples: report.examples,
             truncated: report.truncated,
+            dropped: report.dropped,
             ledger,
         })
     }

@@ -168,7 +168,7 @@ impl Run<'_, '_> {
         let recipe = finetune_recipe(spec, lr, batches.steps());
         let stores = &prepared.roles[&set_spec.role];
         let inputs = FinetuneKey {
-            kind: "finetune 1",
+            kind: "finetune 2",
             base: &base,
             recipe: &recipe,
             rows: (s.epochs, s.batch, s.max_time, s.examples, s.held_out, set_spec.mask_prompt),
@@ -182,7 +182,7 @@ impl Run<'_, '_> {
         };
         let address = key(&inputs);
         let dir = self.folder("finetune", &address);
-        let tokens = batches.report()?.positions * s.epochs;
+        let tokens = batches.report().positions * s.epochs;
         let job = FinetuneJob {
             label: format!("{} on {}, lr {lr:e}, seed {sft_seed}", spec.arms[arm].name, set_spec.name),
             dir: dir.clone(),
@@ -247,6 +247,7 @@ impl Run<'_, '_> {
                             c4_loss: result.c4_loss,
                             examples: result.examples,
                             truncated: result.truncated,
+                            dropped: result.dropped,
                             pretrain_key: self.keys[node].clone(),
                             finetune_key,
                         });

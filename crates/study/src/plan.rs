@@ -242,7 +242,7 @@ impl Plan {
         let mut total = 0;
         for set in &s.sft.sets {
             let batches = sft_batches(s, prepared, set, 0)?;
-            let tokens = batches.report()?.positions * s.sft.epochs;
+            let tokens = batches.report().positions * s.sft.epochs;
             total += (tokens + evaluation) * self.finetunes() / s.sft.sets.len() as u64;
         }
         Ok(total)

@@ -25,6 +25,8 @@ pub struct Measurement {
     pub examples: u64,
     /// Of these, cut at the longest row.
     pub truncated: u64,
+    /// Examples passed over, because no predicted token was left of them.
+    pub dropped: u64,
     /// The pretrained model's address in the store.
     pub pretrain_key: String,
     /// The fine-tune's address in the store.

@@ -1,0 +1,8 @@
+//! The examples as a user runs them. (One test binary: linking is slow.)
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod conformance;
+mod errors;
+mod harness;
+mod resume;
+mod study;

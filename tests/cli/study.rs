@@ -1,0 +1,141 @@
+//! A whole study: what it writes, what its numbers depend on.
+
+use std::collections::BTreeMap;
+
+use crate::harness::{fixture, read, run_tiny, stderr, table2, tiny};
+
+/// Rows of a table by set and mix.
+fn rows(csv: &str) -> BTreeMap<(String, String), BTreeMap<String, String>> {
+    let mut lines = csv.lines();
+    let header: Vec<&str> = lines.next().unwrap().split(',').collect();
+    lines
+        .map(|line| {
+            let row: BTreeMap<String, String> =
+                header.iter().map(|h| (*h).to_owned()).zip(line.split(',').map(str::to_owned)).collect();
+            ((row["dataset"].clone(), row["mix"].clone()), row)
+        })
+        .collect()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_another_does_not() {
+    let [a, b, c] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let first = run_tiny(a.path(), &["--quiet"]);
+    assert_eq!(first, run_tiny(b.path(), &["--quiet"]));
+    let other = run_tiny(c.path(), &["--quiet", "--study-seed", "4"]);
+    for (key, row) in rows(&first) {
+        for column in ["sft_loss", "c4_loss", "c4_before"] {
+            assert_ne!(row[column], rows(&other)[&key][column], "{key:?} {column}");
+        }
+    }
+    // Another number of fine-tuning seeds leaves pretraining alone.
+    let more = run_tiny(a.path(), &["--quiet", "--seeds", "3"]);
+    for (key, row) in rows(&first) {
+        assert_eq!(row["c4_before"], rows(&more)[&key]["c4_before"]);
+        assert_eq!(rows(&more)[&key]["seeds"], "3");
+    }
+}
+
+#[test]
+fn what_it_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let csv = run_tiny(dir.path(), &["--quiet"]);
+    assert!(csv.starts_with("model,dataset,mix,mix_weight,sft_loss,sft_delta,c4_loss,c4_delta,seeds,"));
+    let rows = rows(&csv);
+    assert_eq!(rows.len(), 4);
+    let control = &rows[&("Pycode".to_owned(), "C4".to_owned())];
+    assert_eq!((control["sft_delta"].as_str(), control["seeds"].as_str()), ("0.000000", "2"));
+    for file in ["tables/table2.md", "figures/table2.csv", "plan.txt", "report.html", "spec.toml"] {
+        assert!(!read(dir.path(), file).is_empty(), "{file}");
+    }
+    assert!(read(dir.path(), "figures/table2.svg").starts_with("<svg"));
+    assert!(std::fs::read(dir.path().join("out/figures/table2.png")).unwrap().starts_with(b"\x89PNG"));
+    // Training is real: well below what a model without context can reach.
+    let results: serde_json::Value = serde_json::from_str(&read(dir.path(), "measurements.json")).unwrap();
+    let entropy = results["unigram_entropy"].as_f64().unwrap();
+    for m in results["measurements"].as_array().unwrap() {
+        assert!(m["c4_before"].as_f64().unwrap() < entropy - 0.1, "{m} against {entropy}");
+        // Each number's folder holds it.
+        let key = m["finetune_key"].as_str().unwrap();
+        let done = std::fs::read_to_string(dir.path().join("store/finetune").join(key).join("done.json")).unwrap();
+        let done: serde_json::Value = serde_json::from_str(&done).unwrap();
+        assert_eq!(done["sft_loss"], m["sft_loss"]);
+    }
+    // The resolved spec gives the same study, all of it already there.
+    let spec = dir.path().join("out/spec.toml").display().to_string();
+    let started = std::fs::read_dir(dir.path().join("store/finetune")).unwrap().count();
+    let output = std::process::Command::new(crate::harness::example("table2"))
+        .current_dir(dir.path())
+        .args(["--store", "store", "--out", "again", "--quiet", "--spec", &spec])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(std::fs::read_to_string(dir.path().join("again/tables/table2.csv")).unwrap(), csv);
+    assert_eq!(std::fs::read_dir(dir.path().join("store/finetune")).unwrap().count(), started);
+}
+
+#[test]
+fn one_changed_document_changes_the_rows_that_depend_on_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let generator = corpus::Generator::new(2);
+    let write = |role: &str, domain, count: usize, change: bool| {
+        let folder = data.join(role);
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut text = String::new();
+        for (i, d) in generator.documents(domain).take(count).enumerate() {
+            let extra = if change && i == 3 { " A word more." } else { "" };
+            text += &serde_json::json!({"question": d.prompt, "answer": d.text + extra}).to_string();
+            text.push('\n');
+        }
+        std::fs::write(folder.join("a.jsonl"), text).unwrap();
+    };
+    write("general", corpus::Domain::General, 220, false);
+    write("starcoder", corpus::Domain::Code, 120, false);
+    write("sft/pycode", corpus::Domain::Pycode, 60, false);
+    write("sft/gsm8k", corpus::Domain::Gsm8k, 60, false);
+    let mut spec = std::fs::read_to_string(fixture("tiny.toml")).unwrap();
+    let (from, to) = (spec.find("[data.generated]").unwrap(), spec.find("[tokenizer.bpe]").unwrap());
+    let role = |r: &str| format!("[data.files.sources.\"{r}\"]\nsets = [{{ files = [\"{r}/*.jsonl\"] }}]\n");
+    let files = ["general", "starcoder", "sft/pycode", "sft/gsm8k"].map(role).join("");
+    spec.replace_range(from..to, &format!("[data.files]\ndir = \"data\"\n{files}\n"));
+    // A tokenizer that does not change with the data.
+    let texts = generator.documents(corpus::Domain::General).take(100).map(|d| d.text);
+    corpus::train_bpe(texts, 400).unwrap().save(&dir.path().join("tokenizer.json")).unwrap();
+    let (from, to) = (spec.find("[tokenizer.bpe]").unwrap(), spec.find("[model]").unwrap());
+    spec.replace_range(from..to, "[tokenizer.file]\npath = \"tokenizer.json\"\n\n");
+    std::fs::write(dir.path().join("spec.toml"), spec).unwrap();
+    let run = || {
+        let output = table2(dir.path(), &["--spec", "spec.toml", "--quiet"]).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        rows(&read(dir.path(), "tables/table2.csv"))
+    };
+    let before = run();
+    write("sft/gsm8k", corpus::Domain::Gsm8k, 60, true);
+    let after = run();
+    for (key, row) in &before {
+        assert_eq!(row["c4_before"], after[key]["c4_before"]);
+        assert_eq!(row == &after[key], key.0 == "Pycode", "{key:?}");
+    }
+    write("starcoder", corpus::Domain::Code, 120, true);
+    let last = run();
+    for (key, row) in &after {
+        assert_eq!(row["sft_loss"] == last[key]["sft_loss"], key.1 == "C4", "{key:?}");
+    }
+}
+
+#[test]
+fn a_plan_is_printed_without_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let tiny = tiny();
+    let output = table2(dir.path(), &["--spec", &tiny, "--print-plan"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success());
+    for words in ["arm Starcoder (20%)", "0.2 of starcoder from step 10", "without shared prefixes", "hours", "disk"] {
+        assert!(text.contains(words), "{text}");
+    }
+    assert!(!dir.path().join("store/pretrain").exists() && !dir.path().join("out").exists());
+    let output = table2(dir.path(), &["--preset", "paper", "--print-plan"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("127926272000 tokens an arm"), "{text}");
+}
