@@ -7,7 +7,7 @@
 //!     cargo run --release --example table2                        # minutes on 2 cores, on a generated corpus
 //!     cargo run --release --example table2 -- --preset mini --data DIR
 
-use midtrain::study::{Protocol, Start, Table2};
+use midtrain::study::{Mix, Protocol, Table2};
 
 const PROTOCOL: Protocol<'_> = Protocol {
     // 61 000 steps of 1024 sequences of 2048 tokens: 128 B tokens.
@@ -15,11 +15,11 @@ const PROTOCOL: Protocol<'_> = Protocol {
     // What is mixed in, how much of each batch, from which step on.
     arms: &[
         ("C4", None),
-        ("Starcoder (20%)", Some(("starcoder", "0.20", Start(6_000)))),
-        ("Math (12%)", Some(("math", "0.12", Start(20_000)))),
-        ("FLAN (5%)", Some(("flan", "0.05", Start(40_000)))),
-        ("KnowledgeQA (20%)", Some(("knowledgeqa", "0.20", Start(40_000)))),
-        ("DCLM (20%)", Some(("dclm", "0.20", Start(40_000)))),
+        ("Starcoder (20%)", Some(Mix { role: "starcoder", weight: "0.20", start: 6_000 })),
+        ("Math (12%)", Some(Mix { role: "math", weight: "0.12", start: 20_000 })),
+        ("FLAN (5%)", Some(Mix { role: "flan", weight: "0.05", start: 40_000 })),
+        ("KnowledgeQA (20%)", Some(Mix { role: "knowledgeqa", weight: "0.20", start: 40_000 })),
+        ("DCLM (20%)", Some(Mix { role: "dclm", weight: "0.20", start: 40_000 })),
     ],
     // Fine-tuning sets, and whether their prompts are left out of the loss (Table 5).
     sft: &[

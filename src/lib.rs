@@ -5,11 +5,11 @@
 //! [`Backend`], so that an example is a short recipe that links instead of compiling the stack again.
 //!
 //! ```no_run
-//! use midtrain::study::{Protocol, Start, Table2};
+//! use midtrain::study::{Mix, Protocol, Table2};
 //!
 //! const PROTOCOL: Protocol<'_> = Protocol {
 //!     steps: 61_000,
-//!     arms: &[("C4", None), ("Starcoder (20%)", Some(("starcoder", "0.2", Start(6_000))))],
+//!     arms: &[("C4", None), ("Starcoder (20%)", Some(Mix { role: "starcoder", weight: "0.2", start: 6_000 }))],
 //!     sft: &[("Pycode", "sft/pycode", false)],
 //! };
 //!

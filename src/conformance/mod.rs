@@ -50,8 +50,7 @@ impl Line {
     /// Whether it counts as a failure.
     pub fn failed(&self) -> bool {
         match &self.verdict {
-            // Written so that NaN fails.
-            Verdict::Compared { worst, .. } => !(*worst <= 1.0),
+            Verdict::Compared { worst, .. } => worst.is_nan() || *worst > 1.0,
             Verdict::Failed(_) => true,
             Verdict::Unsupported(_) => false,
         }

@@ -84,8 +84,9 @@ fn one_changed_document_changes_the_rows_that_depend_on_it() {
         std::fs::create_dir_all(&folder).unwrap();
         let mut text = String::new();
         for (i, d) in generator.documents(domain).take(count).enumerate() {
-            let extra = if change && i == 3 { " A word more." } else { "" };
-            text += &serde_json::json!({"question": d.prompt, "answer": d.text + extra}).to_string();
+            // In front: what is appended may lie beyond the longest row.
+            let extra = if change && i == 3 { "A word more. " } else { "" };
+            text += &serde_json::json!({"question": extra.to_owned() + &d.prompt, "answer": d.text}).to_string();
             text.push('\n');
         }
         std::fs::write(folder.join("a.jsonl"), text).unwrap();

@@ -207,8 +207,8 @@ pub trait FusedOps: Backend {
         let targets = Tensor::<Self, 1, Int>::from_primitive(targets);
         let losses = row_chunks(x.dims()[0])
             .map(|(from, to)| {
-                let logits = x.clone().slice([from..to]).matmul(w.clone().transpose());
-                let t = targets.clone().slice([from..to]);
+                let logits = x.clone().narrow(0, from, to - from).matmul(w.clone().transpose());
+                let t = targets.clone().narrow(0, from, to - from);
                 let (keep, t) = kept_targets(t);
                 let lp = activation::log_softmax(logits, 1).gather(1, t.unsqueeze_dim(1));
                 lp.neg().squeeze_dim::<1>(1) * keep
@@ -231,8 +231,8 @@ pub trait FusedOps: Backend {
         let vocabulary = w.dims()[0];
         let (mut losses, mut gx, mut gw) = (Vec::new(), Vec::new(), w.zeros_like());
         for (from, to) in row_chunks(x.dims()[0]) {
-            let rows = x.clone().slice([from..to]);
-            let (keep, t) = kept_targets(targets.clone().slice([from..to]));
+            let rows = x.clone().narrow(0, from, to - from);
+            let (keep, t) = kept_targets(targets.clone().narrow(0, from, to - from));
             let lp = activation::log_softmax(rows.clone().matmul(w.clone().transpose()), 1);
             losses.push(lp.clone().gather(1, t.clone().unsqueeze_dim(1)).neg().squeeze_dim::<1>(1) * keep.clone());
             let hot = t.one_hot::<2>(vocabulary).float();
@@ -318,8 +318,8 @@ fn rotate<B: Backend>(x: Tensor<B, 4>, cos: &Tensor<B, 2>, sin: &Tensor<B, 2>, s
     if half == 0 {
         return x;
     }
-    let cos = cos.clone().slice([0..s.time]).unsqueeze::<4>();
-    let sin = sin.clone().slice([0..s.time]).unsqueeze::<4>();
+    let cos = cos.clone().narrow(0, 0, s.time).unsqueeze::<4>();
+    let sin = sin.clone().narrow(0, 0, s.time).unsqueeze::<4>();
     let a = x.clone().narrow(3, 0, half);
     let b = x.clone().narrow(3, half, half);
     let mut parts = vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin];

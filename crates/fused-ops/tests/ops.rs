@@ -1,5 +1,6 @@
 //! Each operation on flex (fast path) against ndarray (generic body), forward and backward; backward against finite
 //! differences; thread count and optimiser against plain arithmetic.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use burn::backend::Autodiff;
 use burn::tensor::{Int, Tensor, TensorData};

@@ -1,4 +1,5 @@
 //! Against Hugging Face's numbers, on every CPU backend. Needs MIDTRAIN_SHARED; says so when it is unset.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::PathBuf;
 

@@ -169,15 +169,14 @@ where
         Ok(evaluate(model, batches, micro_tokens, &self.device)?)
     }
 
-    /// Trains up to `until`; the trainer comes back unless a signal came.
+    /// Trains up to `until`; the trainer comes back unless a signal came. Progress counts `tokens` under `label`.
     fn train(
         &self,
         trainer: Trainer<AB>,
         batches: &dyn BatchSource,
         dir: &std::path::Path,
         until: u64,
-        label: &str,
-        tokens: u64,
+        (label, tokens): (&str, u64),
         progress: &mut Progress,
     ) -> Result<Trainer<AB>, Error> {
         let options = RunOptions {
@@ -228,7 +227,7 @@ where
             trainer = trainer.load(&parent.join(FINAL))?;
         }
         let trainer =
-            self.train(trainer, job.batches.as_ref(), &job.dir, job.until, &job.label, job.tokens, progress)?;
+            self.train(trainer, job.batches.as_ref(), &job.dir, job.until, (&job.label, job.tokens), progress)?;
         trainer.save(&job.dir.join(FINAL))?;
         let loss = self.general_loss(&trainer.model().valid(), &job.general, job.recipe.micro_tokens)?;
         Ok(PretrainResult {
@@ -244,7 +243,7 @@ where
         let model = load_weights(&job.base.join(FINAL), model)?;
         let trainer = Trainer::new(model, job.recipe.clone(), &self.device)?;
         let trainer =
-            self.train(trainer, &job.batches, &job.dir, job.batches.steps(), &job.label, job.tokens, progress)?;
+            self.train(trainer, &job.batches, &job.dir, job.batches.steps(), (&job.label, job.tokens), progress)?;
         let ledger = trainer.ledger();
         let model = trainer.into_model().valid();
         save_pretrained(&model, &job.dir.join("model"))?;

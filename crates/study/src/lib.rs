@@ -27,7 +27,7 @@ pub use error::Error;
 pub use execute::{Execution, execute};
 pub use plan::{Plan, PlannedArm, PretrainNode};
 pub use prepare::{Prepared, RoleStores, prepare};
-pub use presets::{PRESETS, Protocol, Start, preset};
+pub use presets::{Mix, PRESETS, Protocol, preset};
 pub use progress::{Progress, StopSignal};
 pub use render::{Table2, write_outputs};
 pub use results::{Measurement, StudyResults};

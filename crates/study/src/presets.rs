@@ -11,17 +11,24 @@ use crate::{
 /// The presets' names.
 pub const PRESETS: [&str; 3] = ["smoke", "mini", "paper"];
 
-/// When an arm's mixture begins, in steps of the paper's run; presets scale it to theirs.
+/// What an arm mixes into the general text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Start(pub u64);
+pub struct Mix<'a> {
+    /// The specialised role.
+    pub role: &'a str,
+    /// Its share of each batch, as a decimal number.
+    pub weight: &'a str,
+    /// When it begins, in steps of the paper's run; presets scale it to theirs.
+    pub start: u64,
+}
 
 /// A protocol as the paper states it: what an example declares.
 #[derive(Debug, Clone, Copy)]
 pub struct Protocol<'a> {
     /// Steps of the paper's pretraining run.
     pub steps: u64,
-    /// Arms: name, and role, share and start of what is mixed in.
-    pub arms: &'a [(&'a str, Option<(&'a str, &'a str, Start)>)],
+    /// Arms: name, and what is mixed in.
+    pub arms: &'a [(&'a str, Option<Mix<'a>>)],
     /// Fine-tuning sets: name, role, whether the prompt is masked.
     pub sft: &'a [(&'a str, &'a str, bool)],
 }
@@ -41,12 +48,12 @@ pub fn preset(name: &str, protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
         .arms
         .iter()
         .map(|(arm, mix)| {
-            let Some((role, weight, start)) = mix else {
+            let Some(Mix { role, weight, start }) = mix else {
                 return Ok(ArmSpec { name: (*arm).to_owned(), source: None, weight: Weight::ZERO, start: Step(0) });
             };
             let weight =
                 Weight::parse(weight).map_err(|source| Error::Schedule { what: format!("arm {arm}"), source })?;
-            let scaled = u128::from(start.0) * u128::from(spec.pretrain.steps) / u128::from(protocol.steps.max(1));
+            let scaled = u128::from(*start) * u128::from(spec.pretrain.steps) / u128::from(protocol.steps.max(1));
             Ok(ArmSpec {
                 name: (*arm).to_owned(),
                 source: Some((*role).to_owned()),

@@ -104,7 +104,7 @@ impl Writer<'_> {
     /// Small indices far more often than large ones, by multiplications alone (the same on every machine).
     fn steep(&mut self, n: usize) -> usize {
         let u = self.below(1 << 20) as u64;
-        let cubed = (u * u >> 20) * u >> 20;
+        let cubed = (((u * u) >> 20) * u) >> 20;
         (cubed as usize * n) >> 20
     }
 

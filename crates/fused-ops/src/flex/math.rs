@@ -13,7 +13,7 @@ pub(super) fn exp(x: f32) -> f32 {
     p = p * r + 8.333_452e-3;
     p = p * r + 4.166_579_6e-2;
     p = p * r + 1.666_666_5e-1;
-    p = p * r + 5.000_000_1e-1;
+    p = p * r + 0.5;
     let y = p * (r * r) + r + 1.0;
     let exponent = (shifted.to_bits().wrapping_sub(ROUND.to_bits())).wrapping_add(127) << 23;
     let scaled = y * f32::from_bits(exponent);
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn erf_and_tanh_are_close() {
         // Values of erf from published tables.
-        for (x, truth) in [(0.1, 0.112_462_92), (0.5, 0.520_499_88), (1.0, 0.842_700_8), (2.0, 0.995_322_27)] {
+        for (x, truth) in [(0.1, 0.112_462_9), (0.5, 0.520_499_9), (1.0, 0.842_700_8), (2.0, 0.995_322_3)] {
             assert!((erf_and_gauss(x).0 - truth).abs() < 3e-7 && (erf_and_gauss(-x).0 + truth).abs() < 3e-7);
         }
         for i in -2000..2000i32 {

@@ -72,7 +72,7 @@ fn draw<B: DrawingBackend>(
             sets.push(&row.set);
         }
     }
-    let columns = sets.len().min(2).max(1);
+    let columns = sets.len().clamp(1, 2);
     let panels = area.split_evenly((sets.len().div_ceil(columns), columns));
     for (set, panel) in sets.iter().zip(&panels) {
         let rows: Vec<&Row> = table.rows.iter().filter(|r| r.set == *set && !r.control).collect();
