@@ -68,8 +68,9 @@ pub fn prepare(spec: &StudySpec, store: &Path, note: &mut dyn FnMut(&str)) -> Re
     let source = match &given {
         Some(tokenizer) => tokenizer.fingerprint().to_owned(),
         None => {
-            let prints: Vec<&str> = inputs.iter().map(|i| i.fingerprint.as_str()).collect();
-            key(&(&spec.tokenizer, prints, spec.held_out_permille))
+            let roles = spec.tokenizer.roles();
+            let prints = inputs.iter().filter(|i| roles.contains(&i.role)).map(|i| i.fingerprint.as_str());
+            key(&(&spec.tokenizer, prints.collect::<Vec<_>>(), spec.held_out_permille))
         }
     };
     let addresses: Vec<PathBuf> = inputs

@@ -88,6 +88,16 @@ pub enum TokenizerSpec {
     },
 }
 
+impl TokenizerSpec {
+    /// The roles it is trained on.
+    pub(crate) fn roles(&self) -> &[String] {
+        match self {
+            Self::Bpe { roles, .. } => roles,
+            Self::File { .. } => &[],
+        }
+    }
+}
+
 /// Pretraining and midtraining: one optimiser, one curve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -207,12 +217,10 @@ impl StudySpec {
     /// Roles that the study reads: general, the arms' sources, the fine-tuning sets.
     pub fn roles(&self) -> Vec<String> {
         let mut roles = vec![GENERAL.to_owned()];
-        let tokenizer = match &self.tokenizer {
-            TokenizerSpec::Bpe { roles, .. } => roles.clone(),
-            TokenizerSpec::File { .. } => Vec::new(),
-        };
         let sources = self.arms.iter().filter_map(|a| a.source.clone());
-        for role in sources.chain(self.sft.sets.iter().map(|s| s.role.clone())).chain(tokenizer) {
+        for role in
+            sources.chain(self.sft.sets.iter().map(|s| s.role.clone())).chain(self.tokenizer.roles().iter().cloned())
+        {
             if !roles.contains(&role) {
                 roles.push(role);
             }
