@@ -55,8 +55,13 @@ impl GptNeoXConfig {
             "2.8b" => (2560, 32, 32),
             _ => return Err(Error::UnknownSize { given: size.to_owned() }),
         };
-        Ok(Self {
-            vocab_size: 50_304,
+        Ok(Self::of_size(50_304, hidden_size, num_layers, num_heads))
+    }
+
+    /// Pythia's architecture at any size: V, C, L, H; feed-forward layers of 4C.
+    pub fn of_size(vocab_size: usize, hidden_size: usize, num_layers: usize, num_heads: usize) -> Self {
+        Self {
+            vocab_size,
             hidden_size,
             num_layers,
             num_heads,
@@ -68,7 +73,7 @@ impl GptNeoXConfig {
             parallel_residual: true,
             tanh_gelu: false,
             tie_embeddings: false,
-        })
+        }
     }
 
     /// D, features of a head.

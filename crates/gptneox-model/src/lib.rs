@@ -7,7 +7,7 @@
 //! use gptneox_model::{GptNeoX, GptNeoXConfig};
 //!
 //! let device = Default::default();
-//! let config = GptNeoXConfig { vocab_size: 64, hidden_size: 32, num_layers: 2, num_heads: 2, ..GptNeoXConfig::pythia("14m")? };
+//! let config = GptNeoXConfig::of_size(64, 32, 2, 2);
 //! let model = GptNeoX::<Flex>::init(&config, 0, &device)?;
 //! let ids = Tensor::<Flex, 2, Int>::from_ints([[5, 6, 7]], &device);
 //! assert_eq!(model.logits(ids).dims(), [1, 3, 64]);

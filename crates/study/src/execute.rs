@@ -205,15 +205,19 @@ impl Run<'_, '_> {
 
     /// The rate with the lowest held-out loss of the grid, tried on an arm's first model with the first seed.
     fn sweep(&mut self, arm: usize, set: usize, grid: &[f64], points: &mut Vec<SweepPoint>) -> Result<f64, Error> {
-        let mut best = (f64::INFINITY, grid[0]);
-        for lr in grid {
+        let mut best = (f64::INFINITY, 0);
+        for (i, lr) in grid.iter().enumerate() {
             let (finetune_key, result) = self.finetune(arm, set, 0, 0, *lr)?;
             points.push(SweepPoint { arm, set, lr: *lr, sft_loss: result.sft_loss, finetune_key });
             if result.sft_loss < best.0 {
-                best = (result.sft_loss, *lr);
+                best = (result.sft_loss, i);
             }
         }
-        Ok(best.1)
+        if grid.len() > 1 && (best.1 == 0 || best.1 + 1 == grid.len()) {
+            let (set, lr) = (&self.execution.spec.sft.sets[set].name, grid[best.1]);
+            self.progress.note(&format!("{set}: the best learning rate, {lr:e}, lies at the edge of the grid"));
+        }
+        Ok(grid[best.1])
     }
 
     fn finetune_all(&mut self) -> Result<StudyResults, Error> {

@@ -70,23 +70,6 @@ pub fn preset(name: &str, protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
     Ok(spec)
 }
 
-fn model(vocab_size: usize, hidden_size: usize, num_layers: usize, num_heads: usize) -> GptNeoXConfig {
-    GptNeoXConfig {
-        vocab_size,
-        hidden_size,
-        num_layers,
-        num_heads,
-        intermediate_size: 4 * hidden_size,
-        max_positions: 2048,
-        rotary_pct: 0.25,
-        rotary_base: 10_000.0,
-        layer_norm_eps: 1e-5,
-        parallel_residual: true,
-        tanh_gelu: false,
-        tie_embeddings: false,
-    }
-}
-
 fn bpe(vocab_size: usize, max_bytes: u64) -> TokenizerSpec {
     let roles = ["general", "starcoder", "math"].map(str::to_owned).to_vec();
     TokenizerSpec::Bpe { vocab_size, roles, max_bytes }
@@ -103,7 +86,7 @@ fn smoke() -> StudySpec {
         data: DataSpec::Generated { seed: 1, general: 4000, specialised: 3000, sft: 700 },
         tokenizer: bpe(2048, 3_000_000),
         held_out_permille: 100,
-        model: model(2048, 96, 3, 4),
+        model: GptNeoXConfig::of_size(2048, 96, 3, 4),
         pretrain: PretrainSpec {
             steps,
             batch: 16,
@@ -122,9 +105,9 @@ fn smoke() -> StudySpec {
             epochs: 4,
             batch: 64,
             max_time: 128,
-            examples: 384,
+            examples: 256,
             held_out: 64,
-            lr: LrChoice::SweepBase { grid: vec![1e-3, 3e-3] },
+            lr: LrChoice::SweepBase { grid: vec![1e-3, 3e-3, 1e-2] },
             warmup: TENTH,
             optimizer: AdamWSpec::default(),
             clip: 1.0,
@@ -149,7 +132,7 @@ fn mini() -> StudySpec {
         data: DataSpec::Generated { seed: 1, general: 60_000, specialised: 40_000, sft: 6000 },
         tokenizer: bpe(8192, 30_000_000),
         held_out_permille: 50,
-        model: model(8192, 256, 4, 4),
+        model: GptNeoXConfig::of_size(8192, 256, 4, 4),
         pretrain: PretrainSpec {
             steps,
             batch: 32,

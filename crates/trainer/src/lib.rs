@@ -14,7 +14,7 @@
 //!
 //! type Backend = burn::backend::Autodiff<Flex>;
 //! let device = Default::default();
-//! let config = GptNeoXConfig { vocab_size: 16, hidden_size: 16, num_layers: 1, num_heads: 2, ..GptNeoXConfig::pythia("14m")? };
+//! let config = GptNeoXConfig::of_size(16, 16, 1, 2);
 //! let model = GptNeoX::<Backend>::init(&config, 0, &device)?;
 //! let mut trainer = Trainer::new(model, TrainSpec::new(LrSpec::Constant { rate: 1e-2 }), &device)?;
 //! let batch = Batch { time: 3, inputs: vec![1, 2, 3], targets: vec![2, 3, 4], sources: vec![0] };

@@ -7,8 +7,9 @@ use crate::Document;
 pub(super) fn worked(w: &mut Writer<'_>) -> Document {
     if w.below(2) == 0 {
         let problem = problem(w);
-        let steps: Vec<String> = problem.steps.iter().map(|(a, op, b, r)| format!("{a} {op} {b} = {r}.")).collect();
-        let text = format!("{}\nThe answer is {}.", steps.join(" "), problem.answer());
+        let steps = problem.steps.iter().zip(&problem.reasons);
+        let steps: Vec<String> = steps.map(|((a, op, b, r), why)| format!("{why} {a} {op} {b} = {r}.")).collect();
+        let text = format!("{}\nThe answer is {}.", steps.join("\n"), problem.answer());
         return Document { prompt: format!("{}\n", problem.question), text };
     }
     let mut lines = Vec::new();

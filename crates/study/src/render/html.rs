@@ -50,7 +50,16 @@ pub(super) fn report(spec: &StudySpec, plan: &str, results: &StudyResults, table
     for (arm, loss) in &table.before {
         let _ = write!(body, "<tr><td>{}</td><td>{loss:.3}</td></tr>", escape(arm));
     }
-    let _ = write!(body, "</table><h2>Plan</h2><pre>{}</pre>", escape(plan));
+    body += "</table>";
+    if !results.sweep.is_empty() {
+        body += "<h2>Learning-rate sweep</h2><table><tr><th>set</th><th>mix</th><th>rate</th><th>SFT</th></tr>";
+        for p in &results.sweep {
+            let (set, arm) = (escape(&spec.sft.sets[p.set].name), escape(&spec.arms[p.arm].name));
+            let _ = write!(body, "<tr><td>{set}</td><td>{arm}</td><td>{:e}</td><td>{:.4}</td></tr>", p.lr, p.sft_loss);
+        }
+        body += "</table>";
+    }
+    let _ = write!(body, "<h2>Plan</h2><pre>{}</pre>", escape(plan));
     body += "<h2>Where each number lies</h2><p>Folders of the store: <code>pretrain/&lt;key&gt;</code>, \
              <code>finetune/&lt;key&gt;</code>.</p><table><tr><th>set</th><th>mix</th><th>seeds</th><th>SFT</th>\
              <th>C4 before</th><th>C4</th><th>pretrain</th><th>finetune</th></tr>";
