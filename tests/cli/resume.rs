@@ -8,6 +8,18 @@ use crate::harness::{read, run_tiny, stderr, table2, tiny};
 const FILES: [&str; 5] =
     ["tables/table2.csv", "tables/table2.md", "figures/table2.csv", "figures/table2.svg", "measurements.json"];
 
+/// Checkpoints and temporary files below a folder.
+fn leftovers(dir: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(dir).unwrap().flatten();
+    entries
+        .map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let left = name.starts_with("step-") || name.starts_with(".tmp");
+            usize::from(left) + if entry.path().is_dir() { leftovers(&entry.path()) } else { 0 }
+        })
+        .sum()
+}
+
 #[test]
 fn a_kill_at_any_time_changes_nothing() {
     let whole = tempfile::tempdir().unwrap();
@@ -28,6 +40,7 @@ fn a_kill_at_any_time_changes_nothing() {
         let again = table2(dir.path(), &args).output().unwrap();
         assert!(again.status.success(), "{}", stderr(&again));
         restored |= stderr(&again).contains("restored the checkpoint of step");
+        assert_eq!(leftovers(&dir.path().join("store")), 0, "checkpoints or temporary files are left");
         for (file, expected) in FILES.iter().zip(&expected) {
             assert_eq!(&read(dir.path(), file), expected, "{file} after a kill at {tenth}0 %");
         }

@@ -21,7 +21,7 @@ pub struct Args {
     /// A resolved study file, such as the spec.toml of an output directory, instead of a preset.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "data", "tokenizer", "sources"])]
     pub spec: Option<PathBuf>,
-    /// Where tables, figures and the report go [default: runs/<example>-<preset>].
+    /// Where tables, figures and the report go (default: runs/EXAMPLE-PRESET).
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Where results are kept that studies share; what is there is not computed again.

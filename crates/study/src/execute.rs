@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::engine::{GeneralEval, sequences};
-use crate::files::{key, read_json, write_json};
+use crate::files::{key, read_json, remove_leftovers, write_json};
 use crate::plan::{
     FinetuneKey, PretrainKey, build_mix, finetune_recipe, pretrain_recipe, pretrain_seed, sft_batches, sft_held_out,
 };
@@ -88,12 +88,7 @@ impl Run<'_, '_> {
         write_json(&dir.join("inputs.json"), inputs)?;
         let result = job(self.progress)?;
         write_json(&done, &result)?;
-        // A finished job is never resumed.
-        for entry in std::fs::read_dir(dir).map_err(Error::io(dir))?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with("step-") {
-                std::fs::remove_file(entry.path()).map_err(Error::io(&entry.path()))?;
-            }
-        }
+        remove_leftovers(dir)?;
         Ok(result)
     }
 

@@ -43,6 +43,18 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, E
     }
 }
 
+/// Removes what a finished job no longer needs: its checkpoints, and temporary files that a kill left.
+pub(crate) fn remove_leftovers(dir: &Path) -> Result<(), Error> {
+    for entry in std::fs::read_dir(dir).map_err(Error::io(dir))?.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("step-") || name.starts_with(".tmp") {
+            std::fs::remove_file(entry.path()).map_err(Error::io(&entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
 /// The address of a job: a digest of everything that determines its result.
 pub(crate) fn key(inputs: &impl Serialize) -> String {
     let json = serde_json::to_vec(inputs).expect("inputs of a job are plain data with string keys");

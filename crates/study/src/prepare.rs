@@ -9,7 +9,7 @@ use corpus::{
 };
 use metrics_proximity::Counts;
 
-use crate::files::key;
+use crate::files::{key, remove_leftovers};
 use crate::spec::GENERAL;
 use crate::{DataSpec, Error, RoleFiles, StudySpec, TokenizerSpec};
 
@@ -97,6 +97,7 @@ pub fn prepare(spec: &StudySpec, store: &Path, note: &mut dyn FnMut(&str)) -> Re
                     tokenizer.write_store(&path, &input.role, documents.into_iter())?;
                 }
             }
+            remove_leftovers(address)?;
         }
     }
     open(spec, &inputs, &addresses)
