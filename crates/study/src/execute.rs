@@ -7,11 +7,10 @@ use schedule::{Step, Timeline};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::address::{FinetuneKey, PretrainKey};
 use crate::engine::{GeneralEval, sequences};
 use crate::files::{key, read_json, remove_leftovers, write_json};
-use crate::plan::{
-    FinetuneKey, PretrainKey, build_mix, finetune_recipe, pretrain_recipe, pretrain_seed, sft_batches, sft_held_out,
-};
+use crate::recipe::{build_mix, finetune_recipe, pretrain_recipe, pretrain_seed, sft_batches, sft_held_out};
 use crate::results::SweepPoint;
 use crate::spec::GENERAL;
 use crate::{

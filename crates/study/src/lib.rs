@@ -6,7 +6,9 @@
 //!
 //! The crate is generic over the backend only in [`LocalEngine`]; everything else sees the [`Engine`] trait.
 
+mod address;
 mod cli;
+mod cost;
 mod data;
 mod engine;
 mod error;
@@ -16,6 +18,7 @@ mod plan;
 mod prepare;
 mod presets;
 mod progress;
+mod recipe;
 mod render;
 mod results;
 mod spec;
@@ -30,5 +33,5 @@ pub use prepare::{Prepared, RoleStores, prepare};
 pub use presets::{Mix, PRESETS, Protocol, preset};
 pub use progress::{Progress, StopSignal};
 pub use render::{Table2, write_outputs};
-pub use results::{Measurement, StudyResults};
+pub use results::{Measurement, StudyResults, SweepPoint};
 pub use spec::{ArmSpec, DataSpec, EvalSpec, LrChoice, PretrainSpec, SftSetSpec, SftSpec, StudySpec, TokenizerSpec};
