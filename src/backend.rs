@@ -2,9 +2,13 @@
 
 use std::str::FromStr;
 
-use study::Engine;
-#[cfg(any(feature = "flex", feature = "ndarray", feature = "cuda", feature = "vulkan"))]
-use study::LocalEngine;
+#[allow(unused_imports, reason = "used in builds with any backend")]
+use burn::backend::Autodiff;
+use burn::tensor::backend::AutodiffBackend;
+use fused_ops::FusedOps;
+#[allow(unused_imports, reason = "used in builds with any backend")]
+use fused_ops::backends;
+use study::{Engine, LocalEngine};
 
 /// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,39 +63,50 @@ impl Backend {
         ALL.iter().find(|b| b.1 == self).map_or("", |b| b.0)
     }
 
-    /// What trains on it, with at most so many seconds between checkpoints: the one place where the training stack is
-    /// compiled for it.
+    /// What trains on it, with at most so many seconds between checkpoints.
     ///
     /// # Errors
     /// A backend that this build does not have.
     pub fn engine(self, checkpoint_seconds: f64) -> Result<Box<dyn Engine>, UnknownBackend> {
+        struct Make(&'static str, f64);
+        impl OnBackend for Make {
+            type Output = Box<dyn Engine>;
+            fn run<AB>(&self) -> Self::Output
+            where
+                AB: AutodiffBackend + FusedOps,
+                AB::InnerBackend: FusedOps,
+            {
+                Box::new(LocalEngine::<AB>::new(self.0, Default::default(), self.1))
+            }
+        }
+        self.on(&Make(self.name(), checkpoint_seconds))
+    }
+
+    /// Runs generic code on it: the one place where such code is compiled for each backend.
+    pub(crate) fn on<T: OnBackend>(self, task: &T) -> Result<T::Output, UnknownBackend> {
         match self {
             #[cfg(feature = "flex")]
-            Self::Flex => Ok(Box::new(LocalEngine::<burn::backend::Autodiff<fused_ops::backends::Flex>>::new(
-                self.name(),
-                Default::default(),
-                checkpoint_seconds,
-            ))),
+            Self::Flex => Ok(task.run::<Autodiff<backends::Flex>>()),
             #[cfg(feature = "ndarray")]
-            Self::NdArray => Ok(Box::new(LocalEngine::<burn::backend::Autodiff<fused_ops::backends::NdArray>>::new(
-                self.name(),
-                Default::default(),
-                checkpoint_seconds,
-            ))),
+            Self::NdArray => Ok(task.run::<Autodiff<backends::NdArray>>()),
             #[cfg(feature = "vulkan")]
-            Self::Vulkan => Ok(Box::new(LocalEngine::<burn::backend::Autodiff<fused_ops::backends::Vulkan>>::new(
-                self.name(),
-                Default::default(),
-                checkpoint_seconds,
-            ))),
+            Self::Vulkan => Ok(task.run::<Autodiff<backends::Vulkan>>()),
             #[cfg(feature = "cuda")]
-            Self::Cuda => Ok(Box::new(LocalEngine::<burn::backend::Autodiff<fused_ops::backends::Cuda>>::new(
-                self.name(),
-                Default::default(),
-                checkpoint_seconds,
-            ))),
+            Self::Cuda => Ok(task.run::<Autodiff<backends::Cuda>>()),
             #[allow(unreachable_patterns, reason = "reachable in builds without every backend")]
             _ => Err(UnknownBackend(self.name().to_owned())),
         }
     }
+}
+
+/// Something generic to run on a backend that is chosen at run time.
+pub(crate) trait OnBackend {
+    /// What it gives.
+    type Output;
+
+    /// Runs it.
+    fn run<AB>(&self) -> Self::Output
+    where
+        AB: AutodiffBackend + FusedOps,
+        AB::InnerBackend: FusedOps;
 }

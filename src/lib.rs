@@ -21,8 +21,9 @@
 mod backend;
 pub mod conformance;
 mod example;
+pub mod peer;
 
-pub use backend::Backend;
+pub use backend::{Backend, UnknownBackend};
 pub use example::run_example;
 
 pub use {

@@ -13,6 +13,7 @@ mod train;
 use std::path::Path;
 
 use crate::Backend;
+use crate::backend::OnBackend;
 
 /// The families of fixtures.
 pub const FAMILIES: [&str; 8] = ["models", "generate", "train", "tokenizer", "cka", "proximity", "stats", "bound"];
@@ -148,11 +149,11 @@ pub fn run(dir: &Path, family: Option<&str>, backend: Backend, tokenizer: Option
             continue;
         }
         lines.extend(match name {
-            "models" => on_backend(backend, &Models(&folder))?,
-            "generate" => on_backend(backend, &Generate(dir))?,
+            "models" => backend.on(&Models(&folder)).map_err(|e| e.to_string())?,
+            "generate" => backend.on(&Generate(dir)).map_err(|e| e.to_string())?,
             "train" => {
                 let mut lines = train::schedules(&folder);
-                lines.extend(on_backend(backend, &Train(dir))?);
+                lines.extend(backend.on(&Train(dir)).map_err(|e| e.to_string())?);
                 lines
             }
             "tokenizer" => tokenizer::lines(dir, tokenizer),
@@ -168,21 +169,14 @@ pub fn run(dir: &Path, family: Option<&str>, backend: Backend, tokenizer: Option
     Ok(lines)
 }
 
-/// Something to do on a backend that is chosen at run time.
-trait Task {
-    fn run<AB>(&self) -> Vec<Line>
-    where
-        AB: burn::tensor::backend::AutodiffBackend + fused_ops::FusedOps,
-        AB::InnerBackend: fused_ops::FusedOps;
-}
-
 struct Models<'a>(&'a Path);
 struct Generate<'a>(&'a Path);
 struct Train<'a>(&'a Path);
 
-macro_rules! task {
+macro_rules! on_backend {
     ($name:ident, $function:path) => {
-        impl Task for $name<'_> {
+        impl OnBackend for $name<'_> {
+            type Output = Vec<Line>;
             fn run<AB>(&self) -> Vec<Line>
             where
                 AB: burn::tensor::backend::AutodiffBackend + fused_ops::FusedOps,
@@ -193,21 +187,6 @@ macro_rules! task {
         }
     };
 }
-task!(Models, models::lines::<AB>);
-task!(Generate, models::generated::<AB>);
-task!(Train, train::trajectories::<AB>);
-
-fn on_backend(backend: Backend, task: &impl Task) -> Result<Vec<Line>, String> {
-    match backend {
-        #[cfg(feature = "flex")]
-        Backend::Flex => Ok(task.run::<burn::backend::Autodiff<fused_ops::backends::Flex>>()),
-        #[cfg(feature = "ndarray")]
-        Backend::NdArray => Ok(task.run::<burn::backend::Autodiff<fused_ops::backends::NdArray>>()),
-        #[cfg(feature = "vulkan")]
-        Backend::Vulkan => Ok(task.run::<burn::backend::Autodiff<fused_ops::backends::Vulkan>>()),
-        #[cfg(feature = "cuda")]
-        Backend::Cuda => Ok(task.run::<burn::backend::Autodiff<fused_ops::backends::Cuda>>()),
-        #[allow(unreachable_patterns, reason = "reachable in builds without every backend")]
-        other => Err(format!("backend = {} is not in this build", other.name())),
-    }
-}
+on_backend!(Models, models::lines::<AB>);
+on_backend!(Generate, models::generated::<AB>);
+on_backend!(Train, train::trajectories::<AB>);

@@ -63,12 +63,15 @@ fn first_weights_are_the_same_on_every_backend() {
     assert_ne!(export_parameters(&flex), export_parameters(&other));
 }
 
+/// A file's tensors: name, shape, bytes.
+type Tensors = Vec<(String, Vec<usize>, Vec<u8>)>;
+
 /// Rewrites the weights with a change to the list of tensors.
-fn rewrite(dir: &Path, change: impl Fn(&mut Vec<(String, Vec<usize>, Vec<u8>)>)) {
+fn rewrite(dir: &Path, change: impl Fn(&mut Tensors)) {
     let path = dir.join("model.safetensors");
     let bytes = std::fs::read(&path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let mut tensors: Vec<_> =
+    let mut tensors: Tensors =
         file.tensors().into_iter().map(|(n, v)| (n, v.shape().to_vec(), v.data().to_vec())).collect();
     change(&mut tensors);
     let views = tensors.iter().map(|(n, s, d)| (n.as_str(), TensorView::new(Dtype::F32, s.clone(), d).unwrap()));
@@ -79,7 +82,7 @@ fn rewrite(dir: &Path, change: impl Fn(&mut Vec<(String, Vec<usize>, Vec<u8>)>))
 fn tensors_that_do_not_fit_are_named() {
     let name = "gpt_neox.layers.1.mlp.dense_h_to_4h.bias";
     let dir = tempfile::tempdir().unwrap();
-    let message = |change: &dyn Fn(&mut Vec<(String, Vec<usize>, Vec<u8>)>)| {
+    let message = |change: &dyn Fn(&mut Tensors)| {
         saved(dir.path(), &config());
         rewrite(dir.path(), change);
         load(dir.path()).unwrap_err().to_string()

@@ -38,7 +38,7 @@ mod step;
 pub use checkpoint::load_weights;
 pub use error::Error;
 pub use evaluate::{EvalLoss, evaluate};
-pub use log::{SourceLoss, StepRecord};
+pub use log::{Phases, SourceLoss, StepRecord};
 pub use run::{Control, Outcome, RunOptions, run};
 pub use spec::{AdamWSpec, Decay, TrainSpec};
 pub use step::Trainer;

@@ -41,6 +41,17 @@ impl SourceLoss {
     }
 }
 
+/// Where a step's wall time went, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Phases {
+    /// Forward passes with the loss, up to its values on the host.
+    pub forward: f64,
+    /// Backward passes. (On a GPU what is still running is counted to the update.)
+    pub backward: f64,
+    /// Gradient norm, clipping and AdamW.
+    pub update: f64,
+}
+
 /// What happened in one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
@@ -60,6 +71,8 @@ pub struct StepRecord {
     pub tokens: u64,
     /// Wall time.
     pub seconds: f64,
+    /// Where it went.
+    pub phases: Phases,
     /// The update was left out, because loss or gradient was not finite.
     pub skipped: bool,
     /// What was seen up to here.

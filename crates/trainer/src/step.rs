@@ -1,5 +1,7 @@
 //! One optimiser step.
 
+use std::time::Instant;
+
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor, TensorData};
@@ -8,7 +10,7 @@ use fused_ops::{AdamWStep, FusedOps};
 use gptneox_model::GptNeoX;
 use schedule::{LrSchedule, Step};
 
-use crate::log::SourceLoss;
+use crate::log::{Phases, SourceLoss};
 use crate::optimizer::{self, Moments};
 use crate::{Error, StepRecord, TrainSpec};
 
@@ -95,32 +97,38 @@ where
     /// # Errors
     /// A batch without predicted tokens, longer than the model's positions, or with ids outside the vocabulary.
     pub fn step(&mut self, batch: &Batch) -> Result<StepRecord, Error> {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         self.check(batch)?;
         let targets = batch.target_count();
         let scale = 1.0 / targets as f64;
         let lr = self.lr.at(Step(self.step));
         let rows = (self.spec.micro_tokens / batch.time).max(1);
         let mut sums = SourceLoss::per_source(batch);
+        let mut phases = Phases::default();
         let mut accumulator = GradientsAccumulator::new();
         let mut grads = GradientsParams::new();
         for from in (0..batch.rows()).step_by(rows) {
             let to = (from + rows).min(batch.rows());
+            let begun = Instant::now();
             let micro = batch.slice(from..to);
             let ids = tensor(micro.inputs.clone(), batch.time, &self.device);
             let loss = self.model().loss(ids, tensor(micro.targets.clone(), batch.time, &self.device), scale);
             let tokens = loss.tokens.into_data().convert::<f32>();
             SourceLoss::add(&mut sums, &micro, &tokens.into_vec().expect("converted to f32 just above"));
+            phases.forward += begun.elapsed().as_secs_f64();
+            let begun = Instant::now();
             let micro_grads = GradientsParams::from_grads(loss.scaled_sum.backward(), self.model());
             if batch.rows() <= rows {
                 grads = micro_grads;
             } else {
                 accumulator.accumulate(self.model(), micro_grads);
             }
+            phases.backward += begun.elapsed().as_secs_f64();
         }
         if batch.rows() > rows {
             grads = accumulator.grads();
         }
+        let begun = Instant::now();
         let loss = sums.iter().map(|s| s.nats).sum::<f64>() * scale;
         let norm = optimizer::global_norm(self.model(), &grads);
         let skipped = !(loss.is_finite() && norm.is_finite());
@@ -139,6 +147,7 @@ where
             let model = self.model.take().expect(PRESENT);
             self.model = Some(optimizer::update(model, grads, &mut self.moments, o, step));
         }
+        phases.update = begun.elapsed().as_secs_f64();
         self.ledger = self.ledger.append(batch.digest());
         let record = StepRecord {
             step: self.step,
@@ -149,6 +158,7 @@ where
             targets: targets as u64,
             tokens: (batch.rows() * batch.time) as u64,
             seconds: started.elapsed().as_secs_f64(),
+            phases,
             skipped,
             ledger: self.ledger,
         };
