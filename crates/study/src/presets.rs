@@ -103,11 +103,11 @@ fn smoke() -> StudySpec {
         arms: Vec::new(),
         sft: SftSpec {
             epochs: 4,
-            batch: 64,
+            batch: 32,
             max_time: 128,
             examples: 256,
             held_out: 64,
-            lr: LrChoice::SweepBase { grid: vec![1e-3, 3e-3, 1e-2] },
+            lr: LrChoice::SweepBase { grid: vec![1e-3, 2e-3, 4e-3] },
             warmup: TENTH,
             optimizer: AdamWSpec::default(),
             clip: 1.0,
@@ -144,8 +144,6 @@ fn mini() -> StudySpec {
             ..smoke.pretrain
         },
         sft: SftSpec {
-            epochs: 4,
-            batch: 32,
             max_time: 256,
             examples: 800,
             held_out: 200,
