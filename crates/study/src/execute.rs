@@ -1,5 +1,6 @@
 //! Runs a plan's jobs that the store lacks.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use data_mixer::{BatchSource as _, MixedBatches};
@@ -49,7 +50,7 @@ pub fn execute(execution: &Execution<'_>, progress: &mut Progress) -> Result<Stu
         let have = prepared.roles[GENERAL].held_out.token_count();
         return Err(Error::field("held-out general text", have, limit));
     }
-    let mut run = Run { execution, general, keys: Vec::new(), results: Vec::new(), progress };
+    let mut run = Run { execution, general, keys: Vec::new(), results: Vec::new(), counted: HashSet::new(), progress };
     for node in 0..plan.nodes.len() {
         run.pretrain(node)?;
     }
@@ -62,6 +63,8 @@ struct Run<'a, 'b> {
     /// Addresses and results of the pretraining nodes, in the plan's order.
     keys: Vec<String>,
     results: Vec<PretrainResult>,
+    /// Jobs that progress has counted.
+    counted: HashSet<PathBuf>,
     progress: &'a mut Progress,
 }
 
@@ -79,8 +82,12 @@ impl Run<'_, '_> {
         job: impl FnOnce(&mut Progress) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let done = dir.join("done.json");
+        // The winner of a sweep is asked for twice: it counts once.
+        let counts = self.counted.insert(dir.to_owned());
         if let Some(result) = read_json(&done)? {
-            self.progress.skip(tokens);
+            if counts {
+                self.progress.skip(tokens);
+            }
             return Ok(result);
         }
         self.progress.signal.check()?;
