@@ -101,7 +101,7 @@ impl Plan {
                 "time: about {hours:.2} hours at {:.1} GFLOP/s, measured on this machine just now",
                 speed / 1e9
             ));
-        } else {
+        } else if prepared.is_none() {
             let hours = flops / (0.4 * 989e12) / 3600.0;
             line(format!("time: about {hours:.1} GPU hours at 40 % of 989 TFLOP/s (an H100 in bf16)"));
         }

@@ -1,7 +1,6 @@
 //! What runs jobs: training on this process's backend.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
@@ -44,8 +43,6 @@ pub struct PretrainJob {
     pub recipe: TrainSpec,
     /// The batches.
     pub batches: Box<dyn BatchSource>,
-    /// First step.
-    pub from: u64,
     /// One past the last step.
     pub until: u64,
     /// What is evaluated at its end.
@@ -284,8 +281,3 @@ where
 
 /// A finished stretch's checkpoint.
 pub(crate) const FINAL: &str = "final.safetensors";
-
-/// Shares a store's sequences.
-pub(crate) fn sequences(store: &Arc<corpus::TokenStore>, time: usize) -> Result<Sequences, Error> {
-    Ok(Sequences::new(store.clone(), time)?)
-}

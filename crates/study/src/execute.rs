@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use data_mixer::{BatchSource as _, MixedBatches};
+use data_mixer::{BatchSource as _, MixedBatches, Sequences};
 use schedule::{Step, Timeline};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::address::{FinetuneKey, PretrainKey};
-use crate::engine::{GeneralEval, sequences};
+use crate::engine::GeneralEval;
 use crate::files::{key, read_json, remove_leftovers, write_json};
 use crate::recipe::{build_mix, finetune_recipe, pretrain_recipe, pretrain_seed, sft_batches, sft_held_out};
 use crate::results::SweepPoint;
@@ -41,7 +41,7 @@ pub fn execute(execution: &Execution<'_>, progress: &mut Progress) -> Result<Stu
     let Execution { spec, prepared, plan, .. } = execution;
     progress.begin(plan.pretrain_tokens() + plan.finetune_tokens(prepared)?);
     let general = GeneralEval {
-        sequences: sequences(&prepared.roles[GENERAL].held_out, spec.pretrain.time)?,
+        sequences: Sequences::new(prepared.roles[GENERAL].held_out.clone(), spec.pretrain.time)?,
         count: spec.eval.c4_sequences,
     };
     let general = GeneralEval { count: general.count.min(general.sequences.len()), ..general };
@@ -129,7 +129,7 @@ impl Run<'_, '_> {
         let mix = build_mix(spec, &node.label, timeline, node.seed, &count)?;
         let names = std::iter::once(GENERAL.to_owned()).chain(mix.spec().specialised.iter().map(|s| s.name.clone()));
         let sources = names
-            .map(|name| sequences(&prepared.roles[&name].train, spec.pretrain.time))
+            .map(|name| Sequences::new(prepared.roles[&name].train.clone(), spec.pretrain.time))
             .collect::<Result<Vec<_>, _>>()?;
         let tokens = (node.until - node.from) * spec.pretrain.batch * spec.pretrain.time as u64;
         let job = PretrainJob {
@@ -140,7 +140,6 @@ impl Run<'_, '_> {
             init_seed: inputs.init_seed,
             recipe: recipe.clone(),
             batches: Box::new(MixedBatches::new(mix, sources)?),
-            from: node.from,
             until: node.until,
             general: self.general.clone(),
             tokens,

@@ -98,7 +98,7 @@ impl Progress {
         self.advance(tokens, "");
     }
 
-    /// Work that turned out not to be needed at all, such as an estimate's excess.
+    /// Work done, and what it was; an empty message shows nothing.
     pub fn advance(&mut self, tokens: u64, message: &str) {
         self.done = (self.done + tokens).min(self.total);
         if message.is_empty() {
