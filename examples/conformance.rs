@@ -1,13 +1,13 @@
 //! Compares this build with fixtures that other software made: one line a file, then a count.
 //!
-//!     cargo run --release --example conformance -- DIR [--family F] [--backend B] [--tokenizer FILE]
+//!     cargo run --release --example conformance -- DIR [--family F] [--backend B] [--dtype bf16] [--tokenizer FILE]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use midtrain::Backend;
-use midtrain::conformance::{Verdict, run};
+use midtrain::conformance::{Line, Options, Verdict, run};
+use midtrain::{UnknownBackend, parse_precision};
 
 #[derive(Parser)]
 #[command(about = "Compares this build with reference fixtures")]
@@ -20,19 +20,30 @@ struct Args {
     /// What computes.
     #[arg(long, default_value = "flex")]
     backend: String,
+    /// fp32, or bf16: models with bf16 products beside f32's logits.
+    #[arg(long, default_value = "fp32")]
+    dtype: String,
+    /// Factor on the tolerances of models and training (20 for GPUs whose f32 products are TF32).
+    #[arg(long, default_value_t = 1.0)]
+    tolerance: f64,
     /// The tokenizer file of the tokenizer family.
     #[arg(long)]
     tokenizer: Option<PathBuf>,
 }
 
+fn compared(args: &Args) -> Result<Vec<Line>, String> {
+    let options = Options {
+        family: args.family.as_deref(),
+        backend: args.backend.parse().map_err(|e: UnknownBackend| e.to_string())?,
+        tokenizer: args.tokenizer.as_deref(),
+        precision: parse_precision(&args.dtype).map_err(|e| e.to_string())?,
+        tolerance: args.tolerance,
+    };
+    run(&args.dir, &options)
+}
+
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let lines = args
-        .backend
-        .parse::<Backend>()
-        .map_err(|e| e.to_string())
-        .and_then(|backend| run(&args.dir, args.family.as_deref(), backend, args.tokenizer.as_deref()));
-    let lines = match lines {
+    let lines = match compared(&Args::parse()) {
         Ok(lines) => lines,
         Err(error) => {
             eprintln!("error: {error}");

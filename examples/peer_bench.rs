@@ -1,13 +1,18 @@
 //! Times what other software also does, with the same options and the same JSON line, so that both can be alternated.
 //!
 //!     cargo run --release --example peer_bench -- train-step --config pythia-70m --batch 1 --seq 512
+//!     cargo run --release --example peer_bench -- versus --peer "python torch_train_step.py --fused" --rounds 5 -- \
+//!         train-step --config pythia-70m --batch 1 --seq 512
 
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use midtrain::Backend;
 use midtrain::gptneox_model::GptNeoXConfig;
-use midtrain::peer::TrainStep;
+use midtrain::peer::{TrainStep, Work};
+use midtrain::versus::Versus;
+use midtrain::{Backend, Error, parse_precision};
 
 #[derive(Parser)]
 #[command(about = "Times what other software also does, for side-by-side runs")]
@@ -19,7 +24,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum What {
     /// Forward, loss, backward, clip, AdamW on GPT-NeoX.
-    TrainStep(TrainStepArgs),
+    TrainStep(Box<TrainStepArgs>),
+    /// Alternates one of the others with another program that takes the same options; prints medians and ratios.
+    Versus(VersusArgs),
 }
 
 #[derive(Args)]
@@ -49,8 +56,27 @@ struct TrainStepArgs {
     steps: usize,
     #[arg(long, default_value_t = 2)]
     warmup: usize,
-    #[arg(long, default_value = "flex")]
+    /// fp32, or bf16 (f32 parameters, bf16 matrix products).
+    #[arg(long, default_value = "fp32")]
+    dtype: String,
+    /// flex, ndarray, vulkan, cuda; --device cpu and cuda are understood too.
+    #[arg(long, alias = "device", default_value = "flex")]
     backend: String,
+    /// Forward and backward only.
+    #[arg(long)]
+    no_optimizer: bool,
+    /// Forward and loss only, without gradients.
+    #[arg(long, conflicts_with = "no_optimizer")]
+    forward_only: bool,
+    /// Activation checkpointing.
+    #[arg(long)]
+    recompute: bool,
+    /// A Hugging Face directory with the first weights.
+    #[arg(long)]
+    weights: Option<PathBuf>,
+    /// A safetensors file with input_ids [accum x batch, seq].
+    #[arg(long)]
+    ids: Option<PathBuf>,
     #[arg(long)]
     threads: Option<usize>,
     /// Peak TFLOP/s of the device, for MFU.
@@ -58,13 +84,44 @@ struct TrainStepArgs {
     peak: Option<f64>,
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Options of the PyTorch script that change nothing here: attention and AdamW are always fused.
+    #[arg(long)]
+    attn: Option<String>,
+    #[arg(long)]
+    fused: bool,
+    #[arg(long)]
+    compile: bool,
+    #[arg(long)]
+    tf32: bool,
+}
+
+#[derive(Args)]
+struct VersusArgs {
+    /// The other program with what it alone needs, such as "python torch_train_step.py --fused".
+    #[arg(long)]
+    peer: String,
+    /// Turns of each.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Also times whole processes: many steps less one step.
+    #[arg(long)]
+    cross_check: bool,
+    /// Where every printed line goes, as JSONL.
+    #[arg(long)]
+    raw: Option<PathBuf>,
+    /// What is timed, and its options.
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
 }
 
 fn main() -> ExitCode {
-    let What::TrainStep(args) = Cli::parse().what;
-    match run(&args) {
-        Ok(line) => {
-            println!("{line}");
+    let result = match Cli::parse().what {
+        What::TrainStep(args) => train_step(&args),
+        What::Versus(args) => versus(&args),
+    };
+    match result {
+        Ok(text) => {
+            println!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -74,10 +131,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &TrainStepArgs) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
-    let backend: Backend = args.backend.parse().map_err(|e: midtrain::UnknownBackend| e.to_string())?;
-    if let Some(threads) = args.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+fn train_step(args: &TrainStepArgs) -> Result<String, Error> {
+    let backend = if args.backend == "cpu" { "flex" } else { &args.backend }.parse::<Backend>()?;
+    let (batch, accum, seq) = (args.batch, args.accum, args.seq);
+    for (option, value, least) in [("batch", batch, 1), ("accum", accum, 1), ("seq", seq, 2)] {
+        if value < least {
+            return Err(Error::Option { option, value: value.to_string(), limit: format!("must be at least {least}") });
+        }
+    }
+    if let Some(n) = args.threads {
+        let built = rayon::ThreadPoolBuilder::new().num_threads(n).build_global();
+        built.map_err(|e| Error::Option { option: "threads", value: n.to_string(), limit: e.to_string() })?;
     }
     let base = GptNeoXConfig::pythia(args.config.strip_prefix("pythia-").unwrap_or(&args.config))?;
     let hidden_size = args.hidden.unwrap_or(base.hidden_size);
@@ -87,14 +151,16 @@ fn run(args: &TrainStepArgs) -> Result<serde_json::Value, Box<dyn std::error::Er
         num_layers: args.layers.unwrap_or(base.num_layers),
         num_heads: args.heads.unwrap_or(base.num_heads),
         intermediate_size: args.ffn.unwrap_or(4 * hidden_size),
-        max_positions: base.max_positions.max(args.seq),
+        max_positions: base.max_positions.max(seq),
         ..base
     };
-    let (batch, accum, seq) = (args.batch, args.accum, args.seq);
-    if batch == 0 || accum == 0 || seq < 2 {
-        return Err(format!("batch = {batch}, accum = {accum} must be at least 1, seq = {seq} at least 2").into());
-    }
+    let work = match (args.forward_only, args.no_optimizer) {
+        (true, _) => Work::Forward,
+        (_, true) => Work::Gradients,
+        _ => Work::Train,
+    };
     let bench = TrainStep {
+        name: args.config.clone(),
         model,
         batch,
         accum,
@@ -102,7 +168,46 @@ fn run(args: &TrainStepArgs) -> Result<serde_json::Value, Box<dyn std::error::Er
         steps: args.steps,
         warmup: args.warmup,
         seed: args.seed,
+        work,
+        precision: parse_precision(&args.dtype)?,
+        recompute: args.recompute,
+        weights: args.weights.clone(),
+        ids: args.ids.clone(),
         peak: args.peak,
     };
-    bench.run(backend)
+    Ok(bench.run(backend)?.to_string())
+}
+
+fn versus(args: &VersusArgs) -> Result<String, Error> {
+    let program = std::env::current_exe().map_err(|source| Error::Io { path: "this program".into(), source })?;
+    let ours = std::iter::once(program.display().to_string()).chain(args.command.clone()).collect();
+    // The first word names the measurement; the other program knows what it measures.
+    let words = args.peer.split_whitespace().map(str::to_owned);
+    let theirs = words.chain(args.command.iter().skip(1).cloned()).collect();
+    let mut raw = match &args.raw {
+        Some(path) => {
+            let file = std::fs::File::create(path).map_err(|source| Error::Io { path: path.clone(), source })?;
+            Some((path, file))
+        }
+        None => None,
+    };
+    let mut failed = None;
+    let versus = Versus { ours, theirs, rounds: args.rounds, cross_check: args.cross_check };
+    let comparison = versus.run(&mut |turn| {
+        let (side, step) = (if turn.ours { "ours" } else { "theirs" }, &turn.line["median_step_s"]);
+        eprintln!("round {}, {side}: {step} s a step", turn.round + 1);
+        if let Some((path, file)) = &mut raw {
+            let record = serde_json::json!({
+                "round": turn.round, "side": side, "load": turn.load, "wall_s": turn.wall, "wall_one_step_s": turn.wall_one,
+                "line": turn.line,
+            });
+            if let Err(source) = writeln!(file, "{record}") {
+                failed = Some(Error::Io { path: path.to_path_buf(), source });
+            }
+        }
+    })?;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(comparison.text()),
+    }
 }

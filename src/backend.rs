@@ -71,7 +71,7 @@ impl Backend {
         struct Make(&'static str, f64);
         impl OnBackend for Make {
             type Output = Box<dyn Engine>;
-            fn run<AB>(&self) -> Self::Output
+            fn run<AB>(self) -> Self::Output
             where
                 AB: AutodiffBackend + FusedOps,
                 AB::InnerBackend: FusedOps,
@@ -79,11 +79,12 @@ impl Backend {
                 Box::new(LocalEngine::<AB>::new(self.0, Default::default(), self.1))
             }
         }
-        self.on(&Make(self.name(), checkpoint_seconds))
+        self.on(Make(self.name(), checkpoint_seconds))
     }
 
     /// Runs generic code on it: the one place where such code is compiled for each backend.
-    pub(crate) fn on<T: OnBackend>(self, task: &T) -> Result<T::Output, UnknownBackend> {
+    pub(crate) fn on<T: OnBackend>(self, task: T) -> Result<T::Output, UnknownBackend> {
+        crate::memory::keep_freed_pages();
         match self {
             #[cfg(feature = "flex")]
             Self::Flex => Ok(task.run::<Autodiff<backends::Flex>>()),
@@ -105,7 +106,7 @@ pub(crate) trait OnBackend {
     type Output;
 
     /// Runs it.
-    fn run<AB>(&self) -> Self::Output
+    fn run<AB>(self) -> Self::Output
     where
         AB: AutodiffBackend + FusedOps,
         AB::InnerBackend: FusedOps;

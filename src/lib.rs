@@ -20,10 +20,17 @@
 
 mod backend;
 pub mod conformance;
+mod error;
+pub mod evaluate;
 mod example;
+pub mod generate;
+mod memory;
+mod model_file;
 pub mod peer;
+pub mod versus;
 
 pub use backend::{Backend, UnknownBackend};
+pub use error::Error;
 pub use example::run_example;
 
 pub use {
@@ -31,6 +38,14 @@ pub use {
     trainer,
 };
 
-/// Memory-retaining: freshly mapped pages cost a training step on CPU more than a quarter of its time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+/// A precision by its name: f32 (also fp32) or bf16.
+///
+/// # Errors
+/// Another name.
+pub fn parse_precision(name: &str) -> Result<fused_ops::Precision, Error> {
+    match name {
+        "f32" | "fp32" => Ok(fused_ops::Precision::F32),
+        "bf16" => Ok(fused_ops::Precision::Bf16),
+        _ => Err(Error::option("precision", name, "must be f32 or bf16")),
+    }
+}

@@ -12,6 +12,8 @@ mod train;
 
 use std::path::Path;
 
+use fused_ops::Precision;
+
 use crate::Backend;
 use crate::backend::OnBackend;
 
@@ -48,6 +50,17 @@ pub enum Verdict {
 }
 
 impl Line {
+    /// The same under wider tolerances.
+    fn scaled(self, factor: f64) -> Self {
+        let verdict = match self.verdict {
+            Verdict::Compared { worst, error, tolerance, place } => {
+                Verdict::Compared { worst: worst / factor, error, tolerance: tolerance * factor, place }
+            }
+            other => other,
+        };
+        Self { verdict, ..self }
+    }
+
     /// Whether it counts as a failure.
     pub fn failed(&self) -> bool {
         match &self.verdict {
@@ -134,28 +147,47 @@ fn unsupported(name: &str, reason: &str) -> Line {
     Line { name: name.to_owned(), verdict: Verdict::Unsupported(reason.to_owned()) }
 }
 
+/// What is compared, and how.
+#[derive(Debug, Clone)]
+pub struct Options<'a> {
+    /// One family of [`FAMILIES`]; none: all that are found.
+    pub family: Option<&'a str>,
+    /// What computes.
+    pub backend: Backend,
+    /// The tokenizer file of the tokenizer family.
+    pub tokenizer: Option<&'a Path>,
+    /// What matrix products are computed in. In bf16 only models are compared, with f32's logits and losses.
+    pub precision: Precision,
+    /// Factor on the tolerances of models and training: above 1 for processors whose f32 products are of lower
+    /// precision (TF32).
+    pub tolerance: f64,
+}
+
 /// Compares everything found in a directory, or one family of it.
 ///
 /// # Errors
 /// A directory without fixtures, an unknown family, a backend that this build does not have.
-pub fn run(dir: &Path, family: Option<&str>, backend: Backend, tokenizer: Option<&Path>) -> Result<Vec<Line>, String> {
+pub fn run(dir: &Path, options: &Options<'_>) -> Result<Vec<Line>, String> {
+    let Options { family, backend, tokenizer, precision, tolerance } = *options;
     if let Some(family) = family.filter(|f| !FAMILIES.contains(f)) {
         return Err(format!("family = {family} is unknown; families: {}", FAMILIES.join(", ")));
+    }
+    if !(tolerance.is_finite() && tolerance >= 1.0) {
+        return Err(format!("tolerance = {tolerance} must be at least 1"));
     }
     let mut lines = Vec::new();
     for name in FAMILIES.into_iter().filter(|name| family.is_none_or(|f| f == *name)) {
         let folder = dir.join(name);
-        if !folder.is_dir() {
+        if !folder.is_dir() || (precision == Precision::Bf16 && name != "models") {
             continue;
         }
+        let on = |task| backend.on(OnFolder { dir, task }).map_err(|e| e.to_string());
+        let scaled = |lines: Vec<Line>| lines.into_iter().map(|line| line.scaled(tolerance)).collect::<Vec<_>>();
         lines.extend(match name {
-            "models" => backend.on(&Models(&folder)).map_err(|e| e.to_string())?,
-            "generate" => backend.on(&Generate(dir)).map_err(|e| e.to_string())?,
-            "train" => {
-                let mut lines = train::schedules(&folder);
-                lines.extend(backend.on(&Train(dir)).map_err(|e| e.to_string())?);
-                lines
-            }
+            "models" if precision == Precision::Bf16 => on(Task::LowPrecisionModels)?,
+            "models" => scaled(on(Task::Models)?),
+            "generate" => on(Task::Generate)?,
+            "train" => [train::schedules(&folder), scaled(on(Task::Train)?)].concat(),
             "tokenizer" => tokenizer::lines(dir, tokenizer),
             "cka" => cka::lines(&folder),
             "proximity" => proximity::lines(&folder),
@@ -169,24 +201,32 @@ pub fn run(dir: &Path, family: Option<&str>, backend: Backend, tokenizer: Option
     Ok(lines)
 }
 
-struct Models<'a>(&'a Path);
-struct Generate<'a>(&'a Path);
-struct Train<'a>(&'a Path);
-
-macro_rules! on_backend {
-    ($name:ident, $function:path) => {
-        impl OnBackend for $name<'_> {
-            type Output = Vec<Line>;
-            fn run<AB>(&self) -> Vec<Line>
-            where
-                AB: burn::tensor::backend::AutodiffBackend + fused_ops::FusedOps,
-                AB::InnerBackend: fused_ops::FusedOps,
-            {
-                $function(self.0)
-            }
-        }
-    };
+/// What runs on a backend.
+enum Task {
+    Models,
+    LowPrecisionModels,
+    Generate,
+    Train,
 }
-on_backend!(Models, models::lines::<AB>);
-on_backend!(Generate, models::generated::<AB>);
-on_backend!(Train, train::trajectories::<AB>);
+
+struct OnFolder<'a> {
+    dir: &'a Path,
+    task: Task,
+}
+
+impl OnBackend for OnFolder<'_> {
+    type Output = Vec<Line>;
+
+    fn run<AB>(self) -> Vec<Line>
+    where
+        AB: burn::tensor::backend::AutodiffBackend + fused_ops::FusedOps,
+        AB::InnerBackend: fused_ops::FusedOps,
+    {
+        match self.task {
+            Task::Models => models::lines::<AB>(&self.dir.join("models")),
+            Task::LowPrecisionModels => models::low_precision_lines::<AB>(&self.dir.join("models")),
+            Task::Generate => models::generated::<AB>(self.dir),
+            Task::Train => train::trajectories::<AB>(self.dir),
+        }
+    }
+}

@@ -6,26 +6,29 @@ use burn::module::AutodiffModule as _;
 use burn::optim::GradientsParams;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor, TensorData};
-use fused_ops::FusedOps;
-use gptneox_model::{GptNeoX, GptNeoXConfig, HuggingFaceConfig, Site, export_gradients, load_pretrained};
+use fused_ops::{FusedOps, Precision};
+use gptneox_model::{Continuation, GptNeoX, GptNeoXConfig, HuggingFaceConfig, Site, export_gradients, load_pretrained};
 use safetensors::SafeTensors;
 
-use super::fixture::{bytes, f32s, i64s, ids, json, list, number};
+use super::fixture::{bytes, f32s, i64s, ids, json, number};
 use super::{Check, Line, line};
+use crate::model_file;
 
 const STATE: f64 = 5e-5;
 const MEAN_LOSS: f64 = 1e-5;
 const NORM: f64 = 2e-5;
+/// Two bf16 implementations differ from each other about as much as each from f32.
+const BF16_LARGEST: f64 = 0.15;
+const BF16_RMS: f64 = 2e-2;
+const BF16_LOSS: f64 = 5e-3;
 
 pub(super) fn lines<AB>(folder: &Path) -> Vec<Line>
 where
     AB: AutodiffBackend + FusedOps,
     AB::InnerBackend: FusedOps,
 {
-    let mut dirs: Vec<PathBuf> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
-    dirs.retain(|d| d.join("expected.safetensors").exists());
-    dirs.sort();
-    dirs.iter()
+    fixtures(folder)
+        .iter()
         .flat_map(|dir| {
             let name = dir.file_name().unwrap_or_default().to_string_lossy();
             let tensors = line(format!("models/{name}/expected.safetensors"), states::<AB>(dir));
@@ -36,6 +39,49 @@ where
             [Some(tensors), Some(scalars), legacy].into_iter().flatten().collect::<Vec<_>>()
         })
         .collect()
+}
+
+fn fixtures(folder: &Path) -> Vec<PathBuf> {
+    let mut dirs: Vec<PathBuf> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    dirs.retain(|d| d.join("expected.safetensors").exists());
+    dirs.sort();
+    dirs
+}
+
+/// The same models with products in bf16, beside the logits and losses of f32.
+pub(super) fn low_precision_lines<AB>(folder: &Path) -> Vec<Line>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    let name = |dir: &Path| format!("models/{}/logits, bf16", dir.file_name().unwrap_or_default().to_string_lossy());
+    fixtures(folder).iter().map(|dir| line(name(dir), low_precision::<AB>(dir))).collect()
+}
+
+fn low_precision<AB>(dir: &Path) -> Result<Check, String>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    let mut check = Check::new();
+    let data = bytes(&dir.join("expected.safetensors"))?;
+    let file = SafeTensors::deserialize(&data).map_err(|e| e.to_string())?;
+    let model = model_file::load::<AB>(dir, Precision::Bf16, &Default::default()).map_err(|e| e.to_string())?.valid();
+    let (shape, ids) = i64s(&file, "input_ids")?;
+    let (rows, time) = (shape[0], shape[1]);
+    let truth = f32s(&file, "logits")?;
+    let logits = values(model.logits(tensor(ids.clone(), rows)))?;
+    check.all_near(&logits, &truth, BF16_LARGEST, "logits, largest difference")?;
+    let squares: f64 = logits.iter().zip(&truth).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+    check.near((squares / truth.len() as f64).sqrt(), 0.0, BF16_RMS, "logits, root mean square");
+    if let Ok(mean) = json(&dir.join("expected.json")).and_then(|e| number(&e, "mean_loss")) {
+        let targets = shifted(&ids, time);
+        let count = targets.iter().filter(|t| **t >= 0).count();
+        let losses = values(model.token_losses(tensor(ids, rows), tensor(targets, rows)))?;
+        let found = losses.iter().map(|l| f64::from(*l)).sum::<f64>() / count as f64;
+        check.near(found, mean, BF16_LOSS, "mean loss");
+    }
+    Ok(check)
 }
 
 fn config(path: &Path) -> Result<GptNeoXConfig, String> {
@@ -159,7 +205,7 @@ where
     Ok(check)
 }
 
-/// Greedy continuations, each token by a forward pass over all before it.
+/// Greedy continuations.
 pub(super) fn generated<AB>(dir: &Path) -> Vec<Line>
 where
     AB: AutodiffBackend + FusedOps,
@@ -170,15 +216,12 @@ where
         let cases = json(&dir.join("generate/greedy.json"))?;
         for (i, case) in cases.as_array().into_iter().flatten().enumerate() {
             let model = load::<AB>(&dir.join("models").join(case["model"].as_str().unwrap_or_default()))?.valid();
-            let mut tokens = ids(&case["prompt"]);
-            let vocabulary = model.config().vocab_size;
-            for expected in list(case, "new_tokens")? {
-                let logits = values(model.logits(tensor(tokens.clone(), 1)))?;
-                let last = &logits[logits.len() - vocabulary..];
-                let best = (0..vocabulary).max_by(|a, b| last[*a].total_cmp(&last[*b])).unwrap_or(0) as i64;
-                check.exact(Some(best) == expected.as_i64(), &format!("token {} of prompt {i}", tokens.len()))?;
-                tokens.push(best);
-            }
+            let prompt: Vec<u32> = ids(&case["prompt"]).into_iter().map(|id| id as u32).collect();
+            let expected = ids(&case["new_tokens"]);
+            let found = model.generate(&prompt, Continuation::greedy(expected.len())).map_err(|e| e.to_string())?;
+            let found = found.collect::<Result<Vec<u32>, _>>().map_err(|e| e.to_string())?;
+            let found: Vec<i64> = found.into_iter().map(i64::from).collect();
+            check.exact(found == expected, &format!("continuation of prompt {i}"))?;
         }
         Ok(check)
     };

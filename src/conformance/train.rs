@@ -108,6 +108,7 @@ where
         // One micro-batch of the fixture at a time.
         micro_tokens: rows * time,
         max_skipped: 0,
+        ..TrainSpec::new(LrSpec::Constant { rate: 0.0 })
     };
     let device = Default::default();
     let model = dir.join("models").join(spec["model"].as_str().unwrap_or_default());

@@ -4,5 +4,6 @@
 mod conformance;
 mod errors;
 mod harness;
+mod model;
 mod resume;
 mod study;

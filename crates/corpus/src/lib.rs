@@ -24,9 +24,9 @@ mod store;
 
 pub use store::{StoreError, StoreWriter, TokenStore};
 
-#[cfg(any(feature = "read", feature = "generate"))]
+#[cfg(any(feature = "read", feature = "tokenize", feature = "generate"))]
 mod document;
-#[cfg(any(feature = "read", feature = "generate"))]
+#[cfg(any(feature = "read", feature = "tokenize", feature = "generate"))]
 pub use document::{Document, is_held_out};
 
 #[cfg(feature = "generate")]

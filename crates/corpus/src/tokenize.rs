@@ -99,6 +99,12 @@ impl Tokenizer {
         self.inner.decode(ids, skip_special).map_err(|e| TokenizeError::Tokenizer(e.to_string()))
     }
 
+    /// Decodes ids one by one, special tokens left out: each call gives the text that has become whole, if any.
+    pub fn decode_stream(&self) -> impl FnMut(u32) -> Result<Option<String>, TokenizeError> {
+        let mut stream = self.inner.decode_stream(true);
+        move |id| stream.step(id).map_err(|e| TokenizeError::Tokenizer(e.to_string()))
+    }
+
     /// Writes a `tokenizer.json`, atomically.
     ///
     /// # Errors

@@ -7,7 +7,9 @@ use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 
-use crate::{AttentionShape, FusedOps, Gelu};
+use crate::block::{self, BlockContext, BlockParameters};
+use crate::definition::{float, prim};
+use crate::{AttentionShape, FusedOps, Gelu, Precision};
 
 /// The ids of the parents that are tracked. (A macro, because burn does not export the nodes' type.)
 macro_rules! ids {
@@ -17,46 +19,51 @@ macro_rules! ids {
 }
 
 impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
-    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, b: Option<FloatTensor<Self>>) -> FloatTensor<Self> {
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: Option<FloatTensor<Self>>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct Linear;
         impl<B: FusedOps> Backward<B, 2> for Linear {
-            type State = (NodeId, NodeId);
+            type State = (NodeId, NodeId, Precision);
             fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, ckpt: &mut Checkpointer) {
                 let g = grads.consume::<B>(&ops.node);
                 let (x, w) = (ckpt.retrieve_node_output(ops.state.0), ckpt.retrieve_node_output(ops.state.1));
-                let (gx, gw, _) = B::fused_linear_backward(x, w, g);
+                let (gx, gw, _) = B::fused_linear_backward(x, w, g, ops.state.2);
                 register::<B, 2>(grads, ids!(ops.parents), [gx, gw]);
             }
         }
         #[derive(Debug)]
         struct LinearBias;
         impl<B: FusedOps> Backward<B, 3> for LinearBias {
-            type State = (NodeId, NodeId);
+            type State = (NodeId, NodeId, Precision);
             fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, ckpt: &mut Checkpointer) {
                 let g = grads.consume::<B>(&ops.node);
                 let (x, w) = (ckpt.retrieve_node_output(ops.state.0), ckpt.retrieve_node_output(ops.state.1));
-                let (gx, gw, gb) = B::fused_linear_backward(x, w, g);
+                let (gx, gw, gb) = B::fused_linear_backward(x, w, g, ops.state.2);
                 register::<B, 3>(grads, ids!(ops.parents), [gx, gw, gb]);
             }
         }
         match b {
             None => match Linear.prepare::<C>([x.node.clone(), w.node.clone()]).compute_bound().stateful() {
                 OpsKind::Tracked(mut prep) => {
-                    let state = (prep.checkpoint(&x), prep.checkpoint(&w));
-                    prep.finish(state, B::fused_linear(x.primitive, w.primitive, None))
+                    let state = (prep.checkpoint(&x), prep.checkpoint(&w), precision);
+                    prep.finish(state, B::fused_linear(x.primitive, w.primitive, None, precision))
                 }
-                OpsKind::UnTracked(prep) => prep.finish(B::fused_linear(x.primitive, w.primitive, None)),
+                OpsKind::UnTracked(prep) => prep.finish(B::fused_linear(x.primitive, w.primitive, None, precision)),
             },
             Some(b) => {
                 let nodes = [x.node.clone(), w.node.clone(), b.node.clone()];
                 match LinearBias.prepare::<C>(nodes).compute_bound().stateful() {
                     OpsKind::Tracked(mut prep) => {
-                        let state = (prep.checkpoint(&x), prep.checkpoint(&w));
-                        prep.finish(state, B::fused_linear(x.primitive, w.primitive, Some(b.primitive)))
+                        let state = (prep.checkpoint(&x), prep.checkpoint(&w), precision);
+                        prep.finish(state, B::fused_linear(x.primitive, w.primitive, Some(b.primitive), precision))
                     }
                     OpsKind::UnTracked(prep) => {
-                        prep.finish(B::fused_linear(x.primitive, w.primitive, Some(b.primitive)))
+                        prep.finish(B::fused_linear(x.primitive, w.primitive, Some(b.primitive), precision))
                     }
                 }
             }
@@ -116,26 +123,77 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         qkv: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
+        starts: Option<IntTensor<Self>>,
         shape: AttentionShape,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct Node;
         impl<B: FusedOps> Backward<B, 1> for Node {
-            type State = (NodeId, FloatTensor<B>, FloatTensor<B>, AttentionShape);
+            type State = (NodeId, FloatTensor<B>, FloatTensor<B>, Option<IntTensor<B>>, AttentionShape, Precision);
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, ckpt: &mut Checkpointer) {
                 let g = grads.consume::<B>(&ops.node);
-                let (qkv, cos, sin, shape) = ops.state;
+                let (qkv, cos, sin, starts, shape, precision) = ops.state;
                 let qkv = ckpt.retrieve_node_output(qkv);
-                register::<B, 1>(grads, ids!(ops.parents), [B::causal_attention_backward(qkv, cos, sin, g, shape)]);
+                let gx = B::causal_attention_backward(qkv, cos, sin, starts, g, shape, precision);
+                register::<B, 1>(grads, ids!(ops.parents), [gx]);
             }
         }
         let (cos, sin) = (cos.primitive, sin.primitive);
         match Node.prepare::<C>([qkv.node.clone()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
-                let state = (prep.checkpoint(&qkv), cos.clone(), sin.clone(), shape);
-                prep.finish(state, B::causal_attention(qkv.primitive, cos, sin, shape))
+                let state = (prep.checkpoint(&qkv), cos.clone(), sin.clone(), starts.clone(), shape, precision);
+                prep.finish(state, B::causal_attention(qkv.primitive, cos, sin, starts, shape, precision))
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::causal_attention(qkv.primitive, cos, sin, shape)),
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::causal_attention(qkv.primitive, cos, sin, starts, shape, precision))
+            }
+        }
+    }
+
+    fn transformer_block(
+        x: FloatTensor<Self>,
+        parameters: BlockParameters<FloatTensor<Self>>,
+        context: BlockContext<Self>,
+        recompute: bool,
+    ) -> FloatTensor<Self> {
+        if !recompute {
+            return block::forward::<Self>(x, &parameters, &context);
+        }
+        #[derive(Debug)]
+        struct Node;
+        impl<B: FusedOps> Backward<B, 13> for Node {
+            type State = (NodeId, [NodeId; 12], BlockContext<B>);
+            fn backward(self, ops: Ops<Self::State, 13>, grads: &mut Gradients, ckpt: &mut Checkpointer) {
+                let g = grads.consume::<B>(&ops.node);
+                let (x, parameters, context) = ops.state;
+                let x = ckpt.retrieve_node_output(x);
+                let parameters =
+                    BlockParameters::from_array(parameters.map(|id| ckpt.retrieve_node_output::<FloatTensor<B>>(id)));
+                let (gx, gp) = block::backward::<B>(x, &parameters, &context, g);
+                let [a, b, c, d, e, f, h, i, j, k, l, m] = gp.into_array();
+                register::<B, 13>(grads, ids!(ops.parents), [gx, a, b, c, d, e, f, h, i, j, k, l, m]);
+            }
+        }
+        let context = BlockContext::<B> {
+            cos: context.cos.primitive,
+            sin: context.sin.primitive,
+            starts: context.starts,
+            settings: context.settings,
+        };
+        let parameters = parameters.into_array();
+        let nodes = std::array::from_fn(|i| if i == 0 { x.node.clone() } else { parameters[i - 1].node.clone() });
+        let inner = |x: FloatTensor<B>, parameters: [FloatTensor<Self>; 12]| {
+            block::forward::<B>(x, &BlockParameters::from_array(parameters.map(|p| p.primitive)), &context)
+        };
+        match Node.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let x_id = prep.checkpoint(&x);
+                let ids = std::array::from_fn(|i| prep.checkpoint(&parameters[i]));
+                let out = inner(x.primitive, parameters);
+                prep.finish((x_id, ids, context.clone()), out)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(inner(x.primitive, parameters)),
         }
     }
 
@@ -144,6 +202,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         w: FloatTensor<Self>,
         targets: IntTensor<Self>,
         scale: f64,
+        precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         #[derive(Debug)]
         struct Node;
@@ -157,17 +216,18 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             }
         }
         let sum = |losses: &FloatTensor<B>| {
-            let losses = crate::ops::float::<B, 1>(losses.clone());
-            crate::ops::prim(losses.sum() * scale)
+            let losses = float::<B, 1>(losses.clone());
+            prim(losses.sum() * scale)
         };
         let constant = |losses: FloatTensor<B>| <Self as burn::tensor::backend::AutodiffBackend>::from_inner(losses);
         match Node.prepare::<C>([x.node.clone(), w.node.clone()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let (losses, gx, gw) = B::token_losses_and_gradients(x.primitive, w.primitive, targets, scale);
+                let (losses, gx, gw) =
+                    B::token_losses_and_gradients(x.primitive, w.primitive, targets, scale, precision);
                 (prep.finish((gx, gw), sum(&losses)), constant(losses))
             }
             OpsKind::UnTracked(prep) => {
-                let losses = B::token_losses(x.primitive, w.primitive, targets);
+                let losses = B::token_losses(x.primitive, w.primitive, targets, precision);
                 (prep.finish(sum(&losses)), constant(losses))
             }
         }

@@ -20,10 +20,17 @@
 
 mod autodiff;
 pub mod backends;
+mod block;
+mod cached;
+mod definition;
 #[cfg(feature = "flex")]
 mod flex;
 mod ops;
 mod tensor;
+mod types;
 
-pub use ops::{AdamWStep, AttentionShape, FusedOps, Gelu};
+pub use block::{BlockContext, BlockParameters, BlockSettings};
+pub use cached::{KeyValues, cached_attention};
+pub use ops::FusedOps;
 pub use tensor::{HeadLoss, adamw, causal_attention, gelu, head_loss, layer_norm, linear, sum_squares, token_losses};
+pub use types::{AdamWStep, AttentionShape, Gelu, Precision, loss_rows};

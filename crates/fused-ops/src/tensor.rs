@@ -2,12 +2,17 @@
 
 use burn::tensor::{Int, Tensor};
 
-use crate::ops::{float, prim};
-use crate::{AdamWStep, AttentionShape, FusedOps, Gelu};
+use crate::definition::{float, prim};
+use crate::{AdamWStep, AttentionShape, FusedOps, Gelu, Precision};
 
 /// See [`FusedOps::fused_linear`].
-pub fn linear<B: FusedOps>(x: Tensor<B, 2>, weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 2> {
-    float(B::fused_linear(prim(x), prim(weight), bias.map(prim)))
+pub fn linear<B: FusedOps>(
+    x: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+    precision: Precision,
+) -> Tensor<B, 2> {
+    float(B::fused_linear(prim(x), prim(weight), bias.map(prim), precision))
 }
 
 /// See [`FusedOps::fused_gelu`].
@@ -20,19 +25,27 @@ pub fn layer_norm<B: FusedOps>(x: Tensor<B, 2>, gamma: Tensor<B, 1>, beta: Tenso
     float(B::fused_layer_norm(prim(x), prim(gamma), prim(beta), eps))
 }
 
-/// See [`FusedOps::causal_attention`]. `cos` and `sin` may be longer than the sequence; they get no gradient.
+/// See [`FusedOps::causal_attention`]. `cos`, `sin` and `starts` get no gradient.
 pub fn causal_attention<B: FusedOps>(
     qkv: Tensor<B, 2>,
     cos: Tensor<B, 2>,
     sin: Tensor<B, 2>,
+    starts: Option<Tensor<B, 2, Int>>,
     shape: AttentionShape,
+    precision: Precision,
 ) -> Tensor<B, 2> {
-    float(B::causal_attention(prim(qkv), prim(cos), prim(sin), shape))
+    let starts = starts.map(Tensor::into_primitive);
+    float(B::causal_attention(prim(qkv), prim(cos), prim(sin), starts, shape, precision))
 }
 
 /// See [`FusedOps::token_losses`].
-pub fn token_losses<B: FusedOps>(x: Tensor<B, 2>, head: Tensor<B, 2>, targets: Tensor<B, 1, Int>) -> Tensor<B, 1> {
-    float(B::token_losses(prim(x), prim(head), targets.into_primitive()))
+pub fn token_losses<B: FusedOps>(
+    x: Tensor<B, 2>,
+    head: Tensor<B, 2>,
+    targets: Tensor<B, 1, Int>,
+    precision: Precision,
+) -> Tensor<B, 1> {
+    float(B::token_losses(prim(x), prim(head), targets.into_primitive(), precision))
 }
 
 /// What [`head_loss`] returns.
@@ -50,8 +63,9 @@ pub fn head_loss<B: FusedOps>(
     head: Tensor<B, 2>,
     targets: Tensor<B, 1, Int>,
     scale: f64,
+    precision: Precision,
 ) -> HeadLoss<B> {
-    let (sum, tokens) = B::head_loss(prim(x), prim(head), targets.into_primitive(), scale);
+    let (sum, tokens) = B::head_loss(prim(x), prim(head), targets.into_primitive(), scale, precision);
     HeadLoss { scaled_sum: float(sum), tokens: float(tokens) }
 }
 

@@ -2,12 +2,13 @@
 //! differences; thread count and optimiser against plain arithmetic.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use Precision::F32;
 use burn::backend::Autodiff;
 use burn::tensor::{Int, Tensor, TensorData};
 use fused_ops::backends::{Flex, NdArray};
 use fused_ops::{
-    AdamWStep, AttentionShape, FusedOps, Gelu, adamw, causal_attention, gelu, head_loss, layer_norm, linear,
-    sum_squares,
+    AdamWStep, AttentionShape, BlockContext, BlockParameters, BlockSettings, FusedOps, Gelu, Precision, adamw,
+    cached_attention, causal_attention, gelu, head_loss, layer_norm, linear, sum_squares, token_losses,
 };
 
 type Inputs = Vec<(Vec<usize>, Vec<f32>)>;
@@ -33,7 +34,33 @@ enum Op {
     Gelu(Gelu),
     Norm,
     Attention(AttentionShape),
+    /// Attention that does not cross document boundaries.
+    Documents(AttentionShape),
+    Block {
+        parallel_residual: bool,
+        recompute: bool,
+    },
     Head,
+}
+
+/// Where documents begin in each of two sequences, and the first position of each position's document.
+fn starts(s: AttentionShape) -> Vec<i32> {
+    let begins = |b: usize, t: usize| if b == 0 { t == 3 || t == 66 || t == 67 } else { t % 31 == 30 };
+    (0..s.batch * s.time)
+        .map(|i| (0..=i % s.time).rev().find(|t| *t == 0 || begins(i / s.time, *t)).unwrap() as i32)
+        .collect()
+}
+
+fn ints<B: FusedOps, const D: usize>(values: Vec<i32>, shape: [usize; D]) -> Tensor<B, D, Int> {
+    Tensor::from_data(TensorData::new(values, shape), &Default::default())
+}
+
+/// Tables of arbitrary angles, `[time, R/2]`.
+fn rotary<B: FusedOps>(time: usize, s: AttentionShape) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    let half = s.rotary_dims / 2;
+    let angles = TensorData::new(values(time * half, 20), [time * half]);
+    let angles = Tensor::<B, 1>::from_data(angles, &Default::default()).reshape([time, half]);
+    (angles.clone().cos(), angles.sin())
 }
 
 impl Op {
@@ -42,29 +69,67 @@ impl Op {
             Op::Linear => vec![input(&[70, 9], 1), input(&[5, 9], 2), input(&[5], 3)],
             Op::Gelu(_) => vec![input(&[6, 11], 4)],
             Op::Norm => vec![input(&[67, 12], 5), input(&[12], 6), input(&[12], 7)],
-            Op::Attention(s) => vec![input(&[s.batch * s.time, s.heads * 3 * s.head_dim], 8)],
+            Op::Attention(s) | Op::Documents(s) => vec![input(&[s.batch * s.time, s.heads * 3 * s.head_dim], 8)],
+            Op::Block { .. } => {
+                let (c, f) = (24, 40);
+                let mut inputs = vec![input(&[140, c], 30)];
+                let shapes = [vec![c], vec![c], vec![3 * c, c], vec![3 * c], vec![c, c], vec![c]];
+                let more = [vec![c], vec![c], vec![f, c], vec![f], vec![c, f], vec![c]];
+                for (i, shape) in shapes.iter().chain(&more).enumerate() {
+                    let (shape, v) = input(shape, 31 + i as u32);
+                    inputs.push((shape, v.into_iter().map(|v| v * 0.2).collect()));
+                }
+                inputs
+            }
             Op::Head => vec![input(&[21, 6], 9), input(&[33, 6], 10)],
         }
     }
 
     fn run<B: FusedOps>(self, inputs: &[Tensor<B, 2>]) -> Tensor<B, 2> {
-        let device = inputs[0].device();
         let row = |i: usize| inputs[i].clone().reshape([-1]);
         match self {
-            Op::Linear => linear(inputs[0].clone(), inputs[1].clone(), Some(row(2))),
+            Op::Linear => linear(inputs[0].clone(), inputs[1].clone(), Some(row(2)), F32),
             Op::Gelu(kind) => gelu(inputs[0].clone(), kind),
             Op::Norm => layer_norm(inputs[0].clone(), row(1), row(2), 1e-5),
             Op::Attention(s) => {
-                let half = s.rotary_dims / 2;
-                let angles =
-                    Tensor::<B, 1>::from_data(TensorData::new(values(s.time * half, 20), [s.time * half]), &device)
-                        .reshape([s.time, half]);
-                causal_attention(inputs[0].clone(), angles.clone().cos(), angles.sin(), s)
+                // Tables may be longer than the sequence.
+                let (cos, sin) = rotary(s.time + 3, s);
+                causal_attention(inputs[0].clone(), cos, sin, None, s, F32)
+            }
+            Op::Documents(s) => {
+                let (cos, sin) = rotary(s.time, s);
+                let starts = Some(ints(starts(s), [s.batch, s.time]));
+                causal_attention(inputs[0].clone(), cos, sin, starts, s, F32)
+            }
+            Op::Block { parallel_residual, recompute } => {
+                let (cos, sin) = rotary(ATTENTION.time, ATTENTION);
+                let float = |t: Tensor<B, 2>| t.into_primitive().tensor();
+                let vector = |i: usize| row(i).into_primitive().tensor();
+                let matrix = |i: usize| float(inputs[i].clone());
+                let parameters = BlockParameters {
+                    norm1: [vector(1), vector(2)],
+                    query_key_value: [matrix(3), vector(4)],
+                    dense: [matrix(5), vector(6)],
+                    norm2: [vector(7), vector(8)],
+                    widen: [matrix(9), vector(10)],
+                    narrow: [matrix(11), vector(12)],
+                };
+                let settings = BlockSettings {
+                    attention: ATTENTION,
+                    eps: 1e-5,
+                    gelu: Gelu::Exact,
+                    parallel_residual,
+                    precision: F32,
+                };
+                let context = BlockContext { cos: float(cos), sin: float(sin), starts: None, settings };
+                let out = B::transformer_block(matrix(0), parameters, context, recompute);
+                Tensor::from_primitive(burn::tensor::TensorPrimitive::Float(out))
             }
             Op::Head => {
                 let targets: Vec<i32> = (0..21).map(|i| if i % 4 == 3 { -1 } else { (i * 7) % 33 }).collect();
-                let targets = Tensor::<B, 1, Int>::from_data(TensorData::new(targets, [21]), &device);
-                head_loss(inputs[0].clone(), inputs[1].clone(), targets, 0.25).scaled_sum.reshape([1, 1])
+                head_loss(inputs[0].clone(), inputs[1].clone(), ints(targets, [21]), 0.25, F32)
+                    .scaled_sum
+                    .reshape([1, 1])
             }
         }
     }
@@ -74,6 +139,7 @@ const ATTENTION: AttentionShape = AttentionShape { batch: 2, time: 70, heads: 3,
 
 fn all() -> Vec<Op> {
     let full = AttentionShape { batch: 1, time: 5, heads: 2, head_dim: 4, rotary_dims: 4 };
+    let block = |parallel_residual, recompute| Op::Block { parallel_residual, recompute };
     vec![
         Op::Linear,
         Op::Gelu(Gelu::Exact),
@@ -81,6 +147,11 @@ fn all() -> Vec<Op> {
         Op::Norm,
         Op::Attention(ATTENTION),
         Op::Attention(full),
+        Op::Documents(ATTENTION),
+        block(true, false),
+        block(true, true),
+        block(false, false),
+        block(false, true),
         Op::Head,
     ]
 }
@@ -163,6 +234,101 @@ fn results_do_not_depend_on_the_number_of_threads() {
     };
     assert_eq!(run(1), run(2));
     assert_eq!(run(1), run(5));
+}
+
+#[test]
+fn recomputing_a_block_changes_no_bit() {
+    for parallel_residual in [true, false] {
+        let run = |recompute| {
+            let op = Op::Block { parallel_residual, recompute };
+            evaluate::<Flex>(op, &op.inputs())
+        };
+        assert!(run(true) == run(false), "parallel_residual = {parallel_residual}");
+    }
+}
+
+#[test]
+fn documents_are_computed_as_if_they_stood_alone() {
+    // One document from position 66 on: the same as a sequence of its own, because rotation is relative.
+    let s = AttentionShape { batch: 1, time: 70, heads: 3, head_dim: 8, rotary_dims: 4 };
+    let qkv = values(70 * 72, 8);
+    let angle: Vec<f32> = (0..70 * 2).map(|i| (i / 2) as f32 * if i % 2 == 0 { 1.0 } else { 0.01 }).collect();
+    let device = Default::default();
+    let angle = Tensor::<Flex, 2>::from_data(TensorData::new(angle, [70, 2]), &device);
+    let run = |qkv: &[f32], s: AttentionShape, starts: Option<Vec<i32>>| {
+        let qkv = Tensor::<Flex, 2>::from_data(TensorData::new(qkv.to_vec(), [s.time, 72]), &device);
+        let starts = starts.map(|v| ints(v, [1, s.time]));
+        let out = causal_attention(qkv, angle.clone().cos(), angle.clone().sin(), starts, s, F32);
+        out.into_data().to_vec::<f32>().unwrap()
+    };
+    let whole = run(&qkv, s, Some((0..70).map(|t| if t < 66 { 0 } else { 66 }).collect()));
+    let alone = run(&qkv[66 * 72..], AttentionShape { time: 4, ..s }, None);
+    assert_close(&whole[66 * 24..], &alone, 2e-5, "the last document");
+    assert_close(&whole[..66 * 24], &run(&qkv, s, None)[..66 * 24], 1e-6, "the first document");
+    // A start beyond the position, or before the sequence, is no way out of the sequence.
+    let wild = run(&qkv, s, Some((0..70).map(|t| if t % 2 == 0 { 1000 } else { -5 }).collect()));
+    assert!(wild.iter().all(|v| v.is_finite()));
+}
+
+#[test]
+fn cached_attention_equals_attention() {
+    fn check<B: FusedOps>() {
+        let s = AttentionShape { batch: 2, time: 70, heads: 3, head_dim: 8, rotary_dims: 4 };
+        let device = Default::default();
+        let qkv = Tensor::<B, 2>::from_data(TensorData::new(values(140 * 72, 8), [140, 72]), &device);
+        let (cos, sin) = rotary::<B>(70, s);
+        let whole = causal_attention(qkv.clone(), cos.clone(), sin.clone(), None, s, F32).reshape([2, 70, 24]);
+        let (mut past, mut parts, mut from) = (None, Vec::new(), 0);
+        for time in [1, 40, 1, 1, 27] {
+            let part = qkv.clone().reshape([2, 70, 72]).narrow(1, from, time).reshape([2 * time, 72]);
+            let shape = AttentionShape { time, ..s };
+            let (out, kept) = cached_attention(part, cos.clone(), sin.clone(), past, shape, F32);
+            parts.push(out.reshape([2, time, 24]));
+            from += time;
+            assert_eq!(kept.positions(), from);
+            past = Some(kept);
+        }
+        let parts: Vec<f32> = Tensor::cat(parts, 1).into_data().to_vec().unwrap();
+        assert_close(&parts, &whole.into_data().to_vec::<f32>().unwrap(), 2e-6, "outputs");
+    }
+    check::<Flex>();
+    check::<NdArray>();
+}
+
+#[test]
+fn bf16_products_round_their_factors_and_results() {
+    let device = Default::default();
+    let t = |shape: [usize; 2], salt| {
+        Tensor::<Flex, 2>::from_data(TensorData::new(values(shape[0] * shape[1], salt), shape), &device)
+    };
+    let rounded = |v: f32| half::bf16::from_f32(v).to_f32();
+    let (n, i, o) = (33, 40, 17);
+    let y = linear(t([n, i], 1), t([o, i], 2), None, Precision::Bf16).into_data().to_vec::<f32>().unwrap();
+    let (x, w) = (values(n * i, 1), values(o * i, 2));
+    for row in 0..n {
+        for col in 0..o {
+            let exact: f64 =
+                (0..i).map(|k| f64::from(rounded(x[row * i + k])) * f64::from(rounded(w[col * i + k]))).sum();
+            let found = y[row * o + col];
+            assert_eq!(found, rounded(found));
+            assert!((f64::from(found) - exact).abs() <= exact.abs() / 256.0 + 1e-5, "{found} and {exact}");
+        }
+    }
+    // The other operations stay within bf16's resolution of their f32 values, and are not the same.
+    let s = ATTENTION;
+    let attention = |precision| {
+        let (cos, sin) = rotary::<Flex>(s.time, s);
+        let out = causal_attention(t([140, 72], 8), cos, sin, None, s, precision);
+        out.into_data().to_vec::<f32>().unwrap()
+    };
+    let losses = |precision| {
+        let out = token_losses(t([21, 6], 9), t([33, 6], 10), ints((0..21).collect(), [21]), precision);
+        out.into_data().to_vec::<f32>().unwrap()
+    };
+    for (low, full) in [(attention(Precision::Bf16), attention(F32)), (losses(Precision::Bf16), losses(F32))] {
+        assert_ne!(low, full);
+        assert_close(&low, &full, 0.03, "bf16");
+    }
 }
 
 #[test]

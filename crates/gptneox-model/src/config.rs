@@ -104,8 +104,9 @@ impl GptNeoXConfig {
             ("max_positions", self.max_positions),
         ];
         for (field, value) in sizes {
-            if !(1..=1 << 24).contains(&value) {
-                return Err(Error::config(field, value, "must be from 1 to 16777216"));
+            let limit = if field == "max_positions" { 1 << 20 } else { 1 << 24 };
+            if !(1..=limit).contains(&value) {
+                return Err(Error::config(field, value, format!("must be from 1 to {limit}")));
             }
         }
         if !self.hidden_size.is_multiple_of(self.num_heads) {
@@ -158,6 +159,9 @@ pub struct HuggingFaceConfig {
     rotary_emb_base: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rope_parameters: Option<RopeParameters>,
+    /// The type that the weights are stored in (newer files call it `dtype`).
+    #[serde(default, alias = "dtype", skip_serializing_if = "Option::is_none")]
+    torch_dtype: Option<String>,
     #[serde(default)]
     architectures: Vec<String>,
     #[serde(default)]
@@ -243,10 +247,18 @@ impl From<&GptNeoXConfig> for HuggingFaceConfig {
             rotary_pct: Some(config.rotary_pct),
             rotary_emb_base: Some(config.rotary_base),
             rope_parameters: None,
+            torch_dtype: None,
             architectures: vec!["GPTNeoXForCausalLM".to_owned()],
             bos_token_id: Some(0),
             eos_token_id: Some(0),
         }
+    }
+}
+
+impl HuggingFaceConfig {
+    /// The same with the type of the stored weights.
+    pub(crate) fn stored_as(self, torch_dtype: &str) -> Self {
+        Self { torch_dtype: Some(torch_dtype.to_owned()), ..self }
     }
 }
 

@@ -22,6 +22,16 @@ pub enum Error {
         /// What is wrong with it.
         limit: String,
     },
+    /// Generation that cannot be done.
+    #[error("{field} {value} {limit}")]
+    Generate {
+        /// What was given.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        limit: String,
+    },
     /// A file that cannot be read or written.
     #[error("{path}: {source}", path = path.display())]
     Io {
@@ -67,6 +77,10 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn generate(field: &'static str, value: impl ToString, limit: impl Into<String>) -> Self {
+        Self::Generate { field, value: value.to_string(), limit: limit.into() }
+    }
+
     pub(crate) fn config(field: &'static str, value: impl ToString, limit: impl Into<String>) -> Self {
         Self::Config { field, value: value.to_string(), limit: limit.into() }
     }

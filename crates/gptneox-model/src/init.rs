@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
-use crate::{Error, GptNeoX, GptNeoXConfig, import_parameters};
+use crate::{Error, GptNeoX, GptNeoXConfig};
 
 impl<B: FusedOps> GptNeoX<B> {
     /// Pythia's initialisation (GPT-NeoX `small_init` and `wang_init`): matrices N(0, 2/(5C)), those that write into
@@ -17,7 +17,7 @@ impl<B: FusedOps> GptNeoX<B> {
         let c = config.hidden_size as f64;
         let small = (2.0 / (5.0 * c)).sqrt();
         let output = 2.0 / (config.num_layers.max(1) as f64 * c.sqrt());
-        import_parameters(Self::zeros(config, device)?, |name, shape| {
+        Self::from_parameters(config, device, |name, shape| {
             let count = shape.iter().product();
             if name.ends_with("bias") {
                 return Ok(vec![0.0; count]);

@@ -1,10 +1,14 @@
 //! The layers. Field names are Hugging Face's, so that a parameter's path is its name in a checkpoint.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
-use fused_ops::{AttentionShape, FusedOps, causal_attention, gelu, layer_norm, linear};
+use burn::tensor::{Int, Tensor, TensorPrimitive};
+use fused_ops::{
+    AttentionShape, BlockContext, BlockParameters, BlockSettings, FusedOps, KeyValues, Precision, cached_attention,
+    gelu, layer_norm, linear,
+};
 
-use crate::GptNeoXConfig;
+use crate::parameters::Source;
+use crate::{Compute, Error, GptNeoXConfig};
 
 /// y = x·wᵀ + b with w `[O, I]`, Hugging Face's layout.
 #[derive(Module, Debug)]
@@ -45,92 +49,148 @@ pub(crate) struct Block<B: FusedOps> {
     pub(crate) mlp: Mlp<B>,
 }
 
-/// The rotary tables, cos and sin `[T_max, R/2]`.
-#[derive(Debug, Clone)]
+/// The rotary tables, cos and sin `[T_max, R/2]`: constants, no parameters.
+#[derive(Module, Debug)]
 pub(crate) struct Rotary<B: FusedOps> {
     pub(crate) cos: Tensor<B, 2>,
     pub(crate) sin: Tensor<B, 2>,
 }
 
-fn parameter<B: FusedOps, const D: usize>(shape: [usize; D], device: &B::Device) -> Param<Tensor<B, D>> {
-    Param::from_tensor(Tensor::zeros(shape, device))
-}
-
 impl<B: FusedOps> Linear<B> {
-    fn zeros(inputs: usize, outputs: usize, device: &B::Device) -> Self {
-        Self { weight: parameter([outputs, inputs], device), bias: parameter([outputs], device) }
+    fn new(inputs: usize, outputs: usize, source: &mut Source<'_, B>) -> Result<Self, Error> {
+        Ok(Self { weight: source.parameter("weight", [outputs, inputs])?, bias: source.parameter("bias", [outputs])? })
     }
 
-    fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        linear(x, self.weight.val(), Some(self.bias.val()))
+    fn forward(&self, x: Tensor<B, 2>, precision: Precision) -> Tensor<B, 2> {
+        linear(x, self.weight.val(), Some(self.bias.val()), precision)
+    }
+
+    fn pair(&self) -> [B::FloatTensorPrimitive; 2] {
+        [primitive(self.weight.val()), primitive(self.bias.val())]
     }
 }
 
 impl<B: FusedOps> Table<B> {
-    pub(crate) fn zeros(rows: usize, cols: usize, device: &B::Device) -> Self {
-        Self { weight: parameter([rows, cols], device) }
+    pub(crate) fn new(rows: usize, cols: usize, source: &mut Source<'_, B>) -> Result<Self, Error> {
+        Ok(Self { weight: source.parameter("weight", [rows, cols])? })
     }
 }
 
 impl<B: FusedOps> LayerNorm<B> {
-    pub(crate) fn zeros(channels: usize, device: &B::Device) -> Self {
-        Self { weight: parameter([channels], device), bias: parameter([channels], device) }
+    pub(crate) fn new(channels: usize, source: &mut Source<'_, B>) -> Result<Self, Error> {
+        Ok(Self { weight: source.parameter("weight", [channels])?, bias: source.parameter("bias", [channels])? })
     }
 
     pub(crate) fn forward(&self, x: Tensor<B, 2>, eps: f64) -> Tensor<B, 2> {
         layer_norm(x, self.weight.val(), self.bias.val(), eps)
     }
+
+    fn pair(&self) -> [B::FloatTensorPrimitive; 2] {
+        [primitive(self.weight.val()), primitive(self.bias.val())]
+    }
 }
 
 impl<B: FusedOps> Block<B> {
-    pub(crate) fn zeros(config: &GptNeoXConfig, device: &B::Device) -> Self {
+    pub(crate) fn new(config: &GptNeoXConfig, source: &mut Source<'_, B>) -> Result<Self, Error> {
         let (c, ff) = (config.hidden_size, config.intermediate_size);
-        Self {
-            input_layernorm: LayerNorm::zeros(c, device),
-            post_attention_layernorm: LayerNorm::zeros(c, device),
-            attention: Attention {
-                query_key_value: Linear::zeros(c, 3 * c, device),
-                dense: Linear::zeros(c, c, device),
-            },
-            mlp: Mlp { dense_h_to_4h: Linear::zeros(c, ff, device), dense_4h_to_h: Linear::zeros(ff, c, device) },
-        }
+        Ok(Self {
+            input_layernorm: source.within("input_layernorm", |s| LayerNorm::new(c, s))?,
+            post_attention_layernorm: source.within("post_attention_layernorm", |s| LayerNorm::new(c, s))?,
+            attention: source.within("attention", |s| {
+                Ok(Attention {
+                    query_key_value: s.within("query_key_value", |s| Linear::new(c, 3 * c, s))?,
+                    dense: s.within("dense", |s| Linear::new(c, c, s))?,
+                })
+            })?,
+            mlp: source.within("mlp", |s| {
+                Ok(Mlp {
+                    dense_h_to_4h: s.within("dense_h_to_4h", |s| Linear::new(c, ff, s))?,
+                    dense_4h_to_h: s.within("dense_4h_to_h", |s| Linear::new(ff, c, s))?,
+                })
+            })?,
+        })
     }
 
-    /// `[B·T, C]` → `[B·T, C]`.
+    /// `[B·T, C]` → `[B·T, C]`; `starts` `[B, T]` is the first position that each position attends to.
     pub(crate) fn forward(
         &self,
         x: Tensor<B, 2>,
         rotary: &Rotary<B>,
-        batch: usize,
-        time: usize,
-        config: &GptNeoXConfig,
+        starts: Option<Tensor<B, 2, Int>>,
+        settings: BlockSettings,
+        recompute: bool,
     ) -> Tensor<B, 2> {
-        let eps = config.layer_norm_eps;
-        let shape = AttentionShape {
-            batch,
-            time,
-            heads: config.num_heads,
-            head_dim: config.head_dim(),
-            rotary_dims: config.rotary_dims(),
+        let parameters = BlockParameters {
+            norm1: self.input_layernorm.pair(),
+            query_key_value: self.attention.query_key_value.pair(),
+            dense: self.attention.dense.pair(),
+            norm2: self.post_attention_layernorm.pair(),
+            widen: self.mlp.dense_h_to_4h.pair(),
+            narrow: self.mlp.dense_4h_to_h.pair(),
         };
-        let attention = |x: Tensor<B, 2>| {
-            let qkv = self.attention.query_key_value.forward(x);
-            let mixed = causal_attention(qkv, rotary.cos.clone(), rotary.sin.clone(), shape);
-            self.attention.dense.forward(mixed)
+        let context = BlockContext {
+            cos: primitive(rotary.cos.clone()),
+            sin: primitive(rotary.sin.clone()),
+            starts: starts.map(Tensor::into_primitive),
+            settings,
         };
+        let out = B::transformer_block(primitive(x), parameters, context, recompute);
+        Tensor::from_primitive(TensorPrimitive::Float(out))
+    }
+
+    /// The next positions' outputs, with the keys and values of those before them. Without gradients.
+    pub(crate) fn extend(
+        &self,
+        x: Tensor<B, 2>,
+        rotary: &Rotary<B>,
+        past: Option<KeyValues<B>>,
+        settings: BlockSettings,
+    ) -> (Tensor<B, 2>, KeyValues<B>) {
+        let BlockSettings { attention: shape, eps, gelu: kind, parallel_residual, precision } = settings;
         let mlp = |x: Tensor<B, 2>| {
-            let wide = gelu(self.mlp.dense_h_to_4h.forward(x), config.gelu());
-            self.mlp.dense_4h_to_h.forward(wide)
+            let x = self.post_attention_layernorm.forward(x, eps);
+            let wide = gelu(self.mlp.dense_h_to_4h.forward(x, precision), kind);
+            f32(self.mlp.dense_4h_to_h.forward(wide, precision))
         };
-        let attended = attention(self.input_layernorm.forward(x.clone(), eps));
-        if config.parallel_residual {
-            let fed = mlp(self.post_attention_layernorm.forward(x.clone(), eps));
-            fed + attended + x
+        let qkv = self.attention.query_key_value.forward(self.input_layernorm.forward(x.clone(), eps), precision);
+        let (mixed, past) = cached_attention(qkv, rotary.cos.clone(), rotary.sin.clone(), past, shape, precision);
+        let attended = f32(self.attention.dense.forward(mixed, precision));
+        let out = if parallel_residual {
+            mlp(x.clone()) + attended + x
         } else {
             let y = attended + x;
-            mlp(self.post_attention_layernorm.forward(y.clone(), eps)) + y
-        }
+            mlp(y.clone()) + y
+        };
+        (out, past)
     }
+}
+
+/// How the blocks of a model compute on `[batch, time]` tokens.
+pub(crate) fn settings(config: &GptNeoXConfig, compute: Compute, batch: usize, time: usize) -> BlockSettings {
+    let attention = AttentionShape {
+        batch,
+        time,
+        heads: config.num_heads,
+        head_dim: config.head_dim(),
+        rotary_dims: config.rotary_dims(),
+    };
+    BlockSettings {
+        attention,
+        eps: config.layer_norm_eps,
+        gelu: config.gelu(),
+        parallel_residual: config.parallel_residual,
+        precision: compute.precision,
+    }
+}
+
+fn primitive<B: FusedOps, const D: usize>(t: Tensor<B, D>) -> B::FloatTensorPrimitive {
+    t.into_primitive().tensor()
+}
+
+/// The residual stream is f32.
+fn f32<B: FusedOps>(t: Tensor<B, 2>) -> Tensor<B, 2> {
+    let dtype = burn::tensor::DType::F32;
+    if t.dtype() == dtype { t } else { t.cast(dtype) }
 }
 
 impl<B: FusedOps> Rotary<B> {

@@ -16,20 +16,26 @@
 //!
 //! Letters: B batch, T time, C channels (`hidden_size`), V vocabulary, L layers.
 
+mod checkpoint;
+mod compute;
 mod config;
+mod cost;
 mod error;
-mod flops;
+mod generate;
 mod init;
+mod input;
 mod layers;
 mod model;
 mod observe;
 mod parameters;
-mod safetensors_io;
 
+pub use checkpoint::{SaveOptions, Storage, load_pretrained, save_pretrained};
+pub use compute::Compute;
 pub use config::{GptNeoXConfig, HuggingFaceConfig, PYTHIA_SIZES};
+pub use cost::{ParameterCount, TrainingFlops, TrainingMemory};
 pub use error::Error;
-pub use flops::{ParameterCount, TrainingFlops};
+pub use generate::{Continuation, Generation, Sampling};
+pub use input::{Input, document_starts};
 pub use model::GptNeoX;
 pub use observe::{Observer, Site};
-pub use parameters::{NamedTensor, export_gradients, export_parameters, import_parameters};
-pub use safetensors_io::{load_pretrained, save_pretrained};
+pub use parameters::{NamedTensor, export_gradients, export_parameters, parameter_shapes};

@@ -1,11 +1,12 @@
 //! The model: embedding, blocks, final norm, output matrix.
 
 use burn::module::Module;
-use burn::tensor::{Int, Tensor};
-use fused_ops::{FusedOps, HeadLoss, head_loss, linear, token_losses};
+use burn::tensor::{DType, Int, Tensor};
+use fused_ops::{FusedOps, HeadLoss, KeyValues, head_loss, linear, token_losses};
 
-use crate::layers::{Block, LayerNorm, Rotary, Table};
-use crate::{Error, GptNeoXConfig, Observer, Site};
+use crate::layers::{Block, LayerNorm, Rotary, Table, settings};
+use crate::parameters::Source;
+use crate::{Compute, Error, GptNeoXConfig, Input, Observer, Site};
 
 /// GPT-NeoX for causal language modelling.
 ///
@@ -17,6 +18,8 @@ pub struct GptNeoX<B: FusedOps> {
     embed_out: Option<Table<B>>,
     #[module(skip)]
     config: GptNeoXConfig,
+    #[module(skip)]
+    compute: Compute,
 }
 
 #[derive(Module, Debug)]
@@ -24,30 +27,53 @@ struct Body<B: FusedOps> {
     embed_in: Table<B>,
     layers: Vec<Block<B>>,
     final_layer_norm: LayerNorm<B>,
-    rotary_cos: Tensor<B, 2>,
-    rotary_sin: Tensor<B, 2>,
+    rotary: Rotary<B>,
 }
 
 impl<B: FusedOps> GptNeoX<B> {
-    /// A model with zero parameters, to be filled by a loader.
+    /// A model whose parameters are `values(name, shape)`: row-major, by the names of Hugging Face's checkpoints.
+    /// Nothing is allocated for a parameter before its values are there.
     ///
     /// # Errors
-    /// A config outside its limits.
-    pub fn zeros(config: &GptNeoXConfig, device: &B::Device) -> Result<Self, Error> {
+    /// A config outside its limits; the first error of `values`; values of another count than the shape's.
+    pub fn from_parameters(
+        config: &GptNeoXConfig,
+        device: &B::Device,
+        values: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, Error>,
+    ) -> Result<Self, Error> {
         config.validate()?;
-        let table = || Table::zeros(config.vocab_size, config.hidden_size, device);
-        let rotary = Rotary::new(config, device);
-        Ok(Self {
-            gpt_neox: Body {
-                embed_in: table(),
-                layers: (0..config.num_layers).map(|_| Block::zeros(config, device)).collect(),
-                final_layer_norm: LayerNorm::zeros(config.hidden_size, device),
-                rotary_cos: rotary.cos,
-                rotary_sin: rotary.sin,
-            },
-            embed_out: (!config.tie_embeddings).then(table),
-            config: config.clone(),
-        })
+        let mut values = values;
+        let mut source = Source::new(&mut values, device);
+        let (v, c) = (config.vocab_size, config.hidden_size);
+        let gpt_neox = source.within("gpt_neox", |s| {
+            Ok(Body {
+                embed_in: s.within("embed_in", |s| Table::new(v, c, s))?,
+                layers: (0..config.num_layers)
+                    .map(|i| s.within(&format!("layers.{i}"), |s| Block::new(config, s)))
+                    .collect::<Result<_, Error>>()?,
+                final_layer_norm: s.within("final_layer_norm", |s| LayerNorm::new(c, s))?,
+                rotary: Rotary::new(config, device),
+            })
+        })?;
+        let embed_out =
+            if config.tie_embeddings { None } else { Some(source.within("embed_out", |s| Table::new(v, c, s))?) };
+        Ok(Self { gpt_neox, embed_out, config: config.clone(), compute: Compute::default() })
+    }
+
+    /// The same model, computing so.
+    #[must_use]
+    pub fn with_compute(self, compute: Compute) -> Self {
+        Self { compute, ..self }
+    }
+
+    /// The device that holds its parameters.
+    pub fn device(&self) -> B::Device {
+        self.gpt_neox.embed_in.weight.val().device()
+    }
+
+    /// How it computes.
+    pub fn compute(&self) -> Compute {
+        self.compute
     }
 
     /// The sizes.
@@ -59,14 +85,15 @@ impl<B: FusedOps> GptNeoX<B> {
     ///
     /// # Shapes
     /// ids `[B, T]` → `[B·T, C]`
-    pub fn hidden(&self, ids: Tensor<B, 2, Int>, observer: &mut impl Observer<B>) -> Tensor<B, 2> {
+    pub fn hidden(&self, input: impl Into<Input<B>>, observer: &mut impl Observer<B>) -> Tensor<B, 2> {
+        let Input { ids, document_starts } = input.into();
         let [batch, time] = ids.dims();
-        let rotary = Rotary { cos: self.gpt_neox.rotary_cos.clone(), sin: self.gpt_neox.rotary_sin.clone() };
-        let mut x = burn::tensor::module::embedding(self.gpt_neox.embed_in.weight.val(), ids)
-            .reshape([batch * time, self.config.hidden_size]);
+        let settings = settings(&self.config, self.compute, batch, time);
+        let mut x = self.embed(ids);
         observer.observe(Site::Embed, &x);
         for (i, block) in self.gpt_neox.layers.iter().enumerate() {
-            x = block.forward(x, &rotary, batch, time, &self.config);
+            let starts = document_starts.clone();
+            x = block.forward(x, &self.gpt_neox.rotary, starts, settings, self.compute.recompute);
             observer.observe(Site::Block(i), &x);
         }
         let x = self.gpt_neox.final_layer_norm.forward(x, self.config.layer_norm_eps);
@@ -74,32 +101,69 @@ impl<B: FusedOps> GptNeoX<B> {
         x
     }
 
-    /// Next-token logits.
+    /// `[B, T]` → `[B·T, C]`.
+    fn embed(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 2> {
+        let [batch, time] = ids.dims();
+        let table = self.gpt_neox.embed_in.weight.val();
+        burn::tensor::module::embedding(table, ids).reshape([batch * time, self.config.hidden_size])
+    }
+
+    /// Next-token logits, f32.
     ///
     /// # Shapes
     /// ids `[B, T]` → `[B, T, V]`
-    pub fn logits(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
-        let [batch, time] = ids.dims();
-        let hidden = self.hidden(ids, &mut ());
-        linear(hidden, self.head(), None).reshape([batch, time, self.config.vocab_size])
+    pub fn logits(&self, input: impl Into<Input<B>>) -> Tensor<B, 3> {
+        let input = input.into();
+        let [batch, time] = input.ids.dims();
+        let hidden = self.hidden(input, &mut ());
+        self.project(hidden).reshape([batch, time, self.config.vocab_size])
+    }
+
+    /// The logits of [`hidden`](Self::hidden)'s result, f32.
+    ///
+    /// # Shapes
+    /// `[N, C]` → `[N, V]`
+    pub fn project(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        let logits = linear(hidden, self.head(), None, self.compute.precision);
+        if logits.dtype() == DType::F32 { logits } else { logits.cast(DType::F32) }
     }
 
     /// `scale · Σ` of the token losses in nats, differentiable, and each token's loss.
     ///
     /// # Shapes
     /// ids and targets `[B, T]`, a negative target counts nothing → `[1]` and `[B·T]`
-    pub fn loss(&self, ids: Tensor<B, 2, Int>, targets: Tensor<B, 2, Int>, scale: f64) -> HeadLoss<B> {
-        let hidden = self.hidden(ids, &mut ());
-        head_loss(hidden, self.head(), targets.flatten::<1>(0, 1), scale)
+    pub fn loss(&self, input: impl Into<Input<B>>, targets: Tensor<B, 2, Int>, scale: f64) -> HeadLoss<B> {
+        let hidden = self.hidden(input, &mut ());
+        head_loss(hidden, self.head(), targets.flatten::<1>(0, 1), scale, self.compute.precision)
     }
 
     /// Each token's loss in nats, 0 where the target is negative.
     ///
     /// # Shapes
     /// ids and targets `[B, T]` → `[B·T]`
-    pub fn token_losses(&self, ids: Tensor<B, 2, Int>, targets: Tensor<B, 2, Int>) -> Tensor<B, 1> {
-        let hidden = self.hidden(ids, &mut ());
-        token_losses(hidden, self.head(), targets.flatten::<1>(0, 1))
+    pub fn token_losses(&self, input: impl Into<Input<B>>, targets: Tensor<B, 2, Int>) -> Tensor<B, 1> {
+        self.token_losses_of(self.hidden(input, &mut ()), targets)
+    }
+
+    /// [`token_losses`](Self::token_losses) from [`hidden`](Self::hidden)'s result.
+    pub fn token_losses_of(&self, hidden: Tensor<B, 2>, targets: Tensor<B, 2, Int>) -> Tensor<B, 1> {
+        token_losses(hidden, self.head(), targets.flatten::<1>(0, 1), self.compute.precision)
+    }
+
+    /// The logits after the last of `ids`, which follow those that the cache holds; they are added to it.
+    ///
+    /// # Shapes
+    /// ids `[B, T]`, T ≥ 1 → `[B, V]`
+    pub(crate) fn extend(&self, ids: Tensor<B, 2, Int>, cache: &mut [Option<KeyValues<B>>]) -> Tensor<B, 2> {
+        let [batch, time] = ids.dims();
+        let settings = settings(&self.config, self.compute, batch, time);
+        let mut x = self.embed(ids);
+        for (block, past) in self.gpt_neox.layers.iter().zip(cache) {
+            let (out, kept) = block.extend(x, &self.gpt_neox.rotary, past.take(), settings);
+            (x, *past) = (out, Some(kept));
+        }
+        let last = x.reshape([batch, time, self.config.hidden_size]).narrow(1, time - 1, 1).squeeze_dim::<2>(1);
+        self.project(self.gpt_neox.final_layer_norm.forward(last, self.config.layer_norm_eps))
     }
 
     /// The output matrix `[V, C]`.

@@ -1,6 +1,6 @@
 //! Every parameter by its Hugging Face name, out of and into a model.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
@@ -76,51 +76,65 @@ pub fn export_parameters<B: FusedOps>(model: &GptNeoX<B>) -> Vec<NamedTensor> {
     export.out
 }
 
-/// The model with each parameter replaced by `source(name, shape)`.
-///
-/// # Errors
-/// The first error of `source`; values of another count than the shape's are a [`Error::Shape`].
-pub fn import_parameters<B: FusedOps>(
-    model: GptNeoX<B>,
-    source: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, Error>,
-) -> Result<GptNeoX<B>, Error> {
-    struct Import<S> {
+/// Name and shape of all parameters, in the order in which the model is visited.
+pub fn parameter_shapes<B: FusedOps>(model: &GptNeoX<B>) -> Vec<(String, Vec<usize>)> {
+    struct Shapes {
         path: Vec<String>,
-        source: S,
-        error: Option<Error>,
+        out: Vec<(String, Vec<usize>)>,
     }
-    impl<B: FusedOps, S: FnMut(&str, &[usize]) -> Result<Vec<f32>, Error>> ModuleMapper<B> for Import<S> {
+    impl<B: FusedOps> ModuleVisitor<B> for Shapes {
         fn enter_module(&mut self, name: &str, _: &str) {
             self.path.push(name.to_owned());
         }
         fn exit_module(&mut self, _: &str, _: &str) {
             self.path.pop();
         }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-            let (id, tensor, mapper) = param.consume();
-            let shape = tensor.dims();
-            let name = self.path.join(".");
-            let value = match (self.error.is_some(), (self.source)(&name, &shape)) {
-                (true, _) => tensor,
-                (false, Ok(values)) if values.len() == shape.iter().product::<usize>() => {
-                    Tensor::from_data(TensorData::new(values, shape), &tensor.device()).require_grad()
-                }
-                (false, Ok(values)) => {
-                    self.error = Some(Error::Shape { name, expected: shape.to_vec(), found: vec![values.len()] });
-                    tensor
-                }
-                (false, Err(error)) => {
-                    self.error = Some(error);
-                    tensor
-                }
-            };
-            Param::from_mapped_value(id, value, mapper)
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+            self.out.push((self.path.join("."), param.val().dims().to_vec()));
         }
     }
-    let mut import = Import { path: Vec::new(), source, error: None };
-    let model = model.map(&mut import);
-    match import.error {
-        Some(error) => Err(error),
-        None => Ok(model),
+    let mut shapes = Shapes { path: Vec::new(), out: Vec::new() };
+    model.visit(&mut shapes);
+    shapes.out
+}
+
+/// Where a parameter's values come from, by name and shape.
+type Values<'a> = dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, Error> + 'a;
+
+/// Makes a model's parameters from their values while its layers are built.
+pub(crate) struct Source<'a, B: FusedOps> {
+    path: Vec<String>,
+    values: &'a mut Values<'a>,
+    device: &'a B::Device,
+}
+
+impl<'a, B: FusedOps> Source<'a, B> {
+    pub(crate) fn new(values: &'a mut Values<'a>, device: &'a B::Device) -> Self {
+        Self { path: Vec::new(), values, device }
+    }
+
+    /// Builds a part of the model under its name.
+    pub(crate) fn within<T>(
+        &mut self,
+        name: &str,
+        build: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.path.push(name.to_owned());
+        let part = build(self);
+        self.path.pop();
+        part
+    }
+
+    pub(crate) fn parameter<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Param<Tensor<B, D>>, Error> {
+        let name = format!("{}.{name}", self.path.join("."));
+        let values = (self.values)(&name, &shape)?;
+        if values.len() != shape.iter().product::<usize>() {
+            return Err(Error::Shape { name, expected: shape.to_vec(), found: vec![values.len()] });
+        }
+        Ok(Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device)))
     }
 }

@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use fused_ops::backends::{Flex, NdArray};
-use gptneox_model::{Error, GptNeoX, GptNeoXConfig, export_parameters, load_pretrained, save_pretrained};
+use gptneox_model::{
+    Error, GptNeoX, GptNeoXConfig, SaveOptions, Storage, export_parameters, load_pretrained, save_pretrained,
+};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 fn config() -> GptNeoXConfig {
@@ -25,7 +27,7 @@ fn load(dir: &Path) -> Result<GptNeoX<Flex>, Error> {
 
 fn saved(dir: &Path, config: &GptNeoXConfig) -> GptNeoX<Flex> {
     let model = GptNeoX::<Flex>::init(config, 3, &Default::default()).unwrap();
-    save_pretrained(&model, dir).unwrap();
+    save_pretrained(&model, dir, &SaveOptions::default()).unwrap();
     model
 }
 
@@ -47,7 +49,7 @@ fn a_round_trip_is_bit_equal() {
         assert_eq!(total as u64, config.parameter_count().total);
         // Another save gives the same file.
         let other = tempfile::tempdir().unwrap();
-        save_pretrained(&again, other.path()).unwrap();
+        save_pretrained(&again, other.path(), &SaveOptions::default()).unwrap();
         for file in ["model.safetensors", "config.json"] {
             assert_eq!(std::fs::read(dir.path().join(file)).unwrap(), std::fs::read(other.path().join(file)).unwrap());
         }
@@ -123,6 +125,93 @@ fn damaged_files_are_errors() {
     assert!(load(dir.path()).unwrap_err().to_string().contains("model.safetensors"));
     std::fs::write(dir.path().join("model.safetensors.index.json"), "{\"weight_map\":{\"a\":\"../secret\"}}").unwrap();
     assert!(load(dir.path()).unwrap_err().to_string().contains("is not a file name"));
+}
+
+#[test]
+fn shards_and_half_types_hold_the_same_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = saved(dir.path(), &config());
+    let files = |dir: &Path| {
+        let mut names: Vec<String> =
+            std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    // Shards replace what an earlier save left, and a single file replaces shards.
+    let sharded = SaveOptions { max_shard_bytes: Some(4000), ..SaveOptions::default() };
+    save_pretrained(&model, dir.path(), &sharded).unwrap();
+    let names = files(dir.path());
+    assert!(names.len() > 4 && names.contains(&"model.safetensors.index.json".to_owned()), "{names:?}");
+    assert!(!names.contains(&"model.safetensors".to_owned()));
+    let largest = names.iter().map(|n| std::fs::metadata(dir.path().join(n)).unwrap().len()).max().unwrap();
+    assert!(largest < 4000 + 3000, "a shard of {largest} bytes with its header");
+    let text = std::fs::read_to_string(dir.path().join("model.safetensors.index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(index["metadata"]["total_size"], 4 * config().parameter_count().total);
+    assert_eq!(export_parameters(&load(dir.path()).unwrap()), export_parameters(&model));
+    std::fs::remove_file(dir.path().join("model-00002-of-00005.safetensors")).unwrap_or_default();
+    saved(dir.path(), &config());
+    assert_eq!(files(dir.path()), ["config.json", "model.safetensors"]);
+
+    for (storage, name, bits) in [(Storage::F16, "float16", 11), (Storage::Bf16, "bfloat16", 8)] {
+        for max_shard_bytes in [None, Some(1)] {
+            save_pretrained(&model, dir.path(), &SaveOptions { storage, max_shard_bytes }).unwrap();
+            let config = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
+            assert!(config.contains(&format!("\"torch_dtype\": \"{name}\"")), "{config}");
+            let again = load(dir.path()).unwrap();
+            for (a, b) in export_parameters(&again).iter().zip(export_parameters(&model)) {
+                assert_eq!((&a.name, &a.shape), (&b.name, &b.shape));
+                for (a, b) in a.values.iter().zip(&b.values) {
+                    // Rounded to that many significant bits, or to the smallest steps of f16.
+                    assert!((a - b).abs() <= b.abs() / (1 << bits) as f32 + 6e-8, "{a} for {b}");
+                }
+            }
+            // What was rounded once stays as it is.
+            save_pretrained(&again, dir.path(), &SaveOptions { storage, max_shard_bytes }).unwrap();
+            assert_eq!(export_parameters(&load(dir.path()).unwrap()), export_parameters(&again));
+        }
+    }
+}
+
+#[test]
+fn a_weight_that_f16_cannot_hold_is_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    saved(dir.path(), &config());
+    let before = std::fs::read(dir.path().join("model.safetensors")).unwrap();
+    let device = Default::default();
+    let model = GptNeoX::<Flex>::from_parameters(&config(), &device, |name, shape| {
+        let value = if name.ends_with("final_layer_norm.bias") { 7e4 } else { 1.0 };
+        Ok(vec![value; shape.iter().product()])
+    })
+    .unwrap();
+    let half = SaveOptions { storage: Storage::F16, max_shard_bytes: None };
+    let message = save_pretrained(&model, dir.path(), &half).unwrap_err().to_string();
+    assert!(message.contains("gpt_neox.final_layer_norm.bias holds 70000, beyond the 65504 of F16"), "{message}");
+    assert_eq!(std::fs::read(dir.path().join("model.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn a_config_beyond_its_weights_allocates_nothing() {
+    // 16 Mi x 16 Mi numbers would be 1 PiB: refused by the file's shapes, before memory is taken.
+    let dir = tempfile::tempdir().unwrap();
+    saved(dir.path(), &config());
+    let path = dir.path().join("config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replace("\"vocab_size\": 24", "\"vocab_size\": 16777216");
+    std::fs::write(&path, text.replace("\"hidden_size\": 16", "\"hidden_size\": 16777216")).unwrap();
+    let message = load(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("embed_in.weight has shape [24, 16], the model needs [16777216, 16777216]"), "{message}");
+}
+
+#[test]
+fn a_save_that_was_broken_off_is_no_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = saved(dir.path(), &config());
+    // A folder in the place of the file that comes last but one.
+    std::fs::create_dir(dir.path().join("model.safetensors.index.json")).unwrap();
+    let sharded = SaveOptions { max_shard_bytes: Some(4000), ..SaveOptions::default() };
+    assert!(save_pretrained(&model, dir.path(), &sharded).is_err());
+    assert!(load(dir.path()).unwrap_err().to_string().contains("config.json"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use fused_ops::Precision;
 
 use crate::spec::GENERAL;
 use crate::{DataSpec, Error, Protocol, Sources, StudySpec, TokenizerSpec, preset};
@@ -48,6 +49,9 @@ pub struct Args {
     /// What computes: flex (CPU); ndarray, vulkan, cuda in builds with these features.
     #[arg(long, default_value = "flex")]
     pub backend: String,
+    /// What matrix products are computed in: f32, or bf16 (parameters and optimiser stay f32).
+    #[arg(long, value_name = "P", value_parser = ["f32", "bf16"])]
+    pub precision: Option<String>,
     /// Most seconds between checkpoints; it changes no result.
     #[arg(long, value_name = "S", default_value_t = 15.0)]
     pub checkpoint_seconds: f64,
@@ -76,6 +80,11 @@ impl Args {
         spec.pretrain_seeds = self.pretrain_seeds.unwrap_or(spec.pretrain_seeds);
         spec.sft_seeds = self.seeds.unwrap_or(spec.sft_seeds);
         spec.study_seed = self.study_seed.unwrap_or(spec.study_seed);
+        match self.precision.as_deref() {
+            Some("bf16") => spec.pretrain.precision = Precision::Bf16,
+            Some(_) => spec.pretrain.precision = Precision::F32,
+            None => {}
+        }
         if let Some(path) = &self.tokenizer {
             // A model's vocabulary is padded, as Pythia's 50 277 tokens to 50 304.
             let tokenizer = corpus::Tokenizer::from_file(path)?;

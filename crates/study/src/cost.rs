@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use gptneox_model::Compute;
+
 use crate::recipe::sft_batches;
 use crate::{Error, LrChoice, Plan, Prepared};
 
@@ -105,6 +107,15 @@ impl Plan {
             let hours = flops / (0.4 * 989e12) / 3600.0;
             line(format!("time: about {hours:.1} GPU hours at 40 % of 989 TFLOP/s (an H100 in bf16)"));
         }
+        let compute = Compute { precision: s.pretrain.precision, recompute: s.pretrain.recompute };
+        let row = s.pretrain.time.max(s.sft.max_time);
+        let memory = s.model.training_memory((s.pretrain.micro_tokens / row).max(1) * row, compute);
+        line(format!(
+            "memory: about {:.2} GB, {:.2} of them activations of a micro-batch{}",
+            memory.total() as f64 / 1e9,
+            memory.activations as f64 / 1e9,
+            if compute.recompute { " (blocks are recomputed)" } else { "" }
+        ));
         let checkpoint = count.total as f64 * 12.0;
         let disk = checkpoint * self.nodes.len() as f64 + count.total as f64 * 4.0 * self.finetunes() as f64;
         line(format!("disk: about {:.2} GB of checkpoints and models", disk / 1e9));

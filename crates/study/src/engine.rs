@@ -6,7 +6,7 @@ use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
 use data_mixer::{Batch, BatchSource, LedgerHead, Sequences, SftBatches};
 use fused_ops::FusedOps;
-use gptneox_model::{GptNeoX, GptNeoXConfig, save_pretrained};
+use gptneox_model::{GptNeoX, GptNeoXConfig, SaveOptions, save_pretrained};
 use schedule::LrSpec;
 use serde::{Deserialize, Serialize};
 use trainer::{Control, EvalLoss, Outcome, RunOptions, TrainSpec, Trainer, evaluate, load_weights, run};
@@ -25,6 +25,8 @@ pub struct GeneralEval {
     pub sequences: Sequences,
     /// How many.
     pub count: u64,
+    /// The id at which attention stops, as in pretraining.
+    pub document_end: Option<u32>,
 }
 
 /// A stretch of pretraining.
@@ -72,8 +74,6 @@ pub struct FinetuneJob {
     pub dir: PathBuf,
     /// The folder of the pretraining it starts from.
     pub base: PathBuf,
-    /// The model.
-    pub model: GptNeoXConfig,
     /// The recipe.
     pub recipe: TrainSpec,
     /// The training batches.
@@ -82,6 +82,8 @@ pub struct FinetuneJob {
     pub held_out: SftBatches,
     /// Held-out general text.
     pub general: GeneralEval,
+    /// The tokenizer's file: a copy lies beside the model.
+    pub tokenizer: PathBuf,
     /// What progress counts for its training.
     pub tokens: u64,
 }
@@ -153,7 +155,7 @@ where
         &self,
         model: &GptNeoX<AB::InnerBackend>,
         eval: &GeneralEval,
-        micro_tokens: usize,
+        recipe: &TrainSpec,
     ) -> Result<EvalLoss, Error> {
         let batches = (0..eval.count).step_by(16).map(|from| {
             let mut batch =
@@ -163,7 +165,8 @@ where
             }
             Ok(batch)
         });
-        Ok(evaluate(model, batches, micro_tokens, &self.device)?)
+        let recipe = TrainSpec { document_end: eval.document_end, ..recipe.clone() };
+        Ok(evaluate(model, batches, &recipe, &self.device)?)
     }
 
     /// Trains up to `until`; the trainer comes back unless a signal came. Progress counts `tokens` under `label`.
@@ -226,7 +229,7 @@ where
         let trainer =
             self.train(trainer, job.batches.as_ref(), &job.dir, job.until, (&job.label, job.tokens), progress)?;
         trainer.save(&job.dir.join(FINAL))?;
-        let loss = self.general_loss(&trainer.model().valid(), &job.general, job.recipe.micro_tokens)?;
+        let loss = self.general_loss(&trainer.model().valid(), &job.general, &job.recipe)?;
         Ok(PretrainResult {
             c4_loss: loss.mean(),
             c4_tokens: loss.targets,
@@ -236,17 +239,18 @@ where
     }
 
     fn finetune(&self, job: &FinetuneJob, progress: &mut Progress) -> Result<FinetuneResult, Error> {
-        let model = GptNeoX::<AB>::zeros(&job.model, &self.device)?;
-        let model = load_weights(&job.base.join(FINAL), model)?;
+        let model = load_weights(&job.base.join(FINAL), &self.device)?;
         let trainer = Trainer::new(model, job.recipe.clone(), &self.device)?;
         let trainer =
             self.train(trainer, &job.batches, &job.dir, job.batches.steps(), (&job.label, job.tokens), progress)?;
         let ledger = trainer.ledger();
         let model = trainer.into_model().valid();
-        save_pretrained(&model, &job.dir.join("model"))?;
-        let micro = job.recipe.micro_tokens;
-        let sft = evaluate(&model, job.held_out.in_order(), micro, &self.device)?;
-        let c4 = self.general_loss(&model, &job.general, micro)?;
+        let to = job.dir.join("model");
+        save_pretrained(&model, &to, &SaveOptions::default())?;
+        let copy = to.join("tokenizer.json");
+        std::fs::copy(&job.tokenizer, &copy).map_err(|source| Error::Io { path: job.tokenizer.clone(), source })?;
+        let sft = evaluate(&model, job.held_out.in_order(), &job.recipe, &self.device)?;
+        let c4 = self.general_loss(&model, &job.general, &job.recipe)?;
         let report = job.batches.report();
         let lr = match job.recipe.lr {
             LrSpec::Cosine { peak, .. } => peak,

@@ -7,6 +7,7 @@ use data_mixer::{BatchSource as _, MixedBatches, Sequences};
 use schedule::{Step, Timeline};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use trainer::TrainSpec;
 
 use crate::address::{FinetuneKey, PretrainKey};
 use crate::engine::GeneralEval;
@@ -43,6 +44,7 @@ pub fn execute(execution: &Execution<'_>, progress: &mut Progress) -> Result<Stu
     let general = GeneralEval {
         sequences: Sequences::new(prepared.roles[GENERAL].held_out.clone(), spec.pretrain.time)?,
         count: spec.eval.c4_sequences,
+        document_end: spec.pretrain.document_mask.then_some(prepared.document_end),
     };
     let general = GeneralEval { count: general.count.min(general.sequences.len()), ..general };
     if general.count == 0 {
@@ -55,6 +57,11 @@ pub fn execute(execution: &Execution<'_>, progress: &mut Progress) -> Result<Stu
         run.pretrain(node)?;
     }
     run.finetune_all()
+}
+
+/// The recipe without what changes no result.
+fn addressed(recipe: &TrainSpec) -> TrainSpec {
+    TrainSpec { recompute: false, ..recipe.clone() }
 }
 
 struct Run<'a, 'b> {
@@ -101,15 +108,15 @@ impl Run<'_, '_> {
     fn pretrain(&mut self, index: usize) -> Result<(), Error> {
         let Execution { spec, prepared, plan, engine, .. } = *self.execution;
         let node = &plan.nodes[index];
-        let recipe = pretrain_recipe(spec);
+        let recipe = pretrain_recipe(spec, prepared);
         let phases = node.phases.iter().map(|p| (p.clone(), prepared.roles[&p.source].train.fingerprint())).collect();
         let inputs = PretrainKey {
-            kind: "pretrain 1",
+            kind: "pretrain 2",
             engine: engine.name(),
             model: &spec.model,
             init_seed: pretrain_seed(spec, "first weights", node.seed),
             data_seed: pretrain_seed(spec, "pretraining data", node.seed),
-            recipe: &recipe,
+            recipe: &addressed(&recipe),
             batch: spec.pretrain.batch,
             time: spec.pretrain.time,
             general: prepared.roles[GENERAL].train.fingerprint(),
@@ -168,9 +175,9 @@ impl Run<'_, '_> {
         let recipe = finetune_recipe(spec, lr, batches.steps());
         let stores = &prepared.roles[&set_spec.role];
         let inputs = FinetuneKey {
-            kind: "finetune 2",
+            kind: "finetune 3",
             base: &base,
-            recipe: &recipe,
+            recipe: &addressed(&recipe),
             rows: (s.epochs, s.batch, s.max_time, s.examples, s.held_out, set_spec.mask_prompt),
             order_seed: data_mixer::stream_key(spec.study_seed, "fine-tuning order", sft_seed),
             stores: [
@@ -187,11 +194,11 @@ impl Run<'_, '_> {
             label: format!("{} on {}, lr {lr:e}, seed {sft_seed}", spec.arms[arm].name, set_spec.name),
             dir: dir.clone(),
             base: self.folder("pretrain", &base),
-            model: spec.model.clone(),
             recipe: recipe.clone(),
             batches,
             held_out: sft_held_out(spec, prepared, set_spec)?,
             general: self.general.clone(),
+            tokenizer: prepared.tokenizer_file.clone(),
             tokens,
         };
         let evaluation = self.general.count * spec.pretrain.time as u64 / 3;

@@ -27,6 +27,10 @@ pub struct RoleStores {
 pub struct Prepared {
     /// The tokenizer's fingerprint.
     pub tokenizer: String,
+    /// Its file.
+    pub tokenizer_file: PathBuf,
+    /// The id that ends a document.
+    pub document_end: u32,
     /// Its vocabulary.
     pub vocab_size: usize,
     /// Stores by role.
@@ -85,7 +89,7 @@ pub fn prepare(spec: &StudySpec, store: &Path, note: &mut dyn FnMut(&str)) -> Re
         }
         let tokenizer = match given {
             Some(tokenizer) => tokenizer,
-            None => trained(spec, &inputs, &store.join("data").join(&source).join("tokenizer.json"), note)?,
+            None => trained(spec, &inputs, &bpe_file(store, &source), note)?,
         };
         check_vocabulary(spec, &tokenizer)?;
         for (input, address) in inputs.iter().zip(&addresses) {
@@ -100,7 +104,16 @@ pub fn prepare(spec: &StudySpec, store: &Path, note: &mut dyn FnMut(&str)) -> Re
             remove_leftovers(address)?;
         }
     }
-    open(spec, &inputs, &addresses)
+    let tokenizer_file = match &spec.tokenizer {
+        TokenizerSpec::File { path } => path.clone(),
+        TokenizerSpec::Bpe { .. } => bpe_file(store, &source),
+    };
+    open(spec, &inputs, &addresses, tokenizer_file)
+}
+
+/// Where a tokenizer trained by a study lies.
+fn bpe_file(store: &Path, address: &str) -> PathBuf {
+    store.join("data").join(address).join("tokenizer.json")
 }
 
 fn check_vocabulary(spec: &StudySpec, tokenizer: &Tokenizer) -> Result<(), Error> {
@@ -111,7 +124,12 @@ fn check_vocabulary(spec: &StudySpec, tokenizer: &Tokenizer) -> Result<(), Error
     Ok(())
 }
 
-fn open(spec: &StudySpec, inputs: &[Input<'_>], addresses: &[PathBuf]) -> Result<Prepared, Error> {
+fn open(
+    spec: &StudySpec,
+    inputs: &[Input<'_>],
+    addresses: &[PathBuf],
+    tokenizer_file: PathBuf,
+) -> Result<Prepared, Error> {
     let mut roles = BTreeMap::new();
     for (input, address) in inputs.iter().zip(addresses) {
         let stores = RoleStores {
@@ -124,8 +142,13 @@ fn open(spec: &StudySpec, inputs: &[Input<'_>], addresses: &[PathBuf]) -> Result
     }
     let general = &roles[GENERAL];
     let counts = Counts::of_store(spec.model.vocab_size, &general.held_out)?;
+    // Every document ends with it.
+    let mut document_end = [0];
+    general.train.read(general.train.token_count().saturating_sub(1), &mut document_end)?;
     Ok(Prepared {
         tokenizer: general.train.tokenizer().to_owned(),
+        tokenizer_file,
+        document_end: document_end[0],
         vocab_size: spec.model.vocab_size,
         unigram_entropy: counts.entropy(),
         roles,

@@ -1,5 +1,6 @@
 //! The paper's protocol, at three sizes.
 
+use fused_ops::Precision;
 use gptneox_model::GptNeoXConfig;
 use schedule::{Convention, Step, Weight};
 use trainer::AdamWSpec;
@@ -99,6 +100,9 @@ fn smoke() -> StudySpec {
             clip: 1.0,
             micro_tokens: 4096,
             max_epochs: 1.0,
+            precision: Precision::F32,
+            recompute: false,
+            document_mask: false,
         },
         arms: Vec::new(),
         sft: SftSpec {
@@ -181,6 +185,7 @@ fn paper() -> Result<StudySpec, Error> {
             warmup: 6100,
             convention: Convention::Litgpt { accumulation: 16 },
             micro_tokens: 16 * 2048,
+            precision: Precision::Bf16,
             ..smoke.pretrain
         },
         sft: SftSpec {

@@ -51,14 +51,16 @@ pub(crate) fn build_mix(
 }
 
 /// The recipe of pretraining.
-pub(crate) fn pretrain_recipe(spec: &StudySpec) -> TrainSpec {
+pub(crate) fn pretrain_recipe(spec: &StudySpec, prepared: &Prepared) -> TrainSpec {
     let p = &spec.pretrain;
     TrainSpec {
-        lr: spec.pretrain_lr(),
         optimizer: p.optimizer.clone(),
         clip: p.clip,
         micro_tokens: p.micro_tokens,
-        max_skipped: 10,
+        precision: p.precision,
+        recompute: p.recompute,
+        document_end: p.document_mask.then_some(prepared.document_end),
+        ..TrainSpec::new(spec.pretrain_lr())
     }
 }
 
@@ -67,11 +69,13 @@ pub(crate) fn finetune_recipe(spec: &StudySpec, lr: f64, steps: u64) -> TrainSpe
     let s = &spec.sft;
     let warmup = (u128::from(steps) * u128::from(s.warmup.parts()) / u128::from(schedule::Weight::PARTS)) as u64;
     TrainSpec {
-        lr: LrSpec::cosine(lr, 0.0, warmup, steps),
         optimizer: s.optimizer.clone(),
         clip: s.clip,
         micro_tokens: spec.pretrain.micro_tokens,
-        max_skipped: 10,
+        precision: spec.pretrain.precision,
+        recompute: spec.pretrain.recompute,
+        // A row holds one example: there is no boundary in it.
+        ..TrainSpec::new(LrSpec::cosine(lr, 0.0, warmup, steps))
     }
 }
 

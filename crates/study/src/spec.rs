@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use fused_ops::Precision;
 use gptneox_model::GptNeoXConfig;
 use schedule::{Convention, LrSpec, Step, Timeline, Weight};
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,15 @@ pub struct PretrainSpec {
     pub micro_tokens: usize,
     /// How often a sequence of a source may be drawn.
     pub max_epochs: f64,
+    /// What matrix products are computed in, fine-tuning and evaluation included.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Whether blocks are computed again in the backward pass instead of kept (saves memory, changes no result).
+    #[serde(default)]
+    pub recompute: bool,
+    /// Whether attention stops at the beginning of a document. (The paper's does not.)
+    #[serde(default)]
+    pub document_mask: bool,
 }
 
 /// One arm: what is mixed into the general text, how much, from when on.

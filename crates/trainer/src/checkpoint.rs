@@ -1,13 +1,13 @@
 //! Checkpoints: weights, optimiser, position in one safetensors file, checksummed and renamed into place.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::AutodiffBackend;
 use data_mixer::LedgerHead;
 use fused_ops::FusedOps;
-use gptneox_model::{GptNeoX, export_parameters, import_parameters};
+use gptneox_model::{GptNeoX, GptNeoXConfig, export_parameters, parameter_shapes};
 use memmap2::Mmap;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -17,8 +17,14 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::optimizer::{Moments, from_host, to_host};
 use crate::{Error, TrainSpec, Trainer};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const KEY: &str = "midtrain";
+
+/// What tells whether the rest can be read.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Meta {
@@ -27,6 +33,8 @@ struct Meta {
     updates: u64,
     ledger: LedgerHead,
     spec: TrainSpec,
+    /// The model's sizes.
+    model: GptNeoXConfig,
     /// xxh3 of every tensor's name and bytes, in order of name.
     checksum: String,
 }
@@ -78,6 +86,7 @@ where
             updates: self.updates,
             ledger: self.ledger,
             spec: self.spec.clone(),
+            model: self.model().config().clone(),
             checksum: checksum(raw.iter().map(|(name, _, b)| (name.as_str(), b.as_slice()))),
         };
         let meta = serde_json::to_string(&meta).map_err(|e| damaged(path, e))?;
@@ -105,33 +114,17 @@ where
     /// # Errors
     /// A damaged file, another model, or another spec (the fields that differ are named).
     pub fn load(mut self, path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(io(path))?;
-        // SAFETY: the map is read-only, and checkpoints are renamed into place when complete, never rewritten.
-        let map = unsafe { Mmap::map(&file) }.map_err(io(path))?;
-        let (_, header) = SafeTensors::read_metadata(&map).map_err(|e| damaged(path, e))?;
-        let meta = header.metadata().as_ref().and_then(|m| m.get(KEY));
-        let meta = meta.ok_or_else(|| damaged(path, "is no checkpoint of this project"))?;
-        let meta: Meta = serde_json::from_str(meta).map_err(|e| damaged(path, e))?;
-        if meta.version != VERSION {
-            return Err(damaged(path, format!("has version {}, this program reads {VERSION}", meta.version)));
-        }
-        let fields = differing_fields(&meta.spec, &self.spec);
+        let file = Checkpoint::open(path)?;
+        let fields = differing_fields(&file.meta.spec, &self.spec, &["recompute"])
+            .into_iter()
+            .chain(differing_fields(&file.meta.model, self.model().config(), &[]))
+            .collect::<Vec<_>>();
         if !fields.is_empty() {
             return Err(Error::OtherSpec { path: path.to_owned(), fields });
         }
-        let tensors = SafeTensors::deserialize(&map).map_err(|e| damaged(path, e))?;
-        let views = tensors.tensors();
-        if checksum(views.iter().map(|(name, view)| (name.as_str(), view.data()))) != meta.checksum {
-            return Err(damaged(path, "checksum differs: its content was damaged"));
-        }
-        let mut shapes = Vec::new();
-        self.try_map_model(|model| {
-            import_parameters(model, |name, shape| {
-                shapes.push((name.to_owned(), shape.to_vec()));
-                read(&tensors, format!("model.{name}"), shape)
-            })
-        })?;
-        self.moments = shapes
+        let tensors = file.tensors()?;
+        let model = model::<AB>(&tensors, &file.meta.model, &self.device)?;
+        self.moments = parameter_shapes(&model)
             .iter()
             .map(|(name, shape)| {
                 let moment = |kind: &str| {
@@ -141,21 +134,61 @@ where
                 Ok(Moments { m: moment("adamw_m")?, v: moment("adamw_v")? })
             })
             .collect::<Result<_, gptneox_model::Error>>()?;
-        (self.step, self.updates, self.ledger) = (meta.step, meta.updates, meta.ledger);
+        self.model = Some(model.with_compute(self.spec.compute()));
+        (self.step, self.updates, self.ledger) = (file.meta.step, file.meta.updates, file.meta.ledger);
         Ok(self)
     }
 }
 
-/// The weights of a checkpoint, without optimiser and position: what fine-tuning starts from.
+/// A checkpoint file, mapped.
+struct Checkpoint<'a> {
+    path: &'a Path,
+    map: Mmap,
+    meta: Meta,
+}
+
+impl<'a> Checkpoint<'a> {
+    fn open(path: &'a Path) -> Result<Self, Error> {
+        let file = File::open(path).map_err(io(path))?;
+        // SAFETY: the map is read-only, and checkpoints are renamed into place when complete, never rewritten.
+        let map = unsafe { Mmap::map(&file) }.map_err(io(path))?;
+        let (_, header) = SafeTensors::read_metadata(&map).map_err(|e| damaged(path, e))?;
+        let meta = header.metadata().as_ref().and_then(|m| m.get(KEY));
+        let meta = meta.ok_or_else(|| damaged(path, "is no checkpoint of this project"))?;
+        let version = serde_json::from_str::<Version>(meta).map_err(|e| damaged(path, e))?.version;
+        if version != VERSION {
+            return Err(damaged(path, format!("has version {version}, this program reads {VERSION}")));
+        }
+        let meta = serde_json::from_str(meta).map_err(|e| damaged(path, e))?;
+        Ok(Self { path, map, meta })
+    }
+
+    /// Its tensors, once their checksum is found to be right.
+    fn tensors(&self) -> Result<SafeTensors<'_>, Error> {
+        let tensors = SafeTensors::deserialize(&self.map).map_err(|e| damaged(self.path, e))?;
+        let views = tensors.tensors();
+        if checksum(views.iter().map(|(name, view)| (name.as_str(), view.data()))) != self.meta.checksum {
+            return Err(damaged(self.path, "checksum differs: its content was damaged"));
+        }
+        Ok(tensors)
+    }
+}
+
+/// The model of a checkpoint, without optimiser and position: what fine-tuning and generation start from.
 ///
 /// # Errors
-/// A file that cannot be read, or another model.
-pub fn load_weights<B: FusedOps>(path: &Path, model: GptNeoX<B>) -> Result<GptNeoX<B>, Error> {
-    let file = File::open(path).map_err(io(path))?;
-    // SAFETY: as in `Trainer::load`.
-    let map = unsafe { Mmap::map(&file) }.map_err(io(path))?;
-    let tensors = SafeTensors::deserialize(&map).map_err(|e| damaged(path, e))?;
-    Ok(import_parameters(model, |name, shape| read(&tensors, format!("model.{name}"), shape))?)
+/// A file that cannot be read, is damaged or no checkpoint.
+pub fn load_weights<B: FusedOps>(path: &Path, device: &B::Device) -> Result<GptNeoX<B>, Error> {
+    let file = Checkpoint::open(path)?;
+    Ok(model(&file.tensors()?, &file.meta.model, device)?)
+}
+
+fn model<B: FusedOps>(
+    tensors: &SafeTensors<'_>,
+    config: &GptNeoXConfig,
+    device: &B::Device,
+) -> Result<GptNeoX<B>, gptneox_model::Error> {
+    GptNeoX::from_parameters(config, device, |name, shape| read(tensors, format!("model.{name}"), shape))
 }
 
 fn read(tensors: &SafeTensors<'_>, name: String, shape: &[usize]) -> Result<Vec<f32>, gptneox_model::Error> {
@@ -168,14 +201,15 @@ fn read(tensors: &SafeTensors<'_>, name: String, shape: &[usize]) -> Result<Vec<
     Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
 
-/// The names of the fields in which two specs differ.
-fn differing_fields(a: &TrainSpec, b: &TrainSpec) -> Vec<String> {
-    let value = |spec: &TrainSpec| serde_json::to_value(spec).unwrap_or_default();
+/// The names of the fields in which two specs differ, but for some.
+fn differing_fields<T: Serialize>(a: &T, b: &T, but: &[&str]) -> Vec<String> {
+    let value = |spec: &T| serde_json::to_value(spec).unwrap_or_default();
     let (a, b) = (value(a), value(b));
-    let fields = a.as_object().into_iter().flatten();
-    fields
-        .filter(|(name, v)| b.get(name) != Some(v))
-        .map(|(name, v)| format!("{name} ({v} there, {} here)", b[name]))
+    let names: BTreeSet<&String> = [&a, &b].iter().filter_map(|v| v.as_object()).flat_map(|o| o.keys()).collect();
+    names
+        .into_iter()
+        .filter(|name| a[*name] != b[*name] && !but.contains(&name.as_str()))
+        .map(|name| format!("{name} ({} there, {} here)", a[name], b[name]))
         .collect()
 }
 

@@ -1,13 +1,11 @@
 //! Losses of a model on batches, without gradients.
 
-use burn::tensor::Int;
-use burn::tensor::Tensor;
 use data_mixer::Batch;
 use fused_ops::FusedOps;
 use gptneox_model::GptNeoX;
 
-use crate::Error;
-use crate::step::tensor;
+use crate::step::{input, tensor};
+use crate::{Error, TrainSpec};
 
 /// A sum of losses over predicted tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -25,25 +23,25 @@ impl EvalLoss {
     }
 }
 
-/// The summed loss over batches, in micro-batches of at most `micro_tokens`.
+/// The summed loss over batches, in micro-batches and with document boundaries as in training.
 ///
 /// # Errors
 /// Batches that cannot be had.
 pub fn evaluate<B: FusedOps>(
     model: &GptNeoX<B>,
     batches: impl Iterator<Item = Result<Batch, data_mixer::Error>>,
-    micro_tokens: usize,
+    spec: &TrainSpec,
     device: &B::Device,
 ) -> Result<EvalLoss, Error> {
     let mut sum = EvalLoss::default();
     for batch in batches {
         let batch = batch?;
-        let rows = (micro_tokens / batch.time).max(1);
+        let rows = (spec.micro_tokens / batch.time).max(1);
         for from in (0..batch.rows()).step_by(rows) {
             let micro = batch.slice(from..(from + rows).min(batch.rows()));
             sum.targets += micro.target_count() as u64;
-            let ids: Tensor<B, 2, Int> = tensor(micro.inputs, batch.time, device);
-            let losses = model.token_losses(ids, tensor(micro.targets, batch.time, device));
+            let input = input::<B>(micro.inputs, batch.time, spec.document_end, device);
+            let losses = model.token_losses(input, tensor(micro.targets, batch.time, device));
             let losses: Vec<f32> = losses.into_data().convert::<f32>().into_vec().expect("converted to f32 just above");
             sum.nats += losses.into_iter().map(f64::from).sum::<f64>();
         }

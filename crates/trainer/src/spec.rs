@@ -1,5 +1,9 @@
 //! What determines a training run besides its data and first weights.
 
+use burn::tensor::DType;
+use burn::tensor::backend::Backend;
+use fused_ops::Precision;
+use gptneox_model::Compute;
 use schedule::{LrSchedule, LrSpec};
 use serde::{Deserialize, Serialize};
 
@@ -53,12 +57,44 @@ pub struct TrainSpec {
     pub micro_tokens: usize,
     /// How many steps may be skipped because their loss or gradient is not finite.
     pub max_skipped: u64,
+    /// What matrix products are computed in; parameters and optimiser state are f32 either way.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Whether each block's inner activations are computed again in the backward pass instead of kept.
+    #[serde(default)]
+    pub recompute: bool,
+    /// The token id that ends a document: with it attention does not look past the beginning of a document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document_end: Option<u32>,
 }
 
 impl TrainSpec {
     /// The defaults with a learning rate.
     pub fn new(lr: LrSpec) -> Self {
-        Self { lr, optimizer: AdamWSpec::default(), clip: 1.0, micro_tokens: 8192, max_skipped: 10 }
+        Self {
+            lr,
+            optimizer: AdamWSpec::default(),
+            clip: 1.0,
+            micro_tokens: 8192,
+            max_skipped: 10,
+            precision: Precision::F32,
+            recompute: false,
+            document_end: None,
+        }
+    }
+
+    /// How the model computes under it.
+    pub fn compute(&self) -> Compute {
+        Compute { precision: self.precision, recompute: self.recompute }
+    }
+
+    /// Checks that a backend has the types that it computes in.
+    pub(crate) fn check_backend<B: Backend>(&self, device: &B::Device) -> Result<(), Error> {
+        if self.precision == Precision::Bf16 && !B::supports_dtype(device, DType::BF16) {
+            let limit = format!("is not to be had on the backend {}", B::name(device));
+            return Err(Error::Field { field: "precision", value: "bf16".to_owned(), limit });
+        }
+        Ok(())
     }
 
     /// Checks every field.

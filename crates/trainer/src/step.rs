@@ -7,7 +7,7 @@ use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor, TensorData};
 use data_mixer::{Batch, LedgerHead};
 use fused_ops::{AdamWStep, FusedOps};
-use gptneox_model::GptNeoX;
+use gptneox_model::{GptNeoX, Input, document_starts};
 use schedule::{LrSchedule, Step};
 
 use crate::log::{Phases, SourceLoss};
@@ -21,7 +21,7 @@ where
     AB::InnerBackend: FusedOps,
 {
     /// Always there between calls; taken while a step updates it, so that its parameters are unshared.
-    model: Option<GptNeoX<AB>>,
+    pub(crate) model: Option<GptNeoX<AB>>,
     pub(crate) moments: Vec<Moments<AB::InnerBackend>>,
     pub(crate) spec: TrainSpec,
     pub(crate) step: u64,
@@ -32,12 +32,25 @@ where
     lr: LrSchedule,
 }
 
-const PRESENT: &str = "a trainer has a model between calls; one whose load failed was consumed";
+const PRESENT: &str = "a trainer has a model between calls: a step puts back what it took";
 
 /// The batch's ids or targets on the device, `[rows, T]`.
 pub(crate) fn tensor<B: FusedOps>(values: Vec<i32>, time: usize, device: &B::Device) -> Tensor<B, 2, Int> {
     let rows = values.len() / time;
     Tensor::from_data(TensorData::new(values, [rows, time]), device)
+}
+
+/// The same with the beginnings of documents, where one id ends them.
+pub(crate) fn input<B: FusedOps>(
+    ids: Vec<i32>,
+    time: usize,
+    document_end: Option<u32>,
+    device: &B::Device,
+) -> Input<B> {
+    let starts = document_end
+        .and_then(|end| i32::try_from(end).ok())
+        .map(|end| tensor(document_starts(&ids, time, end), time, device));
+    Input { ids: tensor(ids, time, device), document_starts: starts }
 }
 
 impl<AB> Trainer<AB>
@@ -51,24 +64,16 @@ where
     /// A spec outside its limits.
     pub fn new(model: GptNeoX<AB>, spec: TrainSpec, device: &AB::Device) -> Result<Self, Error> {
         let lr = spec.build()?;
+        spec.check_backend::<AB>(device)?;
         let moments = optimizer::zeros(&model);
         let ledger = LedgerHead::default();
+        let model = model.with_compute(spec.compute());
         Ok(Self { model: Some(model), moments, spec, step: 0, updates: 0, ledger, device: device.clone(), lr })
     }
 
     /// The model.
     pub fn model(&self) -> &GptNeoX<AB> {
         self.model.as_ref().expect(PRESENT)
-    }
-
-    /// Replaces the model by `change(model)`.
-    pub(crate) fn try_map_model<E>(
-        &mut self,
-        change: impl FnOnce(GptNeoX<AB>) -> Result<GptNeoX<AB>, E>,
-    ) -> Result<(), E> {
-        let model = self.model.take().expect(PRESENT);
-        self.model = Some(change(model)?);
-        Ok(())
     }
 
     /// The model, without the rest.
@@ -111,8 +116,8 @@ where
             let to = (from + rows).min(batch.rows());
             let begun = Instant::now();
             let micro = batch.slice(from..to);
-            let ids = tensor(micro.inputs.clone(), batch.time, &self.device);
-            let loss = self.model().loss(ids, tensor(micro.targets.clone(), batch.time, &self.device), scale);
+            let input = input(micro.inputs.clone(), batch.time, self.spec.document_end, &self.device);
+            let loss = self.model().loss(input, tensor(micro.targets.clone(), batch.time, &self.device), scale);
             let tokens = loss.tokens.into_data().convert::<f32>();
             SourceLoss::add(&mut sums, &micro, &tokens.into_vec().expect("converted to f32 just above"));
             phases.forward += begun.elapsed().as_secs_f64();

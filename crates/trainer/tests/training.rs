@@ -6,8 +6,8 @@ use std::path::Path;
 use burn::backend::Autodiff;
 use burn::tensor::backend::AutodiffBackend;
 use data_mixer::{Batch, BatchSource, IGNORE, stream_key};
-use fused_ops::FusedOps;
 use fused_ops::backends::{Flex, NdArray};
+use fused_ops::{FusedOps, Precision};
 use gptneox_model::{GptNeoX, GptNeoXConfig, NamedTensor, export_parameters};
 use schedule::LrSpec;
 use trainer::{Control, Outcome, RunOptions, TrainSpec, Trainer, evaluate, load_weights, run};
@@ -168,7 +168,7 @@ fn the_loss_is_the_mean_over_all_targets() {
     let mut trainer = fresh::<Autodiff<Flex>>();
     let batch = Random.batch(0).unwrap();
     let model = burn::module::AutodiffModule::valid(trainer.model());
-    let expected = evaluate(&model, std::iter::once(Ok(batch.clone())), 24, &device).unwrap();
+    let expected = evaluate(&model, std::iter::once(Ok(batch.clone())), &spec(), &device).unwrap();
     let record = trainer.step(&batch).unwrap();
     assert_eq!(expected.targets, 32);
     assert!((record.loss - expected.mean()).abs() < 1e-6);
@@ -206,16 +206,20 @@ fn another_spec_is_refused_by_field() {
     let other = Trainer::new(model, TrainSpec { clip: 2.0, ..spec() }, &device).unwrap();
     let message = other.load(&path).err().unwrap().to_string();
     assert!(message.contains("clip (1.0 there, 2.0 here)"), "{message}");
-    let bigger = GptNeoX::<Flex>::zeros(&GptNeoXConfig { vocab_size: 41, ..config() }, &device).unwrap();
-    let message = load_weights(&path, bigger).err().unwrap().to_string();
-    assert!(message.contains("embed_in.weight has shape [40, 16], the model needs [41, 16]"), "{message}");
+    let bigger = GptNeoXConfig { vocab_size: 41, ..config() };
+    let bigger = Trainer::new(GptNeoX::<Autodiff<Flex>>::init(&bigger, 7, &device).unwrap(), spec(), &device).unwrap();
+    let message = bigger.load(&path).err().unwrap().to_string();
+    assert!(message.contains("vocab_size (40 there, 41 here)"), "{message}");
+    // The weights alone bring their own configuration.
+    let weights = load_weights::<Flex>(&path, &device).unwrap();
+    assert_eq!(weights.config(), &config());
+    assert_eq!(export_parameters(&weights), parameters(&fresh::<Autodiff<Flex>>()));
 }
 
 #[test]
 fn steps_that_are_not_finite_change_nothing_and_stop_in_the_end() {
     let device = Default::default();
-    let model = GptNeoX::<Autodiff<Flex>>::init(&config(), 7, &device).unwrap();
-    let model = gptneox_model::import_parameters(model, |name, shape| {
+    let model = GptNeoX::<Autodiff<Flex>>::from_parameters(&config(), &device, |name, shape| {
         let bad = if name.contains("final_layer_norm.weight") { f32::NAN } else { 0.1 };
         Ok(vec![bad; shape.iter().product()])
     })
@@ -231,6 +235,64 @@ fn steps_that_are_not_finite_change_nothing_and_stop_in_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let error = run(trainer, &Random, &options(dir.path(), STEPS), &mut |_, _| Control::Continue).err().unwrap();
     assert!(error.to_string().contains("4 steps in all"), "{error}");
+}
+
+fn losses(spec: TrainSpec, batch: impl Fn(u64) -> Batch) -> Vec<f64> {
+    let device = Default::default();
+    let model = GptNeoX::<Autodiff<Flex>>::init(&config(), 7, &device).unwrap();
+    let mut trainer = Trainer::new(model, spec, &device).unwrap();
+    (0..STEPS).map(|s| trainer.step(&batch(s)).unwrap().loss).collect()
+}
+
+#[test]
+fn recomputed_blocks_change_no_bit_and_no_checkpoint() {
+    let recompute = TrainSpec { recompute: true, ..spec() };
+    let random = |s| Random.batch(s).unwrap();
+    assert_eq!(losses(recompute.clone(), random), losses(spec(), random));
+    // A run may be continued with recomputation.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.safetensors");
+    fresh::<Autodiff<Flex>>().save(&path).unwrap();
+    let device = Default::default();
+    let model = GptNeoX::<Autodiff<Flex>>::init(&config(), 8, &device).unwrap();
+    let other = Trainer::new(model, recompute, &device).unwrap().load(&path).unwrap();
+    assert_eq!(parameters(&other), parameters(&fresh::<Autodiff<Flex>>()));
+    assert!(other.model().compute().recompute);
+}
+
+#[test]
+fn mixed_precision_follows_f32_and_is_not_it() {
+    let random = |s| Random.batch(s).unwrap();
+    let (low, full) = (losses(TrainSpec { precision: Precision::Bf16, ..spec() }, random), losses(spec(), random));
+    assert_ne!(low, full);
+    for (low, full) in low.iter().zip(&full) {
+        assert!((low - full).abs() < 0.05, "{low} and {full}");
+    }
+    // ndarray has no bf16: said before anything is computed.
+    let device = Default::default();
+    let model = GptNeoX::<Autodiff<NdArray>>::init(&config(), 7, &device).unwrap();
+    let low = TrainSpec { precision: Precision::Bf16, ..spec() };
+    let message = Trainer::new(model, low, &device).err().unwrap().to_string();
+    assert!(message.contains("precision = bf16 is not to be had"), "{message}");
+}
+
+#[test]
+fn documents_in_one_row_are_learnt_as_if_in_rows_of_their_own() {
+    // Two documents in a row, ended by 39, with the last token of each predicting nothing.
+    let joined = |s: u64| {
+        let row: Vec<i32> = (0..8).map(|i| if i == 3 || i == 7 { 39 } else { (s as i32 * 5 + i * 3) % 39 }).collect();
+        let targets = (0..8).map(|i| if i == 3 || i == 7 { IGNORE } else { row[i + 1] }).collect();
+        Batch { time: 8, inputs: row, targets, sources: vec![0] }
+    };
+    let apart = |s: u64| Batch { time: 4, sources: vec![0, 0], ..joined(s) };
+    let masked = losses(TrainSpec { document_end: Some(39), ..spec() }, joined);
+    for (a, b) in masked.iter().zip(losses(spec(), apart)) {
+        assert!((a - b).abs() < 2e-5, "{a} and {b}");
+    }
+    assert!(
+        (masked[0] - losses(spec(), joined)[0]).abs() > 1e-3,
+        "without the mask the second document sees the first"
+    );
 }
 
 #[test]
@@ -262,7 +324,7 @@ fn impossible_recipes_are_refused() {
         (TrainSpec { micro_tokens: 0, ..spec() }, "micro_tokens = 0"),
         (TrainSpec::new(LrSpec::cosine(1e-3, 0.0, 10, 5)), "warmup = 10 must not exceed total = 5"),
     ] {
-        let model = GptNeoX::<Autodiff<Flex>>::zeros(&config(), &device).unwrap();
+        let model = GptNeoX::<Autodiff<Flex>>::init(&config(), 7, &device).unwrap();
         let message = Trainer::new(model, spec, &device).err().unwrap().to_string();
         assert!(message.contains(expected), "{message}");
     }

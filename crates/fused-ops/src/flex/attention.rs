@@ -1,72 +1,100 @@
 //! Causal attention, one task per (sequence, head), in blocks of query rows; the probabilities are not kept.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::gemm::{Mat, matmul_serial};
-use super::head::softmax_prefix;
-use crate::AttentionShape;
+use super::head::softmax_range;
+use super::math::{lane_sum, round};
+use crate::{AttentionShape, Precision};
 
-/// Query rows of a block: scores of a block cover only the columns up to its last row.
+/// Query rows of a block: scores of a block cover only the columns that one of its rows attends to.
 const BLOCK: usize = 64;
 
-/// The q, k and v of one head, `[T, D]` each, q and k rotated.
-struct Head {
+/// What all heads read.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a> {
+    /// `[B·T, H·3·D]`.
+    pub(super) qkv: &'a [f32],
+    /// `[≥ T, R/2]`.
+    pub(super) cos: &'a [f32],
+    /// `[≥ T, R/2]`.
+    pub(super) sin: &'a [f32],
+    /// `[B, T]`, or none.
+    pub(super) starts: Option<&'a [usize]>,
+    pub(super) shape: AttentionShape,
+    pub(super) precision: Precision,
+}
+
+/// The q, k and v of one head, `[T, D]` each, q and k rotated; and the first column of each row.
+struct Head<'a> {
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
+    starts: Option<&'a [usize]>,
+    head_dim: usize,
+    precision: Precision,
+}
+
+/// A block of query rows, and the columns that they attend to.
+struct Block {
+    rows: Range<usize>,
+    cols: Range<usize>,
 }
 
 /// `[B·T, H·3·D]` → `[B·T, H·D]`.
-pub(super) fn forward(qkv: &[f32], cos: &[f32], sin: &[f32], s: AttentionShape) -> Vec<f32> {
-    let (t, d) = (s.time, s.head_dim);
-    let heads = per_head(s, |b, h| {
-        let Head { q, k, v } = Head::load(qkv, cos, sin, s, b, h);
+pub(super) fn forward(x: Inputs<'_>) -> Vec<f32> {
+    let (t, d) = (x.shape.time, x.shape.head_dim);
+    let heads = per_head(x.shape, |b, h| {
+        let head = Head::load(x, b, h);
         let mut out = vec![0f32; t * d];
         let mut scores = vec![0f32; BLOCK * t];
-        for from in (0..t).step_by(BLOCK) {
-            let to = (from + BLOCK).min(t);
-            probabilities(&mut scores, &q, &k, from, to, s);
-            let p = Mat::new(&scores[..(to - from) * to], to - from, to);
-            matmul_serial(&mut out[from * d..to * d], d, p, Mat::new(&v[..to * d], to, d), false);
+        for block in head.blocks(t) {
+            let p = head.probabilities(&mut scores, &block);
+            let out = &mut out[block.rows.start * d..block.rows.end * d];
+            matmul_serial(out, d, block.mat(p), mat(&head.v, &block.cols, d), false);
         }
+        round(&mut out, x.precision);
         out
     });
-    interleave(&heads, s, d)
+    interleave(&heads, x.shape, d)
 }
 
 /// Gradient of the packed qkv.
-pub(super) fn backward(qkv: &[f32], cos: &[f32], sin: &[f32], g: &[f32], s: AttentionShape) -> Vec<f32> {
+pub(super) fn backward(x: Inputs<'_>, g: &[f32]) -> Vec<f32> {
+    let s = x.shape;
     let (t, d, width) = (s.time, s.head_dim, s.heads * s.head_dim);
-    let scale = 1.0 / (d as f32).sqrt();
+    let scale = s.scale() as f32;
     let heads = per_head(s, |b, h| {
-        let Head { q, k, v } = Head::load(qkv, cos, sin, s, b, h);
+        let head = Head::load(x, b, h);
         let mut go = Vec::with_capacity(t * d);
         for row in g[b * t * width..(b + 1) * t * width].chunks_exact(width) {
             go.extend_from_slice(&row[h * d..(h + 1) * d]);
         }
+        round(&mut go, x.precision);
         let (mut gq, mut gk, mut gv) = (vec![0f32; t * d], vec![0f32; t * d], vec![0f32; t * d]);
         let (mut p, mut gp) = (vec![0f32; BLOCK * t], vec![0f32; BLOCK * t]);
-        for from in (0..t).step_by(BLOCK) {
-            let to = (from + BLOCK).min(t);
-            let rows = to - from;
-            probabilities(&mut p, &q, &k, from, to, s);
-            let p = &mut p[..rows * to];
-            let gp = &mut gp[..rows * to];
-            let go = Mat::new(&go[from * d..to * d], rows, d);
-            matmul_serial(&mut gv[..to * d], d, Mat::new(p, rows, to).t(), go, true);
-            matmul_serial(gp, to, go, Mat::new(&v[..to * d], to, d).t(), false);
-            for (p, gp) in p.chunks_exact_mut(to).zip(gp.chunks_exact(to)) {
-                let centre: f32 = super::math::lane_sum(p.iter().zip(gp).map(|(p, g)| p * g));
+        for block in head.blocks(t) {
+            let Block { rows, cols } = &block;
+            let p = head.probabilities(&mut p, &block);
+            let gp = &mut gp[..p.len()];
+            let go = mat(&go, rows, d);
+            matmul_serial(&mut gv[cols.start * d..cols.end * d], d, block.mat(p).t(), go, true);
+            matmul_serial(gp, cols.len(), go, mat(&head.v, cols, d).t(), false);
+            for (p, gp) in p.chunks_exact_mut(cols.len()).zip(gp.chunks_exact(cols.len())) {
+                let centre: f32 = lane_sum(p.iter().zip(gp).map(|(p, g)| p * g));
                 for (p, g) in p.iter_mut().zip(gp) {
                     *p *= (g - centre) * scale;
                 }
             }
-            let gs = Mat::new(p, rows, to);
-            matmul_serial(&mut gq[from * d..to * d], d, gs, Mat::new(&k[..to * d], to, d), false);
-            matmul_serial(&mut gk[..to * d], d, gs.t(), Mat::new(&q[from * d..to * d], rows, d), true);
+            round(p, x.precision);
+            let gs = block.mat(p);
+            matmul_serial(&mut gq[rows.start * d..rows.end * d], d, gs, mat(&head.k, cols, d), false);
+            matmul_serial(&mut gk[cols.start * d..cols.end * d], d, gs.t(), mat(&head.q, rows, d), true);
         }
-        rotate(&mut gq, cos, sin, s, -1.0);
-        rotate(&mut gk, cos, sin, s, -1.0);
+        rotate(&mut gq, x.cos, x.sin, s, -1.0);
+        rotate(&mut gk, x.cos, x.sin, s, -1.0);
         let mut packed = Vec::with_capacity(3 * t * d);
         for row in 0..t {
             for part in [&gq, &gk, &gv] {
@@ -76,6 +104,11 @@ pub(super) fn backward(qkv: &[f32], cos: &[f32], sin: &[f32], g: &[f32], s: Atte
         packed
     });
     interleave(&heads, s, 3 * d)
+}
+
+/// Some rows of a `[T, D]` matrix.
+fn mat<'a>(values: &'a [f32], rows: &Range<usize>, d: usize) -> Mat<'a> {
+    Mat::new(&values[rows.start * d..rows.end * d], rows.len(), d)
 }
 
 /// Runs `f(b, h)` for every head of every sequence.
@@ -97,34 +130,59 @@ fn interleave(heads: &[Vec<f32>], s: AttentionShape, width: usize) -> Vec<f32> {
     out
 }
 
-/// Rows `from..to` of the causal probabilities, `[to − from, to]`, into the front of `out`.
-fn probabilities(out: &mut [f32], q: &[f32], k: &[f32], from: usize, to: usize, s: AttentionShape) {
-    let d = s.head_dim;
-    let out = &mut out[..(to - from) * to];
-    let q = Mat::new(&q[from * d..to * d], to - from, d);
-    matmul_serial(out, to, q, Mat::new(&k[..to * d], to, d).t(), false);
-    let scale = 1.0 / (d as f32).sqrt();
-    for (i, row) in out.chunks_exact_mut(to).enumerate() {
-        softmax_prefix(row, from + i + 1, scale);
+impl Block {
+    fn mat<'a>(&self, values: &'a [f32]) -> Mat<'a> {
+        Mat::new(values, self.rows.len(), self.cols.len())
     }
 }
 
-impl Head {
-    fn load(qkv: &[f32], cos: &[f32], sin: &[f32], s: AttentionShape, b: usize, h: usize) -> Self {
+impl<'a> Head<'a> {
+    fn load(x: Inputs<'a>, b: usize, h: usize) -> Self {
+        let s = x.shape;
         let (t, d) = (s.time, s.head_dim);
         let row = s.heads * 3 * d;
         let part = |which: usize| {
             let mut out = Vec::with_capacity(t * d);
-            for values in qkv[b * t * row..(b + 1) * t * row].chunks_exact(row) {
+            for values in x.qkv[b * t * row..(b + 1) * t * row].chunks_exact(row) {
                 let at = (h * 3 + which) * d;
                 out.extend_from_slice(&values[at..at + d]);
             }
             out
         };
-        let (mut q, mut k, v) = (part(0), part(1), part(2));
-        rotate(&mut q, cos, sin, s, 1.0);
-        rotate(&mut k, cos, sin, s, 1.0);
-        Self { q, k, v }
+        let (mut q, mut k, mut v) = (part(0), part(1), part(2));
+        rotate(&mut q, x.cos, x.sin, s, 1.0);
+        rotate(&mut k, x.cos, x.sin, s, 1.0);
+        for values in [&mut q, &mut k, &mut v] {
+            round(values, x.precision);
+        }
+        let starts = x.starts.map(|starts| &starts[b * t..(b + 1) * t]);
+        Self { q, k, v, starts, head_dim: d, precision: x.precision }
+    }
+
+    /// The first column that a row attends to; at most the row itself.
+    fn start(&self, row: usize) -> usize {
+        self.starts.map_or(0, |starts| starts[row].min(row))
+    }
+
+    fn blocks(&self, time: usize) -> impl Iterator<Item = Block> {
+        (0..time).step_by(BLOCK).map(move |from| {
+            let rows = from..(from + BLOCK).min(time);
+            let first = rows.clone().map(|row| self.start(row)).min().unwrap_or(0);
+            Block { cols: first..rows.end, rows }
+        })
+    }
+
+    /// A block's probabilities, `[rows, cols]`, in the front of `out`.
+    fn probabilities<'b>(&self, out: &'b mut [f32], block: &Block) -> &'b mut [f32] {
+        let (d, Block { rows, cols }) = (self.head_dim, block);
+        let out = &mut out[..rows.len() * cols.len()];
+        matmul_serial(out, cols.len(), mat(&self.q, rows, d), mat(&self.k, cols, d).t(), false);
+        let scale = 1.0 / (d as f32).sqrt();
+        for (row, scores) in rows.clone().zip(out.chunks_exact_mut(cols.len())) {
+            softmax_range(scores, self.start(row) - cols.start..row + 1 - cols.start, scale);
+        }
+        round(out, self.precision);
+        out
     }
 }
 

@@ -1,29 +1,18 @@
 //! Output projection and cross-entropy together, over chunks of rows: `[N, V]` logits are never all alive.
 
-use burn_flex::FlexTensor;
+use std::ops::Range;
+
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::contiguous;
 use super::gemm::{Mat, matmul_into};
-use super::math::{exp, fold_lanes};
-
-/// Logits alive at once, in values: 16 MiB, so that the passes over them stay near the cache.
-const LOGITS: usize = 1 << 22;
-
-fn chunk_rows(vocabulary: usize) -> usize {
-    (LOGITS / vocabulary.max(1)).clamp(16, 1024)
-}
-
-/// The targets as i64, whatever integer type the tensor has.
-pub(super) fn targets(t: FlexTensor) -> Vec<i64> {
-    contiguous(t).into_data().iter::<i64>().collect()
-}
+use super::math::{exp, fold_lanes, round};
+use crate::{Precision, loss_rows};
 
 /// Each row's negative log-likelihood; 0 where the target is negative.
-pub(super) fn losses(x: Mat<'_>, w: Mat<'_>, targets: &[i64]) -> Vec<f32> {
+pub(super) fn losses(x: Mat<'_>, w: Mat<'_>, targets: &[i64], precision: Precision) -> Vec<f32> {
     let mut out = vec![0f32; x.rows];
-    for_chunks(x, w, |from, to, logits| {
+    for_chunks(x, w, precision, |from, to, logits| {
         out[from..to]
             .par_iter_mut()
             .zip(logits.par_chunks_mut(w.rows))
@@ -39,17 +28,19 @@ pub(super) fn losses_and_gradients(
     w: Mat<'_>,
     targets: &[i64],
     scale: f32,
+    precision: Precision,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let mut out = vec![0f32; x.rows];
     let mut gx = vec![0f32; x.rows * x.cols];
     let mut gw = vec![0f32; w.rows * w.cols];
     let cols = x.cols;
-    for_chunks(x, w, |from, to, logits| {
-        out[from..to]
-            .par_iter_mut()
-            .zip(logits.par_chunks_mut(w.rows))
-            .zip(&targets[from..to])
-            .for_each(|((loss, row), &target)| *loss = row_loss(row, target, Some(scale)));
+    for_chunks(x, w, precision, |from, to, logits| {
+        out[from..to].par_iter_mut().zip(logits.par_chunks_mut(w.rows)).zip(&targets[from..to]).for_each(
+            |((loss, row), &target)| {
+                *loss = row_loss(row, target, Some(scale));
+                round(row, precision);
+            },
+        );
         let g = Mat::new(logits, to - from, w.rows);
         matmul_into(&mut gx[from * cols..to * cols], g, w, false);
         matmul_into(&mut gw, g.t(), x.row_range(from, to), true);
@@ -58,13 +49,14 @@ pub(super) fn losses_and_gradients(
 }
 
 /// Calls `f(from, to, logits)` for each chunk of rows.
-fn for_chunks(x: Mat<'_>, w: Mat<'_>, mut f: impl FnMut(usize, usize, &mut [f32])) {
-    let rows = chunk_rows(w.rows).min(x.rows.max(1));
+fn for_chunks(x: Mat<'_>, w: Mat<'_>, precision: Precision, mut f: impl FnMut(usize, usize, &mut [f32])) {
+    let rows = loss_rows(w.rows).min(x.rows.max(1));
     let mut buffer = vec![0f32; rows * w.rows];
     for from in (0..x.rows).step_by(rows) {
         let to = (from + rows).min(x.rows);
         let logits = &mut buffer[..(to - from) * w.rows];
         matmul_into(logits, x.row_range(from, to), w.t(), false);
+        round(logits, precision);
         f(from, to, logits);
     }
 }
@@ -116,18 +108,19 @@ fn exp_in_place(row: &mut [f32]) -> (f32, f32) {
     (max, fold_lanes(lanes))
 }
 
-/// Softmax of the first `len` values in place, the rest set to zero.
+/// Softmax of a range of the scaled values in place, the rest set to zero.
 #[multiversion(targets("x86_64+avx512f+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn softmax_prefix(row: &mut [f32], len: usize, scale: f32) {
-    let (head, tail) = row.split_at_mut(len);
-    tail.fill(0.0);
+pub(super) fn softmax_range(row: &mut [f32], range: Range<usize>, scale: f32) {
+    row[..range.start].fill(0.0);
+    row[range.end..].fill(0.0);
+    let row = &mut row[range];
     let mut max = f32::NEG_INFINITY;
-    for v in head.iter_mut() {
+    for v in row.iter_mut() {
         *v *= scale;
         max = if *v > max { *v } else { max };
     }
     let mut lanes = [0f32; 16];
-    let mut chunks = head.chunks_exact_mut(16);
+    let mut chunks = row.chunks_exact_mut(16);
     for chunk in &mut chunks {
         for (lane, v) in lanes.iter_mut().zip(chunk) {
             *v = exp(*v - max);
@@ -139,7 +132,7 @@ pub(super) fn softmax_prefix(row: &mut [f32], len: usize, scale: f32) {
         *lane += *v;
     }
     let inverse = 1.0 / fold_lanes(lanes);
-    for v in head {
+    for v in row {
         *v *= inverse;
     }
 }

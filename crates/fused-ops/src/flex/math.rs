@@ -1,5 +1,7 @@
 //! Branch-free `exp` and `erf` that compilers vectorise. No fused multiply-add: the same bits on every processor.
 
+use crate::Precision;
+
 /// eˣ with relative error below 2e-7; 0 below −87.3, the largest finite power above 88.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
@@ -41,6 +43,23 @@ pub(super) fn tanh(x: f32) -> f32 {
     if x.abs() < 0.05 { series } else { quotient }
 }
 
+/// The nearest bf16 (ties to even), as f32.
+#[inline(always)]
+fn bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let rounded = f32::from_bits(bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000);
+    if x.is_nan() { x } else { rounded }
+}
+
+/// Rounds factors or results of a matrix product to what the precision holds.
+pub(super) fn round(values: &mut [f32], precision: Precision) {
+    if precision == Precision::Bf16 {
+        for v in values {
+            *v = bf16(*v);
+        }
+    }
+}
+
 /// Σ over the slice with 16 independent lanes: fast, and the same on every machine.
 #[inline(always)]
 pub(super) fn lane_sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
@@ -76,6 +95,15 @@ mod tests {
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp(0.0), 1.0);
         assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn bf16_is_rounded_to_nearest() {
+        for i in (0..=u32::MAX - 4096).step_by(4093) {
+            let x = f32::from_bits(i);
+            let truth = half::bf16::from_f32(x).to_f32();
+            assert!(bf16(x).to_bits() == truth.to_bits() || (x.is_nan() && bf16(x).is_nan()), "{x}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{Flex, FlexTensor, Layout};
 
 use self::gemm::{Mat, matmul, matmul_into};
-use crate::{AdamWStep, AttentionShape, FusedOps, Gelu};
+use crate::{AdamWStep, AttentionShape, FusedOps, Gelu, Precision};
 
 /// The tensor in row-major order; drops its argument, so that the result is unshared where it can be.
 fn contiguous(t: FlexTensor) -> FlexTensor {
@@ -30,25 +30,49 @@ fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::from(shape)), DType::F32)
 }
 
+/// The values as i64, whatever integer type the tensor has.
+fn integers(t: FlexTensor) -> Vec<i64> {
+    contiguous(t).into_data().iter::<i64>().collect()
+}
+
+/// Positions of a sequence; negative ones are the first.
+fn positions(t: FlexTensor) -> Vec<usize> {
+    integers(t).into_iter().map(|i| usize::try_from(i).unwrap_or(0)).collect()
+}
+
 fn dims2(t: &FlexTensor) -> [usize; 2] {
     let shape = t.layout().shape();
     [shape[0], shape[1]]
 }
 
+/// The row-major tensor, rounded to what the precision holds.
+fn factor(t: FlexTensor, precision: Precision) -> FlexTensor {
+    let mut t = contiguous(t);
+    if precision == Precision::Bf16 {
+        math::round(storage_mut(&mut t), precision);
+    }
+    t
+}
+
 impl FusedOps for Flex {
-    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, b: Option<FloatTensor<Self>>) -> FloatTensor<Self> {
-        let (x, w, b) = (contiguous(x), contiguous(w), b.map(contiguous));
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: Option<FloatTensor<Self>>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        let (x, w, b) = (factor(x, precision), factor(w, precision), b.map(|b| factor(b, precision)));
         let ([n, i], [o, _]) = (dims2(&x), dims2(&w));
-        let mut y = match &b {
-            Some(b) => elementwise::repeat_row(slice(b), n),
-            None => Vec::new(),
-        };
         let (x, w) = (Mat::new(slice(&x), n, i), Mat::new(slice(&w), o, i));
-        if b.is_some() {
-            matmul_into(&mut y, x, w.t(), true);
-        } else {
-            y = matmul(x, w.t());
-        }
+        let mut y = match &b {
+            Some(b) => {
+                let mut y = elementwise::repeat_row(slice(b), n);
+                matmul_into(&mut y, x, w.t(), true);
+                y
+            }
+            None => matmul(x, w.t()),
+        };
+        math::round(&mut y, precision);
         tensor(y, [n, o])
     }
 
@@ -56,12 +80,15 @@ impl FusedOps for Flex {
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
         g: FloatTensor<Self>,
+        precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let (x, w, g) = (contiguous(x), contiguous(w), contiguous(g));
+        let [x, w, g] = [x, w, g].map(|t| factor(t, precision));
         let ([n, i], [o, _]) = (dims2(&x), dims2(&w));
         let gm = Mat::new(slice(&g), n, o);
-        let gx = matmul(gm, Mat::new(slice(&w), o, i));
-        let gw = matmul(gm.t(), Mat::new(slice(&x), n, i));
+        let mut gx = matmul(gm, Mat::new(slice(&w), o, i));
+        let mut gw = matmul(gm.t(), Mat::new(slice(&x), n, i));
+        math::round(&mut gx, precision);
+        math::round(&mut gw, precision);
         let gb = elementwise::column_sums(slice(&g), o);
         (tensor(gx, [n, i]), tensor(gw, [o, i]), tensor(gb, [o]))
     }
@@ -102,10 +129,14 @@ impl FusedOps for Flex {
         qkv: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
+        starts: Option<IntTensor<Self>>,
         shape: AttentionShape,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         let (qkv, cos, sin) = (contiguous(qkv), contiguous(cos), contiguous(sin));
-        let out = attention::forward(slice(&qkv), slice(&cos), slice(&sin), shape);
+        let starts = starts.map(positions);
+        let (qkv, cos, sin, starts) = (slice(&qkv), slice(&cos), slice(&sin), starts.as_deref());
+        let out = attention::forward(attention::Inputs { qkv, cos, sin, starts, shape, precision });
         tensor(out, [shape.batch * shape.time, shape.heads * shape.head_dim])
     }
 
@@ -113,19 +144,29 @@ impl FusedOps for Flex {
         qkv: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
+        starts: Option<IntTensor<Self>>,
         g: FloatTensor<Self>,
         shape: AttentionShape,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         let (qkv, cos, sin, g) = (contiguous(qkv), contiguous(cos), contiguous(sin), contiguous(g));
-        let out = attention::backward(slice(&qkv), slice(&cos), slice(&sin), slice(&g), shape);
+        let starts = starts.map(positions);
+        let (qkv, cos, sin, starts) = (slice(&qkv), slice(&cos), slice(&sin), starts.as_deref());
+        let inputs = attention::Inputs { qkv, cos, sin, starts, shape, precision };
+        let out = attention::backward(inputs, slice(&g));
         tensor(out, [shape.batch * shape.time, shape.heads * 3 * shape.head_dim])
     }
 
-    fn token_losses(x: FloatTensor<Self>, w: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self> {
-        let (x, w, targets) = (contiguous(x), contiguous(w), head::targets(targets));
+    fn token_losses(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        let (x, w, targets) = (factor(x, precision), factor(w, precision), integers(targets));
         let ([n, c], [v, _]) = (dims2(&x), dims2(&w));
-        let losses = head::losses(Mat::new(slice(&x), n, c), Mat::new(slice(&w), v, c), &targets);
-        tensor(losses, [n])
+        let (x, w) = (Mat::new(slice(&x), n, c), Mat::new(slice(&w), v, c));
+        tensor(head::losses(x, w, &targets, precision), [n])
     }
 
     fn token_losses_and_gradients(
@@ -133,11 +174,12 @@ impl FusedOps for Flex {
         w: FloatTensor<Self>,
         targets: IntTensor<Self>,
         scale: f64,
+        precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let (x, w, targets) = (contiguous(x), contiguous(w), head::targets(targets));
+        let (x, w, targets) = (factor(x, precision), factor(w, precision), integers(targets));
         let ([n, c], [v, _]) = (dims2(&x), dims2(&w));
         let (x, w) = (Mat::new(slice(&x), n, c), Mat::new(slice(&w), v, c));
-        let (losses, gx, gw) = head::losses_and_gradients(x, w, &targets, scale as f32);
+        let (losses, gx, gw) = head::losses_and_gradients(x, w, &targets, scale as f32, precision);
         (tensor(losses, [n]), tensor(gx, [n, c]), tensor(gw, [v, c]))
     }
 

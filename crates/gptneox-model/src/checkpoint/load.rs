@@ -1,4 +1,4 @@
-//! Hugging Face checkpoint directories: `config.json` with `model.safetensors` or sharded files.
+//! Reading a checkpoint directory. Weight files are mapped: each tensor is read once, straight into its parameter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -9,31 +9,20 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use serde::Deserialize;
 
-use crate::{Error, GptNeoX, GptNeoXConfig, HuggingFaceConfig, export_parameters, import_parameters};
+use super::{CONFIG, INDEX, Index, SINGLE, format_error, io};
+use crate::{Error, GptNeoX, GptNeoXConfig, HuggingFaceConfig};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 /// Buffers of old checkpoints that are no parameters.
 const BUFFERS: [&str; 4] =
     ["attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq", "rotary_emb.inv_freq"];
-
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { path, source }
-}
-
-fn format_error(path: &Path, reason: impl ToString) -> Error {
-    Error::Format { path: path.to_owned(), reason: reason.to_string() }
-}
 
 /// Loads a checkpoint directory as `save_pretrained` writes it; f32, f16 and bf16 weights become f32.
 ///
 /// # Errors
 /// Unreadable or malformed files, and tensors that are missing, unknown or of another shape (all named).
 pub fn load_pretrained<B: FusedOps>(dir: &Path, device: &B::Device) -> Result<GptNeoX<B>, Error> {
-    let config_path = dir.join("config.json");
+    let config_path = dir.join(CONFIG);
     let text = std::fs::read_to_string(&config_path).map_err(io(&config_path))?;
     let hf: HuggingFaceConfig = serde_json::from_str(&text).map_err(|e| format_error(&config_path, e))?;
     let config = GptNeoXConfig::try_from(hf)?;
@@ -60,7 +49,7 @@ pub fn load_pretrained<B: FusedOps>(dir: &Path, device: &B::Device) -> Result<Gp
         tensors.remove("embed_out.weight");
     }
     let mut used = BTreeSet::new();
-    let model = import_parameters(GptNeoX::zeros(&config, device)?, |name, shape| {
+    let model = GptNeoX::from_parameters(&config, device, |name, shape| {
         let missing = || Error::MissingTensor { name: name.to_owned(), expected: shape.to_vec() };
         let view = tensors.get(name).ok_or_else(missing)?;
         if view.shape() != shape {
@@ -78,10 +67,6 @@ pub fn load_pretrained<B: FusedOps>(dir: &Path, device: &B::Device) -> Result<Gp
 
 /// The weight files of a checkpoint directory.
 fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
     let index_path = dir.join(INDEX);
     if !index_path.exists() {
         return Ok(vec![dir.join(SINGLE)]);
@@ -110,38 +95,4 @@ fn widen(view: &TensorView<'_>) -> Result<Vec<f32>, Dtype> {
         Dtype::BF16 => Ok(pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect()),
         other => Err(other),
     }
-}
-
-/// Writes `config.json` and `model.safetensors` (f32), each atomically. Loading them gives the same bits.
-///
-/// # Errors
-/// Files that cannot be written.
-pub fn save_pretrained<B: FusedOps>(model: &GptNeoX<B>, dir: &Path) -> Result<(), Error> {
-    std::fs::create_dir_all(dir).map_err(io(dir))?;
-    let tensors = export_parameters(model);
-    let bytes: Vec<Vec<u8>> = tensors.iter().map(|t| t.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-    let path = dir.join(SINGLE);
-    let views = tensors
-        .iter()
-        .zip(&bytes)
-        .map(|(t, b)| Ok((t.name.as_str(), TensorView::new(Dtype::F32, t.shape.clone(), b)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(|e| format_error(&path, e))?;
-    // transformers refuses files without this entry.
-    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let data = safetensors::serialize(views, Some(metadata)).map_err(|e| format_error(&path, e))?;
-    write_atomically(&path, &data)?;
-    let config = HuggingFaceConfig::from(model.config());
-    let path = dir.join("config.json");
-    let text = serde_json::to_vec_pretty(&config).map_err(|e| format_error(&path, e))?;
-    write_atomically(&path, &text)
-}
-
-fn write_atomically(path: &Path, data: &[u8]) -> Result<(), Error> {
-    use std::io::Write as _;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(io(path))?;
-    file.write_all(data).and_then(|()| file.as_file().sync_all()).map_err(io(path))?;
-    file.persist(path).map_err(|e| io(path)(e.error))?;
-    Ok(())
 }

@@ -1,0 +1,33 @@
+//! `y = x·wᵀ + b`.
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+
+use super::{cast, factor, wide};
+use crate::Precision;
+
+pub(crate) fn forward<B: Backend>(
+    x: Tensor<B, 2>,
+    w: Tensor<B, 2>,
+    b: Option<Tensor<B, 1>>,
+    precision: Precision,
+) -> Tensor<B, 2> {
+    let y = factor(x, precision).matmul(factor(w, precision).transpose());
+    match b {
+        Some(b) => y + factor(b, precision).unsqueeze(),
+        None => y,
+    }
+}
+
+pub(crate) fn backward<B: Backend>(
+    x: Tensor<B, 2>,
+    w: Tensor<B, 2>,
+    g: Tensor<B, 2>,
+    precision: Precision,
+) -> (Tensor<B, 2>, Tensor<B, 2>, Tensor<B, 1>) {
+    let (x_type, w_type) = (x.dtype(), w.dtype());
+    let g = factor(g, precision);
+    let gx = g.clone().matmul(factor(w, precision));
+    let gw = g.clone().transpose().matmul(factor(x, precision));
+    (cast(gx, x_type), cast(gw, w_type), cast(wide(g).sum_dim(0).squeeze_dim::<1>(0), w_type))
+}

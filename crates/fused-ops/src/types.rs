@@ -1,0 +1,78 @@
+//! What the operations take besides tensors.
+
+/// Which form of the Gaussian error linear unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gelu {
+    /// `x·Φ(x)` (Hugging Face's `gelu`; Pythia).
+    Exact,
+    /// `x/2·(1 + tanh(√(2/π)(x + 0.044715x³)))` (`gelu_fast`, `gelu_new`).
+    Tanh,
+}
+
+/// What matrix products are computed in. Parameters, norms, softmax and losses are f32 either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// f32 throughout.
+    #[default]
+    F32,
+    /// Factors and results of matrix products are rounded to bf16, sums are f32 (mixed precision, as PyTorch's
+    /// autocast). Between products, activations are bf16 where the backend stores it; `flex` keeps rounded f32.
+    Bf16,
+}
+
+/// Rows of logits that the loss keeps alive at once, of a vocabulary: 64 MiB of them, at least 64 rows, at most 1024.
+/// (Each chunk passes once over the output matrix and its gradient: the larger the chunk, the fewer passes.)
+pub fn loss_rows(vocabulary: usize) -> usize {
+    ((1 << 24) / vocabulary.max(1) / 64 * 64).clamp(64, 1024)
+}
+
+/// The sizes of a packed attention input `[B·T, H·3·D]` whose rows are `[head, (q, k, v), D]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// B, sequences.
+    pub batch: usize,
+    /// T, positions of a sequence.
+    pub time: usize,
+    /// H, heads.
+    pub heads: usize,
+    /// D, features of a head.
+    pub head_dim: usize,
+    /// R, how many leading features of each head rotate (even, at most D).
+    pub rotary_dims: usize,
+}
+
+impl AttentionShape {
+    /// What scores are multiplied by: 1/√D.
+    pub(crate) fn scale(&self) -> f64 {
+        1.0 / (self.head_dim as f64).sqrt()
+    }
+}
+
+/// One AdamW update with decoupled decay, as `torch.optim.AdamW`:
+/// `p ← p(1 − lr·decay)`, then `p ← p − lr/bias1 · m / (√v/√bias2 + eps)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWStep {
+    /// Learning rate of this update.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay of this parameter.
+    pub weight_decay: f64,
+    /// t, the number of this update, from 1.
+    pub update: u64,
+    /// Factor on the gradient (the global-norm clip).
+    pub grad_scale: f64,
+}
+
+impl AdamWStep {
+    /// `(1 − β₁ᵗ, 1 − β₂ᵗ)`.
+    pub fn bias_corrections(&self) -> (f64, f64) {
+        let t = i32::try_from(self.update).unwrap_or(i32::MAX);
+        (1.0 - self.beta1.powi(t), 1.0 - self.beta2.powi(t))
+    }
+}

@@ -1,0 +1,72 @@
+//! What can go wrong in the programs that load a model and use it.
+
+use std::path::{Path, PathBuf};
+
+use crate::UnknownBackend;
+
+/// An error of this crate's programs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A backend that this build does not have.
+    #[error(transparent)]
+    Backend(#[from] UnknownBackend),
+    /// A model that cannot be loaded or used.
+    #[error(transparent)]
+    Model(#[from] gptneox_model::Error),
+    /// A checkpoint that cannot be loaded, or a step that failed.
+    #[error(transparent)]
+    Trainer(#[from] trainer::Error),
+    /// A tokenizer that cannot be loaded or used.
+    #[error(transparent)]
+    Tokenizer(#[from] corpus::TokenizeError),
+    /// A file that cannot be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A file whose content cannot be used.
+    #[error("{path}: {reason}", path = path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An option outside its limits.
+    #[error("{option} = {value} {limit}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// The value given.
+        value: String,
+        /// What is wrong with it.
+        limit: String,
+    },
+    /// Another program that did not do what it should.
+    #[error("{command}: {reason}")]
+    Peer {
+        /// What was run.
+        command: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn option(option: &'static str, value: impl ToString, limit: impl Into<String>) -> Self {
+        Self::Option { option, value: value.to_string(), limit: limit.into() }
+    }
+
+    pub(crate) fn content(path: &Path, reason: impl ToString) -> Self {
+        Self::Content { path: path.to_owned(), reason: reason.to_string() }
+    }
+
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+}

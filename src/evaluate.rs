@@ -1,0 +1,269 @@
+//! A model's outputs on given token ids, and its loss on a text.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use burn::module::AutodiffModule as _;
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{Int, Tensor, TensorData};
+use corpus::Tokenizer;
+use fused_ops::{FusedOps, Precision};
+use gptneox_model::{GptNeoX, Site};
+use memmap2::Mmap;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::backend::OnBackend;
+use crate::{Backend, Error, model_file};
+
+/// A model, and how it computes.
+#[derive(Debug, Clone)]
+pub struct Evaluate {
+    /// A Hugging Face directory or a training checkpoint.
+    pub model: PathBuf,
+    /// What matrix products are computed in.
+    pub precision: Precision,
+}
+
+/// The loss on a text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TextLoss {
+    /// Predicted tokens: all of the text's.
+    pub tokens: u64,
+    /// UTF-8 bytes of the text.
+    pub bytes: u64,
+    /// Sum of their negative log-likelihoods.
+    pub nats: f64,
+}
+
+impl TextLoss {
+    /// Nats per token.
+    pub fn mean(&self) -> f64 {
+        self.nats / self.tokens as f64
+    }
+
+    /// e to the mean loss.
+    pub fn perplexity(&self) -> f64 {
+        self.mean().exp()
+    }
+
+    /// Bits per byte: comparable between tokenizers.
+    pub fn bits_per_byte(&self) -> f64 {
+        self.nats / std::f64::consts::LN_2 / self.bytes as f64
+    }
+}
+
+/// How a text is cut.
+#[derive(Debug, Clone)]
+pub struct TextOptions {
+    /// The text's file, UTF-8.
+    pub text: PathBuf,
+    /// A tokenizer.json; the one beside the model if none is given.
+    pub tokenizer: Option<PathBuf>,
+    /// Most tokens that a prediction sees; none: the model's positions.
+    pub context: Option<usize>,
+    /// Tokens that each window predicts; none: the context (windows do not overlap, so that the first predictions of
+    /// each see little). Fewer give every prediction at least context − stride tokens to see, at more cost.
+    pub stride: Option<usize>,
+}
+
+impl Evaluate {
+    /// Reads `input_ids` `[B, T]` and writes `logits` `[B, T, V]`, `hidden_states.embed`, `hidden_states.block.0` …,
+    /// `hidden_states.final_norm` `[B, T, C]` and `token_loss` `[B, T − 1]` (entry t: of the token at t + 1), all f32.
+    /// Returns B, T and the mean loss.
+    ///
+    /// # Errors
+    /// Files that cannot be read or written, ids that the model does not have, rows beyond its positions.
+    pub fn ids(&self, backend: Backend, input: &Path, output: &Path) -> Result<(usize, usize, f64), Error> {
+        backend.on(Ids { spec: self, input, output })?
+    }
+
+    /// The loss on a whole text, which begins a document. `progress` is told the tokens done and in all.
+    ///
+    /// # Errors
+    /// Files that cannot be read, an empty text, windows outside their limits.
+    pub fn text(
+        &self,
+        backend: Backend,
+        options: &TextOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<TextLoss, Error> {
+        backend.on(Text { spec: self, options, progress })?
+    }
+}
+
+struct Ids<'a> {
+    spec: &'a Evaluate,
+    input: &'a Path,
+    output: &'a Path,
+}
+
+fn tensor<B: FusedOps>(values: &[i32], time: usize) -> Tensor<B, 2, Int> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [values.len() / time, time]), &Default::default())
+}
+
+fn values<B: FusedOps, const D: usize>(t: Tensor<B, D>) -> Vec<f32> {
+    t.into_data().convert::<f32>().into_vec().expect("converted to f32 just above")
+}
+
+/// What each position predicts: the next one; nothing at the end of a row.
+pub(crate) fn next_tokens(ids: &[i32], time: usize) -> Vec<i32> {
+    (0..ids.len()).map(|i| if i % time == time - 1 { -1 } else { ids[i + 1] }).collect()
+}
+
+impl OnBackend for Ids<'_> {
+    type Output = Result<(usize, usize, f64), Error>;
+
+    fn run<AB>(self) -> Self::Output
+    where
+        AB: AutodiffBackend + FusedOps,
+        AB::InnerBackend: FusedOps,
+    {
+        let Self { spec, input, output } = self;
+        let model = model_file::load::<AB>(&spec.model, spec.precision, &Default::default())?.valid();
+        let (rows, time, ids) = read_ids(input, model.config().vocab_size)?;
+        if time > model.config().max_positions {
+            let reason = format!("has rows of {time} tokens; the model takes {}", model.config().max_positions);
+            return Err(Error::content(input, reason));
+        }
+        // One row at a time: what is kept is the output alone.
+        let mut out: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
+        let mut push = |name: String, shape: &[usize], values: Vec<f32>| match out.iter_mut().find(|o| o.0 == name) {
+            Some(tensor) => tensor.2.extend(values),
+            None => out.push((name, [&[rows], shape].concat(), values)),
+        };
+        let (mut nats, mut count) = (0f64, 0u64);
+        for row in ids.chunks_exact(time) {
+            let mut observe = |site: Site, hidden: &Tensor<AB::InnerBackend, 2>| {
+                push(format!("hidden_states.{site}"), &[time, hidden.dims()[1]], values(hidden.clone()));
+            };
+            let hidden = model.hidden(tensor(row, time), &mut observe);
+            push("logits".to_owned(), &[time, model.config().vocab_size], values(model.project(hidden.clone())));
+            let losses = values(model.token_losses_of(hidden, tensor(&next_tokens(row, time), time)));
+            nats += losses.iter().map(|l| f64::from(*l)).sum::<f64>();
+            count += time as u64 - 1;
+            push("token_loss".to_owned(), &[time - 1], losses[..time - 1].to_vec());
+        }
+        write(output, &out)?;
+        Ok((rows, time, nats / count as f64))
+    }
+}
+
+pub(crate) fn read_ids(path: &Path, vocabulary: usize) -> Result<(usize, usize, Vec<i32>), Error> {
+    let file = std::fs::File::open(path).map_err(Error::io(path))?;
+    // SAFETY: the map is read-only; an input that another process rewrites meanwhile is beyond any reader.
+    let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
+    let tensors = SafeTensors::deserialize(&map).map_err(|e| Error::content(path, e))?;
+    let view = tensors.tensor("input_ids").map_err(|_| Error::content(path, "has no tensor input_ids"))?;
+    let &[rows, time] = view.shape() else {
+        return Err(Error::content(path, format!("input_ids has shape {:?}, not [rows, tokens]", view.shape())));
+    };
+    if rows == 0 || time < 2 {
+        return Err(Error::content(path, format!("input_ids [{rows}, {time}] needs a row, and two tokens in it")));
+    }
+    let ids: Vec<i64> = match view.dtype() {
+        Dtype::I64 => {
+            view.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().expect("8 bytes each"))).collect()
+        }
+        Dtype::I32 => view
+            .data()
+            .chunks_exact(4)
+            .map(|b| i32::from_le_bytes(b.try_into().expect("4 bytes each")).into())
+            .collect(),
+        Dtype::U32 => view
+            .data()
+            .chunks_exact(4)
+            .map(|b| u32::from_le_bytes(b.try_into().expect("4 bytes each")).into())
+            .collect(),
+        Dtype::U16 => view
+            .data()
+            .chunks_exact(2)
+            .map(|b| u16::from_le_bytes(b.try_into().expect("2 bytes each")).into())
+            .collect(),
+        other => return Err(Error::content(path, format!("input_ids has type {other:?}, not I64, I32, U32 or U16"))),
+    };
+    match ids.iter().find(|id| **id < 0 || **id >= vocabulary as i64) {
+        Some(id) => Err(Error::content(path, format!("id {id} is outside the model's vocabulary of {vocabulary}"))),
+        None => Ok((rows, time, ids.into_iter().map(|id| id as i32).collect())),
+    }
+}
+
+/// Writes tensors, atomically.
+fn write(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Result<(), Error> {
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let views = tensors
+        .iter()
+        .zip(&bytes)
+        .map(|((name, shape, _), bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(|e| Error::content(path, e))?;
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = tempfile::NamedTempFile::new_in(dir).map_err(Error::io(path))?;
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(views, Some(metadata), file.path()).map_err(|e| match e {
+        safetensors::SafeTensorError::IoError(e) => Error::io(path)(e),
+        other => Error::content(path, other),
+    })?;
+    file.persist(path).map_err(|e| Error::io(path)(e.error))?;
+    Ok(())
+}
+
+struct Text<'a> {
+    spec: &'a Evaluate,
+    options: &'a TextOptions,
+    progress: &'a mut dyn FnMut(u64, u64),
+}
+
+impl OnBackend for Text<'_> {
+    type Output = Result<TextLoss, Error>;
+
+    fn run<AB>(self) -> Self::Output
+    where
+        AB: AutodiffBackend + FusedOps,
+        AB::InnerBackend: FusedOps,
+    {
+        let Self { spec, options, progress } = self;
+        let tokenizer = Tokenizer::from_file(&model_file::tokenizer(&spec.model, options.tokenizer.as_deref())?)?;
+        let text = std::fs::read_to_string(&options.text).map_err(Error::io(&options.text))?;
+        let model = model_file::load::<AB>(&spec.model, spec.precision, &Default::default())?.valid();
+        let config = model.config();
+        let context = options.context.unwrap_or(config.max_positions);
+        if !(1..=config.max_positions).contains(&context) {
+            let limit = format!("must be from 1 to the model's {} positions", config.max_positions);
+            return Err(Error::option("context", context, limit));
+        }
+        let stride = options.stride.unwrap_or(context);
+        if !(1..=context).contains(&stride) {
+            return Err(Error::option("stride", stride, format!("must be from 1 to the context, {context}")));
+        }
+        // The text begins a document: its first token is predicted from the end of the one before.
+        let mut ids = vec![tokenizer.end_of_text() as i32];
+        ids.extend(tokenizer.encode(&text)?.iter().map(|id| *id as i32));
+        if ids.len() == 1 {
+            return Err(Error::content(&options.text, "is empty"));
+        }
+        if let Some(id) = ids.iter().find(|id| **id as usize >= config.vocab_size) {
+            let reason = format!("gives token {id}; the model's vocabulary is {}", config.vocab_size);
+            return Err(Error::content(&options.text, reason));
+        }
+        let tokens = ids.len() as u64 - 1;
+        let mut nats = 0f64;
+        let mut done = 0usize;
+        while done < ids.len() - 1 {
+            let until = (done + stride).min(ids.len() - 1);
+            nats += window(&model, &ids, until.saturating_sub(context), done, until);
+            done = until;
+            progress(done as u64, tokens);
+        }
+        Ok(TextLoss { tokens, bytes: text.len() as u64, nats })
+    }
+}
+
+/// Σ of the losses of the tokens after positions `done..until`, each seeing those from `from` on.
+fn window<B: FusedOps>(model: &GptNeoX<B>, ids: &[i32], from: usize, done: usize, until: usize) -> f64 {
+    let time = until - from;
+    let targets: Vec<i32> = (from..until).map(|i| if i < done { -1 } else { ids[i + 1] }).collect();
+    let losses = model.token_losses(tensor(&ids[from..until], time), tensor(&targets, time));
+    values(losses).into_iter().map(f64::from).sum()
+}

@@ -1,0 +1,104 @@
+//! A model's continuation of a text, as a stream of pieces of text.
+
+use std::path::PathBuf;
+
+use burn::module::AutodiffModule as _;
+use burn::tensor::backend::AutodiffBackend;
+use corpus::Tokenizer;
+use fused_ops::{FusedOps, Precision};
+use gptneox_model::{Continuation, Sampling};
+
+use crate::backend::OnBackend;
+use crate::{Backend, Error, model_file};
+
+/// What to continue, and how.
+#[derive(Debug, Clone)]
+pub struct Generate {
+    /// A Hugging Face directory or a training checkpoint.
+    pub model: PathBuf,
+    /// A tokenizer.json; the one beside the model if none is given.
+    pub tokenizer: Option<PathBuf>,
+    /// The text to continue; empty: from the beginning of a document.
+    pub prompt: String,
+    /// At most so many new tokens.
+    pub tokens: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Go on after the end of a document.
+    pub ignore_end: bool,
+    /// What matrix products are computed in.
+    pub precision: Precision,
+}
+
+/// What was generated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generated {
+    /// The new tokens, the end of the document included.
+    pub tokens: Vec<u32>,
+    /// Whether the document ended.
+    pub ended: bool,
+    /// Seconds of generation, loading not included.
+    pub seconds: f64,
+}
+
+impl Generate {
+    /// Generates; `piece` gets each piece of text as soon as it is whole.
+    ///
+    /// # Errors
+    /// A model or tokenizer that cannot be loaded or does not fit the other, a prompt too long, options outside their
+    /// limits, and what `piece` returns.
+    pub fn run(&self, backend: Backend, piece: &mut dyn FnMut(&str) -> Result<(), Error>) -> Result<Generated, Error> {
+        backend.on(Task { spec: self, piece })?
+    }
+}
+
+struct Task<'a> {
+    spec: &'a Generate,
+    piece: &'a mut dyn FnMut(&str) -> Result<(), Error>,
+}
+
+impl OnBackend for Task<'_> {
+    type Output = Result<Generated, Error>;
+
+    fn run<AB>(self) -> Self::Output
+    where
+        AB: AutodiffBackend + FusedOps,
+        AB::InnerBackend: FusedOps,
+    {
+        let Self { spec, piece } = self;
+        let path = model_file::tokenizer(&spec.model, spec.tokenizer.as_deref())?;
+        let tokenizer = Tokenizer::from_file(&path)?;
+        let model = model_file::load::<AB>(&spec.model, spec.precision, &Default::default())?.valid();
+        if tokenizer.vocab_size() > model.config().vocab_size {
+            let reason = format!(
+                "has {} tokens, the model a vocabulary of {}",
+                tokenizer.vocab_size(),
+                model.config().vocab_size
+            );
+            return Err(Error::content(&path, reason));
+        }
+        let mut prompt = tokenizer.encode(&spec.prompt)?;
+        if prompt.is_empty() {
+            prompt.push(tokenizer.end_of_text());
+        }
+        let end = tokenizer.end_of_text();
+        let continuation = Continuation {
+            sampling: spec.sampling,
+            max_tokens: spec.tokens,
+            stop: (!spec.ignore_end).then_some(end),
+            vocabulary: Some(tokenizer.vocab_size()),
+        };
+        let started = std::time::Instant::now();
+        let mut text = tokenizer.decode_stream();
+        let mut tokens = Vec::new();
+        for token in model.generate(&prompt, continuation)? {
+            let token = token?;
+            tokens.push(token);
+            if let Some(text) = text(token)? {
+                piece(&text)?;
+            }
+        }
+        let ended = !spec.ignore_end && tokens.last() == Some(&end);
+        Ok(Generated { tokens, ended, seconds: started.elapsed().as_secs_f64() })
+    }
+}

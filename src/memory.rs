@@ -1,0 +1,22 @@
+//! The allocator: memory that one training step frees is kept for the next.
+
+use std::sync::Once;
+
+/// Freshly mapped pages would cost a training step on CPU more than a quarter of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// `mi_option_purge_delay` of mimalloc.h.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
+/// From now on freed pages are not given back to the system. (An eleventh of a step's time otherwise: every step frees
+/// and takes the same hundreds of megabytes.) MIMALLOC_PURGE_DELAY in the environment wins.
+pub(crate) fn keep_freed_pages() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
+            // SAFETY: the call writes one integer of mimalloc's own table of options; -1 means never.
+            unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) }
+        }
+    });
+}

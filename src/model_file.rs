@@ -1,0 +1,33 @@
+//! A model by its path: a Hugging Face directory, or a checkpoint of a training run.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::DType;
+use fused_ops::{FusedOps, Precision};
+use gptneox_model::{Compute, GptNeoX, load_pretrained};
+
+use crate::Error;
+
+/// The model at a path, computing in a precision.
+pub(crate) fn load<B: FusedOps>(path: &Path, precision: Precision, device: &B::Device) -> Result<GptNeoX<B>, Error> {
+    if precision == Precision::Bf16 && !B::supports_dtype(device, DType::BF16) {
+        let limit = format!("is not to be had on the backend {}", B::name(device));
+        return Err(Error::option("precision", "bf16", limit));
+    }
+    let model = if path.is_dir() { load_pretrained(path, device)? } else { trainer::load_weights(path, device)? };
+    Ok(model.with_compute(Compute { precision, recompute: false }))
+}
+
+/// The tokenizer's file: the one given, or the one that lies beside the model.
+pub(crate) fn tokenizer(model: &Path, given: Option<&Path>) -> Result<PathBuf, Error> {
+    if let Some(path) = given {
+        return Ok(path.to_owned());
+    }
+    let dir = if model.is_dir() { model } else { model.parent().unwrap_or(Path::new(".")) };
+    let beside = dir.join("tokenizer.json");
+    if beside.is_file() {
+        Ok(beside)
+    } else {
+        Err(Error::content(dir, "holds no tokenizer.json; give --tokenizer FILE"))
+    }
+}
