@@ -47,11 +47,11 @@ fn run(
     let plan = Plan::build(&spec, &prepared)?;
     let description = plan.describe(Some(&prepared), None);
     if args.print_plan {
-        let speed = engine.speed(&spec.model, spec.pretrain.time)?;
+        let speed = engine.speed(&spec)?;
         return print(&plan.describe(Some(&prepared), Some(speed)));
     }
     if !args.quiet {
-        let speed = engine.speed(&spec.model, spec.pretrain.time)?;
+        let speed = engine.speed(&spec)?;
         progress.note(&plan.describe(Some(&prepared), Some(speed)));
     }
     let execution =

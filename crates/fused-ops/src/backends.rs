@@ -17,13 +17,3 @@ pub type Cuda = burn::backend::Cuda<f32, i32>;
 /// Any GPU with a Vulkan driver, Mesa's software one included.
 #[cfg(feature = "vulkan")]
 pub type Vulkan = burn::backend::Vulkan<f32, i32>;
-
-#[cfg(any(feature = "cuda", feature = "vulkan"))]
-impl<R, F, I, BT> crate::FusedOps for burn_cubecl::CubeBackend<R, F, I, BT>
-where
-    R: burn_cubecl::CubeRuntime,
-    F: burn_cubecl::FloatElement,
-    I: burn_cubecl::IntElement,
-    BT: burn_cubecl::BoolElement,
-{
-}

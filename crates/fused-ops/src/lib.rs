@@ -22,6 +22,8 @@ mod autodiff;
 pub mod backends;
 mod block;
 mod cached;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod cube;
 mod definition;
 #[cfg(feature = "flex")]
 mod flex;

@@ -21,10 +21,13 @@ pub enum Precision {
     Bf16,
 }
 
-/// Rows of logits that the loss keeps alive at once, of a vocabulary: 64 MiB of them, at least 64 rows, at most 1024.
-/// (Each chunk passes once over the output matrix and its gradient: the larger the chunk, the fewer passes.)
-pub fn loss_rows(vocabulary: usize) -> usize {
-    ((1 << 24) / vocabulary.max(1) / 64 * 64).clamp(64, 1024)
+/// Rows of logits that the loss of `rows` rows keeps alive at once: as few equal chunks as there can be of at most
+/// 64 MiB of logits (but at least 64 rows) and 1024 rows. (Each chunk passes once over the output matrix and its
+/// gradient: the larger the chunk, the fewer passes.)
+pub fn loss_rows(rows: usize, vocabulary: usize) -> usize {
+    let most = ((1 << 24) / vocabulary.max(1)).clamp(64, 1024);
+    let chunks = rows.div_ceil(most).max(1);
+    rows.div_ceil(chunks).next_multiple_of(16).min(rows.max(1))
 }
 
 /// The sizes of a packed attention input `[B·T, H·3·D]` whose rows are `[head, (q, k, v), D]`.

@@ -182,17 +182,29 @@ fn assert_close(a: &[f32], b: &[f32], tolerance: f32, what: &str) {
     }
 }
 
-#[test]
-fn fast_path_equals_the_definition() {
+fn compare_with_the_definition<B: FusedOps>() {
     for op in all() {
         let inputs = op.inputs();
-        let (fast, fast_grads) = evaluate::<Flex>(op, &inputs);
+        let (fast, fast_grads) = evaluate::<B>(op, &inputs);
         let (plain, plain_grads) = evaluate::<NdArray>(op, &inputs);
         assert_close(&fast, &plain, 3e-6, &format!("{op:?}"));
         for (i, (a, b)) in fast_grads.iter().zip(&plain_grads).enumerate() {
             assert_close(a, b, 1e-5, &format!("gradient {i} of {op:?}"));
         }
     }
+}
+
+#[test]
+fn fast_path_equals_the_definition() {
+    compare_with_the_definition::<Flex>();
+}
+
+/// Needs a Vulkan driver; Mesa's software one will do.
+#[cfg(feature = "vulkan")]
+#[test]
+fn gpu_kernels_equal_the_definition() {
+    compare_with_the_definition::<fused_ops::backends::Vulkan>();
+    adamw_on::<fused_ops::backends::Vulkan>();
 }
 
 #[test]

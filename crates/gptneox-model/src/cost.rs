@@ -83,7 +83,7 @@ impl GptNeoXConfig {
         let blocks = if compute.recompute { layers * n * 4 * c + block } else { layers * block };
         // The final norm's input and output.
         let activations = blocks + 2 * n * 4 * c;
-        let loss = 4 * (n.min(fused_ops::loss_rows(self.vocab_size) as u64) * self.vocab_size as u64 + n * c);
+        let loss = 4 * (fused_ops::loss_rows(micro_tokens, self.vocab_size) as u64 * self.vocab_size as u64 + n * c);
         TrainingMemory { parameters: 4 * count, gradients: 4 * count, optimizer: 8 * count, activations, loss }
     }
 

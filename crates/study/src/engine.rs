@@ -11,7 +11,7 @@ use schedule::LrSpec;
 use serde::{Deserialize, Serialize};
 use trainer::{Control, EvalLoss, Outcome, RunOptions, TrainSpec, Trainer, evaluate, load_weights, run};
 
-use crate::{Error, Progress};
+use crate::{Error, Progress, StudySpec};
 
 /// Most steps between checkpoints.
 const CHECKPOINT_STEPS: u64 = 500;
@@ -126,11 +126,12 @@ pub trait Engine {
     /// Training that failed, or a signal.
     fn finetune(&self, job: &FinetuneJob, progress: &mut Progress) -> Result<FinetuneResult, Error>;
 
-    /// Measures the operations a second that training this model sustains: two short steps on made-up tokens.
+    /// Measures the operations a second that pretraining this study's model sustains: two short steps on made-up
+    /// tokens.
     ///
     /// # Errors
-    /// A model outside its limits.
-    fn speed(&self, model: &GptNeoXConfig, time: usize) -> Result<f64, Error>;
+    /// A model outside its limits, a precision that the backend does not have.
+    fn speed(&self, spec: &StudySpec) -> Result<f64, Error>;
 }
 
 /// Trains in this process.
@@ -269,8 +270,13 @@ where
         })
     }
 
-    fn speed(&self, model: &GptNeoXConfig, time: usize) -> Result<f64, Error> {
-        let recipe = TrainSpec::new(LrSpec::Constant { rate: 1e-4 });
+    fn speed(&self, spec: &StudySpec) -> Result<f64, Error> {
+        let (model, time) = (&spec.model, spec.pretrain.time);
+        let recipe = TrainSpec {
+            precision: spec.pretrain.precision,
+            recompute: spec.pretrain.recompute,
+            ..TrainSpec::new(LrSpec::Constant { rate: 1e-4 })
+        };
         let mut trainer = Trainer::new(GptNeoX::<AB>::init(model, 0, &self.device)?, recipe, &self.device)?;
         let rows = (2048 / time).max(1);
         let vocabulary = model.vocab_size as u64;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::gemm::{Mat, matmul_into};
+use super::gemm::{Mat, matmul, matmul_into};
 use super::math::{exp, fold_lanes, round};
 use crate::{Precision, loss_rows};
 
@@ -32,7 +32,7 @@ pub(super) fn losses_and_gradients(
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let mut out = vec![0f32; x.rows];
     let mut gx = vec![0f32; x.rows * x.cols];
-    let mut gw = vec![0f32; w.rows * w.cols];
+    let mut gw = if x.rows == 0 { vec![0f32; w.rows * w.cols] } else { Vec::new() };
     let cols = x.cols;
     for_chunks(x, w, precision, |from, to, logits| {
         out[from..to].par_iter_mut().zip(logits.par_chunks_mut(w.rows)).zip(&targets[from..to]).for_each(
@@ -43,14 +43,19 @@ pub(super) fn losses_and_gradients(
         );
         let g = Mat::new(logits, to - from, w.rows);
         matmul_into(&mut gx[from * cols..to * cols], g, w, false);
-        matmul_into(&mut gw, g.t(), x.row_range(from, to), true);
+        let rows = x.row_range(from, to);
+        if from == 0 {
+            gw = matmul(g.t(), rows);
+        } else {
+            matmul_into(&mut gw, g.t(), rows, true);
+        }
     });
     (out, gx, gw)
 }
 
 /// Calls `f(from, to, logits)` for each chunk of rows.
 fn for_chunks(x: Mat<'_>, w: Mat<'_>, precision: Precision, mut f: impl FnMut(usize, usize, &mut [f32])) {
-    let rows = loss_rows(w.rows).min(x.rows.max(1));
+    let rows = loss_rows(x.rows, w.rows);
     let mut buffer = vec![0f32; rows * w.rows];
     for from in (0..x.rows).step_by(rows) {
         let to = (from + rows).min(x.rows);
