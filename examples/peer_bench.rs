@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use midtrain::gptneox_model::GptNeoXConfig;
-use midtrain::peer::{TrainStep, Work};
+use midtrain::peer::{TrainStep, Work, import};
 use midtrain::versus::Versus;
 use midtrain::{Backend, Error, parse_precision};
 
@@ -25,6 +25,13 @@ struct Cli {
 enum What {
     /// Forward, loss, backward, clip, AdamW on GPT-NeoX.
     TrainStep(Box<TrainStepArgs>),
+    /// Loading a Hugging Face directory or a training checkpoint.
+    Import {
+        #[arg(long)]
+        model: PathBuf,
+        #[arg(long, default_value = "flex")]
+        backend: String,
+    },
     /// Alternates one of the others with another program that takes the same options; prints medians and ratios.
     Versus(VersusArgs),
 }
@@ -117,6 +124,9 @@ struct VersusArgs {
 fn main() -> ExitCode {
     let result = match Cli::parse().what {
         What::TrainStep(args) => train_step(&args),
+        What::Import { model, backend } => {
+            backend.parse().map_err(Error::from).and_then(|b: Backend| Ok(import(&model, b)?.to_string()))
+        }
         What::Versus(args) => versus(&args),
     };
     match result {

@@ -221,6 +221,34 @@ impl OnBackend for Task<'_> {
     }
 }
 
+/// Loads a model from a Hugging Face directory or a checkpoint: seconds, parameters, memory.
+///
+/// # Errors
+/// A backend that this build does not have, a model that cannot be loaded.
+pub fn import(path: &Path, backend: Backend) -> Result<Value, Error> {
+    let (seconds, params) = backend.on(Import(path))??;
+    Ok(json!({
+        "peer": "midtrain_import", "device": backend.name(), "params": params, "seconds": (seconds * 1e4).round() / 1e4,
+        "peak_memory_mib": peak_memory_mib(), "version": env!("CARGO_PKG_VERSION"),
+    }))
+}
+
+struct Import<'a>(&'a Path);
+
+impl OnBackend for Import<'_> {
+    type Output = Result<(f64, u64), Error>;
+
+    fn run<AB>(self) -> Self::Output
+    where
+        AB: AutodiffBackend + FusedOps,
+        AB::InnerBackend: FusedOps,
+    {
+        let started = Instant::now();
+        let model = model_file::load::<AB::InnerBackend>(self.0, Precision::F32, &Default::default())?;
+        Ok((started.elapsed().as_secs_f64(), model.config().parameter_count().total))
+    }
+}
+
 fn tensor<B: FusedOps>(values: &[i32], time: usize) -> Tensor<B, 2, Int> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len() / time, time]), &Default::default())
 }
