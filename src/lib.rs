@@ -32,6 +32,7 @@ pub mod versus;
 pub use backend::{Backend, UnknownBackend};
 pub use error::Error;
 pub use example::run_example;
+pub use model_file::convert;
 
 pub use {
     corpus, data_mixer, forgetting_eval, fused_ops, gptneox_model, metrics_cka, metrics_proximity, schedule, study,

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::DType;
+use burn::tensor::backend::AutodiffBackend;
 use fused_ops::{FusedOps, Precision};
-use gptneox_model::{Compute, GptNeoX, load_pretrained};
+use gptneox_model::{Compute, GptNeoX, SaveOptions, load_pretrained, save_pretrained};
 
-use crate::Error;
+use crate::backend::OnBackend;
+use crate::{Backend, Error};
 
 /// The model at a path, computing in a precision.
 pub(crate) fn load<B: FusedOps>(path: &Path, precision: Precision, device: &B::Device) -> Result<GptNeoX<B>, Error> {
@@ -29,5 +31,46 @@ pub(crate) fn tokenizer(model: &Path, given: Option<&Path>) -> Result<PathBuf, E
         Ok(beside)
     } else {
         Err(Error::content(dir, "holds no tokenizer.json; give --tokenizer FILE"))
+    }
+}
+
+/// Writes the model at a path as a Hugging Face directory, with its tokenizer where one is given or lies beside it.
+///
+/// # Errors
+/// A model that cannot be loaded, a directory that cannot be written, a weight that the type cannot hold.
+pub fn convert(
+    backend: Backend,
+    model: &Path,
+    output: &Path,
+    options: &SaveOptions,
+    tokenizer_file: Option<&Path>,
+) -> Result<(), Error> {
+    backend.on(Convert { model, output, options })??;
+    match (tokenizer(model, tokenizer_file), tokenizer_file) {
+        (Ok(file), _) => {
+            std::fs::copy(&file, output.join("tokenizer.json")).map_err(Error::io(&file))?;
+            Ok(())
+        }
+        (Err(error), Some(_)) => Err(error),
+        (Err(_), None) => Ok(()),
+    }
+}
+
+struct Convert<'a> {
+    model: &'a Path,
+    output: &'a Path,
+    options: &'a SaveOptions,
+}
+
+impl OnBackend for Convert<'_> {
+    type Output = Result<(), Error>;
+
+    fn run<AB>(self) -> Self::Output
+    where
+        AB: AutodiffBackend + FusedOps,
+        AB::InnerBackend: FusedOps,
+    {
+        let model = load::<AB::InnerBackend>(self.model, Precision::F32, &Default::default())?;
+        Ok(save_pretrained(&model, self.output, self.options)?)
     }
 }

@@ -80,6 +80,26 @@ fn a_fine_tuned_model_is_evaluated_and_continued() {
     assert!((number(&whole, "perplexity") / loss.exp() - 1.0).abs() < 1e-4);
     let bits = loss * tokens / bytes / std::f64::consts::LN_2;
     assert!((number(&whole, "bits per byte") - bits).abs() < 1e-5);
+    // Another form of the same model says the same; rounded weights nearly so.
+    let converted = |more: &[&str]| {
+        let to = dir.path().join("converted");
+        text(&run("convert", &[&["--model", path(&model), "--output", path(&to)], more].concat()));
+        number(&text(&run("evaluate", &["--model", path(&to), "--text", path(&file)])), "loss")
+    };
+    assert_eq!(converted(&["--max-shard-mb", "1"]), loss);
+    let rounded = converted(&["--dtype", "bf16"]);
+    assert!(rounded != loss && (rounded - loss).abs() < 0.02, "{rounded} and {loss}");
+    // A checkpoint of pretraining, which brings no tokenizer.
+    let checkpoint = std::fs::read_dir(dir.path().join("store/pretrain")).unwrap().next().unwrap().unwrap().path();
+    let checkpoint = checkpoint.join("final.safetensors");
+    let tokenizer = model.join("tokenizer.json");
+    let of_base = ["--model", path(&checkpoint), "--text", path(&file), "--tokenizer", path(&tokenizer)];
+    assert!(number(&text(&run("evaluate", &of_base)), "loss").is_finite());
+    let same = dir.path().join("base");
+    text(&run("convert", &["--model", path(&checkpoint), "--output", path(&same), "--tokenizer", path(&tokenizer)]));
+    let of_same = ["--model", path(&same), "--text", path(&file)];
+    assert_eq!(text(&run("evaluate", &of_same)), text(&run("evaluate", &of_base)));
+
     // Windows of half the context see less; windows that overlap see at least half.
     let cut = |more: &[&str]| number(&text(&run("evaluate", &[&base[..], more].concat())), "loss");
     assert!((cut(&["--context", "256"]) - loss).abs() < 1e-5, "256 is the model's positions");
