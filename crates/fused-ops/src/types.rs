@@ -72,6 +72,39 @@ pub struct AdamWStep {
     pub grad_scale: f64,
 }
 
+/// An [`AdamWStep`] as the f32 factors of one pass.
+#[cfg(any(feature = "flex", feature = "cuda", feature = "vulkan"))]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdamWFactors {
+    pub(crate) grad: f32,
+    pub(crate) beta1: f32,
+    pub(crate) rest1: f32,
+    pub(crate) beta2: f32,
+    pub(crate) rest2: f32,
+    pub(crate) keep: f32,
+    pub(crate) rate: f32,
+    pub(crate) root: f32,
+    pub(crate) eps: f32,
+}
+
+#[cfg(any(feature = "flex", feature = "cuda", feature = "vulkan"))]
+impl From<AdamWStep> for AdamWFactors {
+    fn from(step: AdamWStep) -> Self {
+        let (bias1, bias2) = step.bias_corrections();
+        Self {
+            grad: step.grad_scale as f32,
+            beta1: step.beta1 as f32,
+            rest1: (1.0 - step.beta1) as f32,
+            beta2: step.beta2 as f32,
+            rest2: (1.0 - step.beta2) as f32,
+            keep: (1.0 - step.lr * step.weight_decay) as f32,
+            rate: (step.lr / bias1) as f32,
+            root: (1.0 / bias2.sqrt()) as f32,
+            eps: step.eps as f32,
+        }
+    }
+}
+
 impl AdamWStep {
     /// `(1 − β₁ᵗ, 1 − β₂ᵗ)`.
     pub fn bias_corrections(&self) -> (f64, f64) {

@@ -14,6 +14,33 @@
 //! # Ok::<(), gptneox_model::Error>(())
 //! ```
 //!
+//! What else there is:
+//!
+//! - Pythia's sizes by name ([`GptNeoXConfig::pythia`]), what each costs ([`ParameterCount`], [`TrainingFlops`],
+//!   [`TrainingMemory`]).
+//! - Hugging Face directories in ([`load_pretrained`]) and out ([`save_pretrained`]): single files and shards, F32, F16
+//!   and BF16.
+//! - Hidden states as they are computed ([`Observer`]), losses without `[N, V]` logits ([`GptNeoX::loss`]), text
+//!   ([`GptNeoX::generate`]).
+//! - [`Input`] with document starts, so that attention does not cross from one document into the next.
+//! - [`Compute`]: bf16 products with f32 parameters, activation checkpointing.
+//!
+//! Hidden states by name, without keeping what the backward pass would need:
+//!
+//! ```
+//! use burn::tensor::{Int, Tensor};
+//! use fused_ops::backends::Flex;
+//! use gptneox_model::{GptNeoX, GptNeoXConfig, Site};
+//!
+//! let device = Default::default();
+//! let model = GptNeoX::<Flex>::init(&GptNeoXConfig::of_size(64, 32, 2, 2), 0, &device)?;
+//! let ids = Tensor::<Flex, 2, Int>::from_ints([[5, 6, 7]], &device);
+//! let mut seen = Vec::new();
+//! model.hidden(ids, &mut |site: Site, hidden: &Tensor<Flex, 2>| seen.push((site.to_string(), hidden.dims())));
+//! assert_eq!(seen[1], ("block.0".to_owned(), [3, 32]));
+//! # Ok::<(), gptneox_model::Error>(())
+//! ```
+//!
 //! Letters: B batch, T time, C channels (`hidden_size`), V vocabulary, L layers.
 
 mod checkpoint;

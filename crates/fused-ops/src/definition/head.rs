@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor, activation};
 use super::{cast, factor, wide};
 use crate::{Precision, loss_rows};
 
-fn chunks(rows: usize, vocabulary: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(crate) fn chunks(rows: usize, vocabulary: usize) -> impl Iterator<Item = (usize, usize)> {
     let step = loss_rows(rows, vocabulary);
     (0..rows).step_by(step).map(move |from| (from, (from + step).min(rows)))
 }

@@ -4,6 +4,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::math::{erf_and_gauss, fold_lanes, tanh};
+use crate::types::AdamWFactors;
 use crate::{AdamWStep, Gelu};
 
 /// Elements a task works on. Fixed, so that sums do not depend on the number of threads.
@@ -129,39 +130,15 @@ fn piece_sum_squares(x: &[f32]) -> f64 {
 
 /// One AdamW update in place, in one pass over the four arrays.
 pub(super) fn adamw(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], step: AdamWStep) {
-    let (bias1, bias2) = step.bias_corrections();
-    let k = AdamWConstants {
-        grad: step.grad_scale as f32,
-        beta1: step.beta1 as f32,
-        rest1: (1.0 - step.beta1) as f32,
-        beta2: step.beta2 as f32,
-        rest2: (1.0 - step.beta2) as f32,
-        keep: (1.0 - step.lr * step.weight_decay) as f32,
-        rate: (step.lr / bias1) as f32,
-        root: (1.0 / bias2.sqrt()) as f32,
-        eps: step.eps as f32,
-    };
+    let k = AdamWFactors::from(step);
     p.par_chunks_mut(PIECE)
         .zip(g.par_chunks(PIECE))
         .zip(m.par_chunks_mut(PIECE).zip(v.par_chunks_mut(PIECE)))
         .for_each(|((p, g), (m, v))| adamw_piece(p, g, m, v, k));
 }
 
-#[derive(Clone, Copy)]
-struct AdamWConstants {
-    grad: f32,
-    beta1: f32,
-    rest1: f32,
-    beta2: f32,
-    rest2: f32,
-    keep: f32,
-    rate: f32,
-    root: f32,
-    eps: f32,
-}
-
 #[multiversion(targets("x86_64+avx512f+avx512dq+avx512vl", "x86_64+avx2"))]
-fn adamw_piece(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], k: AdamWConstants) {
+fn adamw_piece(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], k: AdamWFactors) {
     for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
         let g = g * k.grad;
         *m = *m * k.beta1 + g * k.rest1;

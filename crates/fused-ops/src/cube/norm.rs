@@ -1,0 +1,182 @@
+//! LayerNorm and its gradients, one cube a row; the gradients of its parameters are summed over blocks of rows.
+
+use burn::tensor::{DType, Shape, TensorMetadata as _};
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::reduce::{rows, shared_values, sum_of_cube};
+use super::{dims2, elements, empty};
+
+/// Rows that one unit sums.
+const BLOCK_ROWS: usize = 64;
+
+/// Mean and 1/√(var + eps) of the cube's row.
+#[cube]
+fn row_statistics(x: &Array<f32>, from: usize, columns: usize, eps: f32, shared: &mut SharedMemory<f32>) -> (f32, f32) {
+    let n = f32::cast_from(columns as u32);
+    let mut sum = f32::new(0.0);
+    let mut c = UNIT_POS_X as usize;
+    while c < columns {
+        sum += x[from + c];
+        c += CUBE_DIM_X as usize;
+    }
+    let mean = sum_of_cube(sum, shared) / n;
+    let mut squares = f32::new(0.0);
+    let mut c = UNIT_POS_X as usize;
+    while c < columns {
+        let d = x[from + c] - mean;
+        squares += d * d;
+        c += CUBE_DIM_X as usize;
+    }
+    let variance = sum_of_cube(squares, shared) / n;
+    (mean, 1.0 / (variance + eps).sqrt())
+}
+
+#[cube(launch)]
+fn norm(x: &Array<f32>, gamma: &Array<f32>, beta: &Array<f32>, y: &mut Array<f32>, eps: f32, rows: u32) {
+    let row = CUBE_POS as usize;
+    if row >= rows as usize {
+        terminate!();
+    }
+    let columns = gamma.len();
+    let mut shared = shared_values();
+    let from = row * columns;
+    let (mean, rstd) = row_statistics(x, from, columns, eps, &mut shared);
+    let mut c = UNIT_POS_X as usize;
+    while c < columns {
+        y[from + c] = (x[from + c] - mean) * rstd * gamma[c] + beta[c];
+        c += CUBE_DIM_X as usize;
+    }
+}
+
+/// The gradient of x, and each row's mean and 1/√(var + eps) `[N, 2]`.
+#[cube(launch)]
+fn norm_backward(
+    x: &Array<f32>,
+    gamma: &Array<f32>,
+    g: &Array<f32>,
+    gx: &mut Array<f32>,
+    statistics: &mut Array<f32>,
+    eps: f32,
+    rows: u32,
+) {
+    let row = CUBE_POS as usize;
+    if row >= rows as usize {
+        terminate!();
+    }
+    let columns = gamma.len();
+    let mut shared = shared_values();
+    let from = row * columns;
+    let (mean, rstd) = row_statistics(x, from, columns, eps, &mut shared);
+    let mut level = f32::new(0.0);
+    let mut along = f32::new(0.0);
+    let mut c = UNIT_POS_X as usize;
+    while c < columns {
+        let gy = g[from + c] * gamma[c];
+        level += gy;
+        along += gy * ((x[from + c] - mean) * rstd);
+        c += CUBE_DIM_X as usize;
+    }
+    let n = f32::cast_from(columns as u32);
+    let level = sum_of_cube(level, &mut shared) / n;
+    let along = sum_of_cube(along, &mut shared) / n;
+    let mut c = UNIT_POS_X as usize;
+    while c < columns {
+        let xhat = (x[from + c] - mean) * rstd;
+        gx[from + c] = (g[from + c] * gamma[c] - level - xhat * along) * rstd;
+        c += CUBE_DIM_X as usize;
+    }
+    if UNIT_POS_X == 0 {
+        statistics[2 * row] = mean;
+        statistics[2 * row + 1] = rstd;
+    }
+}
+
+/// Sums of g·x̂ and of g over blocks of `block_rows` rows, `[blocks, 2, C]`: one unit a column of a block.
+#[cube(launch)]
+fn norm_backward_columns(
+    x: &Array<f32>,
+    g: &Array<f32>,
+    statistics: &Array<f32>,
+    sums: &mut Array<f32>,
+    columns: u32,
+    rows: u32,
+    #[comptime] block_rows: usize,
+) {
+    let (columns, rows) = (columns as usize, rows as usize);
+    let block = ABSOLUTE_POS / columns;
+    let column = ABSOLUTE_POS % columns;
+    let from = block * block_rows;
+    if from < rows {
+        let mut along = f32::new(0.0);
+        let mut level = f32::new(0.0);
+        let mut row = from;
+        while row < from + block_rows && row < rows {
+            let gradient = g[row * columns + column];
+            along += gradient * ((x[row * columns + column] - statistics[2 * row]) * statistics[2 * row + 1]);
+            level += gradient;
+            row += 1;
+        }
+        sums[block * 2 * columns + column] = along;
+        sums[block * 2 * columns + columns + column] = level;
+    }
+}
+
+pub(super) fn forward<R: CubeRuntime>(
+    x: CubeTensor<R>,
+    gamma: CubeTensor<R>,
+    beta: CubeTensor<R>,
+    eps: f32,
+) -> CubeTensor<R> {
+    let [n, _] = dims2(&x);
+    let y = empty(&x, x.shape(), DType::F32);
+    let (count, dim) = rows(n);
+    let client = x.client.clone();
+    let (x, gamma, beta) = (x.into_array_arg(), gamma.into_array_arg(), beta.into_array_arg());
+    norm::launch::<R>(&client, count, dim, x, gamma, beta, y.clone().into_array_arg(), eps, n as u32);
+    y
+}
+
+/// The gradient of x, and sums over blocks of rows `[blocks, 2·C]` of the gradients of gamma and beta.
+pub(super) fn backward<R: CubeRuntime>(
+    x: CubeTensor<R>,
+    gamma: CubeTensor<R>,
+    g: CubeTensor<R>,
+    eps: f32,
+) -> (CubeTensor<R>, CubeTensor<R>) {
+    let [n, c] = dims2(&x);
+    let gx = empty(&x, x.shape(), DType::F32);
+    let statistics = empty(&x, Shape::from([n, 2]), DType::F32);
+    let blocks = n.div_ceil(BLOCK_ROWS);
+    let sums = empty(&x, Shape::from([blocks, 2 * c]), DType::F32);
+    let client = x.client.clone();
+    let by_row = rows(n);
+    let by_column = elements(&x, blocks * c);
+    norm_backward::launch::<R>(
+        &client,
+        by_row.0,
+        by_row.1,
+        x.clone().into_array_arg(),
+        gamma.into_array_arg(),
+        g.clone().into_array_arg(),
+        gx.clone().into_array_arg(),
+        statistics.clone().into_array_arg(),
+        eps,
+        n as u32,
+    );
+    norm_backward_columns::launch::<R>(
+        &client,
+        by_column.0,
+        by_column.1,
+        x.into_array_arg(),
+        g.into_array_arg(),
+        statistics.into_array_arg(),
+        sums.clone().into_array_arg(),
+        c as u32,
+        n as u32,
+        BLOCK_ROWS,
+    );
+    (gx, sums)
+}
