@@ -20,7 +20,7 @@ fn row_losses<E: Float>(
     rows: u32,
     #[comptime] gradients: bool,
 ) {
-    let row = CUBE_POS as usize;
+    let row = CUBE_POS;
     if row >= rows as usize {
         terminate!();
     }

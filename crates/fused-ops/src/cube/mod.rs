@@ -69,7 +69,8 @@ where
     into_contiguous(if t.dtype == DType::BF16 { t } else { prim(wide::<B, 2>(float(t))) })
 }
 
-fn to_i32<B: FusedOps>(t: IntTensor<B>) -> Tensor<B, 1, Int> {
+/// What kernels read integers as.
+fn to_i32<B: FusedOps, const D: usize>(t: IntTensor<B>) -> Tensor<B, D, Int> {
     let t = if t.dtype() == DType::I32 { t } else { B::int_cast(t, IntDType::I32) };
     Tensor::from_primitive(t)
 }
@@ -125,7 +126,7 @@ where
         let dtype = qkv.dtype;
         let [q, k, v] = rotate::split(qkv, cos, sin, s, precision).map(float::<Self, 4>);
         let scores = prim(q.matmul(k.swap_dims(2, 3)));
-        let starts = starts.map(|t| to_i32::<Self>(t).into_primitive());
+        let starts = starts.map(|t| to_i32::<Self, 2>(t).into_primitive());
         let p = float::<Self, 4>(softmax::forward(scores, starts, s));
         prim(cast(merge_heads(p.matmul(v), s), dtype))
     }
@@ -144,7 +145,7 @@ where
         let g = factor(float::<Self, 2>(g), precision).reshape([s.batch, s.time, s.heads, s.head_dim]).swap_dims(1, 2);
         let scores = prim(q.clone().matmul(k.clone().swap_dims(2, 3)));
         let gp = prim(g.clone().matmul(v.swap_dims(2, 3)));
-        let starts = starts.map(|t| to_i32::<Self>(t).into_primitive());
+        let starts = starts.map(|t| to_i32::<Self, 2>(t).into_primitive());
         let (p, gs) = softmax::backward(scores, starts, gp, s);
         let (p, gs) = (float::<Self, 4>(p), float::<Self, 4>(gs));
         let gv = p.swap_dims(2, 3).matmul(g);
@@ -160,7 +161,7 @@ where
         precision: Precision,
     ) -> FloatTensor<Self> {
         let (x, w) = (factor(float::<Self, 2>(x), precision), factor(float::<Self, 2>(w), precision));
-        let targets = to_i32::<Self>(targets);
+        let targets = to_i32::<Self, 1>(targets);
         let losses = chunks(x.dims()[0], w.dims()[0])
             .map(|(from, to)| {
                 let logits = x.clone().narrow(0, from, to - from).matmul(w.clone().transpose());
@@ -180,7 +181,7 @@ where
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let x_type = x.dtype;
         let (x, w) = (factor(float::<Self, 2>(x), precision), factor(float::<Self, 2>(w), precision));
-        let targets = to_i32::<Self>(targets);
+        let targets = to_i32::<Self, 1>(targets);
         let (mut losses, mut gx, mut gw) = (Vec::new(), Vec::new(), None);
         for (from, to) in chunks(x.dims()[0], w.dims()[0]) {
             let part = x.clone().narrow(0, from, to - from);

@@ -36,7 +36,7 @@ fn row_statistics(x: &Array<f32>, from: usize, columns: usize, eps: f32, shared:
 
 #[cube(launch)]
 fn norm(x: &Array<f32>, gamma: &Array<f32>, beta: &Array<f32>, y: &mut Array<f32>, eps: f32, rows: u32) {
-    let row = CUBE_POS as usize;
+    let row = CUBE_POS;
     if row >= rows as usize {
         terminate!();
     }
@@ -62,7 +62,7 @@ fn norm_backward(
     eps: f32,
     rows: u32,
 ) {
-    let row = CUBE_POS as usize;
+    let row = CUBE_POS;
     if row >= rows as usize {
         terminate!();
     }

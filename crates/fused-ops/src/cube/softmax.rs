@@ -13,6 +13,7 @@ use crate::AttentionShape;
 
 /// The first column that a row of scores attends to; at most the row's own.
 #[cube]
+#[allow(clippy::eq_op, reason = "a zero that is known on the device alone")]
 fn first_column(starts: &Array<i32>, row: usize, time: usize, heads: usize, #[comptime] masked: bool) -> usize {
     let own = row % time;
     let mut first = own - own;
@@ -62,7 +63,7 @@ fn causal_softmax<E: Float>(
     rows: u32,
     #[comptime] masked: bool,
 ) {
-    let row = CUBE_POS as usize;
+    let row = CUBE_POS;
     if row >= rows as usize {
         terminate!();
     }
@@ -104,7 +105,7 @@ fn causal_softmax_backward<E: Float>(
     rows: u32,
     #[comptime] masked: bool,
 ) {
-    let row = CUBE_POS as usize;
+    let row = CUBE_POS;
     if row >= rows as usize {
         terminate!();
     }
