@@ -131,7 +131,7 @@ impl TrainStep {
             }
         };
         let targets = evaluate::next_tokens(&inputs, self.seq);
-        Ok(Batch { time: self.seq, inputs, targets, sources: vec![0; rows] })
+        Ok(Batch { time: self.seq, inputs, targets, sources: vec![0; rows], ..Batch::default() })
     }
 }
 
@@ -173,7 +173,7 @@ impl OnBackend for Task<'_> {
             micro_tokens: spec.batch * spec.seq,
             precision: spec.precision,
             recompute: spec.recompute,
-            ..TrainSpec::new(LrSpec::Constant { rate: 3e-4 })
+            ..TrainSpec::new(LrSpec::constant(3e-4))
         };
         let steps = 0..spec.warmup + spec.steps;
         if spec.work == Work::Train {

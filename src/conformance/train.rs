@@ -42,6 +42,7 @@ pub(super) fn schedules(folder: &Path) -> Vec<Line> {
                     if step.0 >= total && convention == Convention::CosineWarmupWithMinLr {
                         continue;
                     }
+                    let (warmup, total) = (warmup.into(), total.into());
                     let lr = LrSpec::Cosine { peak, min, warmup, total, convention };
                     let found = lr.build().map_err(|e| e.to_string())?.at(step);
                     let truth = number(row, column)?;
@@ -93,8 +94,8 @@ where
         lr: LrSpec::Cosine {
             peak: number(spec, "peak_lr")?,
             min: number(spec, "min_lr")?,
-            warmup: number(spec, "warmup_steps")? as u64,
-            total: number(spec, "total_steps")? as u64,
+            warmup: (number(spec, "warmup_steps")? as u64).into(),
+            total: (number(spec, "total_steps")? as u64).into(),
             convention,
         },
         optimizer: AdamWSpec {
@@ -108,7 +109,7 @@ where
         // One micro-batch of the fixture at a time.
         micro_tokens: rows * time,
         max_skipped: 0,
-        ..TrainSpec::new(LrSpec::Constant { rate: 0.0 })
+        ..TrainSpec::new(LrSpec::constant(0.0))
     };
     let device = Default::default();
     let model = dir.join("models").join(spec["model"].as_str().unwrap_or_default());
@@ -125,6 +126,7 @@ where
             inputs: as_i32(&ids[slice.clone()]),
             targets: as_i32(&shifted(&labels[slice], time)),
             sources: vec![0; micro * rows],
+            ..Batch::default()
         };
         let record = trainer.step(&batch).map_err(|e| e.to_string())?;
         check.near(record.loss, number(truth, "loss")?, 2e-5, &format!("loss of step {i}"));

@@ -91,7 +91,7 @@ fn specs() {
         ("warmup = 3", "warmup = 31", "warmup = 31 must not exceed total = 30"),
         ("grid = [1e-3, 3e-3]", "grid = []", "sft.lr.grid = [] must hold"),
         ("num_heads = 2", "num_heads = 3", "num_heads = 3 must divide hidden_size 32"),
-        ("source = \"starcoder\"", "source = \"cobol\"", "role = cobol is not generated"),
+        ("specialised = \"starcoder\"", "specialised = \"cobol\"", "role = cobol is not generated"),
     ];
     for (from, to, expected) in cases {
         // These show only once there are tokens: what was tokenised stays, complete, for the corrected study.

@@ -2,27 +2,73 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// A text with an optional prompt in front.
+/// A text with an optional prompt in front, and further turns where it is a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Document {
     /// The part that fine-tuning may leave out of the loss. Empty for plain text.
     pub prompt: String,
-    /// The rest.
+    /// The rest, up to the next turn's prompt.
+    pub text: String,
+    /// What follows in a conversation.
+    pub later: Vec<Turn>,
+}
+
+/// A further prompt and what answers it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Turn {
+    /// The prompt.
+    pub prompt: String,
+    /// The answer.
     pub text: String,
 }
 
 impl Document {
     /// Plain text.
     pub fn plain(text: impl Into<String>) -> Self {
-        Self { prompt: String::new(), text: text.into() }
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    /// A prompt and its answer.
+    pub fn answered(prompt: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { prompt: prompt.into(), text: text.into(), later: Vec::new() }
+    }
+
+    /// Prompts and answers in turn.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&str, bool)> {
+        let first = [(self.prompt.as_str(), true), (self.text.as_str(), false)];
+        let later = self.later.iter().flat_map(|t| [(t.prompt.as_str(), true), (t.text.as_str(), false)]);
+        first.into_iter().chain(later)
+    }
+
+    /// The whole text.
+    pub fn whole(&self) -> String {
+        self.parts().map(|(part, _)| part).collect()
+    }
+
+    /// Bytes of the whole text.
+    pub fn len(&self) -> usize {
+        self.parts().map(|(part, _)| part.len()).sum()
+    }
+
+    /// Whether nothing but white space is in what is not a prompt.
+    pub fn is_blank(&self) -> bool {
+        self.parts().all(|(part, is_prompt)| is_prompt || part.trim().is_empty())
+    }
+
+    /// Whether it holds nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// A hash of its content.
     pub fn hash(&self) -> u64 {
-        let mut bytes = Vec::with_capacity(self.prompt.len() + self.text.len() + 1);
-        bytes.extend_from_slice(self.prompt.as_bytes());
-        bytes.push(0);
-        bytes.extend_from_slice(self.text.as_bytes());
+        let mut bytes = Vec::with_capacity(self.len() + 1 + 2 * self.later.len());
+        for (i, (part, _)) in self.parts().enumerate() {
+            if i > 0 {
+                bytes.push(0);
+            }
+            bytes.extend_from_slice(part.as_bytes());
+        }
         xxh3_64(&bytes)
     }
 }
@@ -30,6 +76,10 @@ impl Document {
 /// Whether a document belongs to the held-out set: decided by its content's hash alone, so that adding files moves
 /// no document from one side to the other. `permille` of all documents are held out.
 pub fn is_held_out(document: &Document, permille: u16) -> bool {
+    held_out_by_hash(document.hash(), permille)
+}
+
+pub(crate) fn held_out_by_hash(hash: u64, permille: u16) -> bool {
     // The low bits are used elsewhere (orders); the split takes the high ones.
-    (document.hash() >> 32) % 1000 < u64::from(permille)
+    (hash >> 32) % 1000 < u64::from(permille)
 }

@@ -1,16 +1,18 @@
 //! From files, or a generated corpus, to documents; from documents to memory-mapped token stores.
 //!
-//! Without features this crate is the [`TokenStore`] alone: what mixers and metrics read. `read` adds readers,
-//! `tokenize` tokenizers and BPE training, `generate` the generated corpus.
+//! Without features this crate is the [`TokenStore`] alone: what mixers and metrics read. `read` adds readers, `hub`
+//! fetching from the Hugging Face hub, `tokenize` tokenizers, BPE training and making stores, `overlap` the search for
+//! contamination, `generate` the generated corpus.
 //!
 //! ```
-//! use corpus::{StoreWriter, TokenStore};
+//! use corpus::{StoreDocument, StoreInfo, StoreWriter, TokenStore};
 //!
 //! let dir = tempfile::tempdir()?;
 //! let path = dir.path().join("notes.tokens");
-//! let mut writer = StoreWriter::create(&path, "notes", "no tokenizer")?;
-//! writer.push(&[5, 6, 7, 0], 1, 11)?; // a document of 11 bytes whose first token is the prompt
-//! writer.push(&[8, 0], 0, 4)?;
+//! let mut writer = StoreWriter::create(&path, StoreInfo::new("notes", "no tokenizer", 100))?;
+//! // A document of 11 bytes whose first token is the prompt; then one of plain text.
+//! writer.push(StoreDocument { tokens: &[5, 6, 7, 0], prompt: 1, text_bytes: 11, ..Default::default() })?;
+//! writer.push(StoreDocument { tokens: &[8, 0], text_bytes: 4, ..Default::default() })?;
 //! writer.finish()?;
 //!
 //! let store = TokenStore::open(&path)?;
@@ -22,12 +24,19 @@
 
 mod store;
 
-pub use store::{StoreError, StoreWriter, TokenStore};
+pub use store::{
+    Piece, StoreDocument, StoreError, StoreInfo, StoreSummary, StoreWriter, TokenStore, TokenWidth, finish_store,
+};
 
-#[cfg(any(feature = "read", feature = "tokenize", feature = "generate"))]
+#[cfg(feature = "overlap")]
+mod overlap;
+#[cfg(feature = "overlap")]
+pub use overlap::{NgramIndex, Overlap};
+
+#[cfg(any(feature = "read", feature = "generate"))]
 mod document;
-#[cfg(any(feature = "read", feature = "tokenize", feature = "generate"))]
-pub use document::{Document, is_held_out};
+#[cfg(any(feature = "read", feature = "generate"))]
+pub use document::{Document, Turn, is_held_out};
 
 #[cfg(feature = "generate")]
 mod generate;
@@ -37,9 +46,14 @@ pub use generate::{Domain, Generator};
 #[cfg(feature = "read")]
 mod read;
 #[cfg(feature = "read")]
-pub use read::{Format, ReadError, SourceFiles, Template, fingerprint_file};
+pub use read::{
+    Format, HubPath, OnMalformed, ReadError, ReadReport, SourceFiles, Template, TextUnit, fingerprint_file,
+};
 
 #[cfg(feature = "tokenize")]
 mod tokenize;
 #[cfg(feature = "tokenize")]
-pub use tokenize::{END_OF_TEXT, TokenizeError, Tokenizer, train_bpe};
+pub use tokenize::{
+    BuildProgress, BuildReport, BuiltStores, END_OF_TEXT, EncodedDocument, Input, StoreBuilder, TokenizeError,
+    Tokenizer, train_bpe,
+};

@@ -10,7 +10,7 @@ use crate::Error;
 pub const IGNORE: i32 = -1;
 
 /// Rows of equal length.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Batch {
     /// T, positions of a row.
     pub time: usize,
@@ -20,9 +20,22 @@ pub struct Batch {
     pub targets: Vec<i32>,
     /// Each row's source, an index into [`BatchSource::source_names`].
     pub sources: Vec<u16>,
+    /// The position in its row at which each position's document begins, `[rows, T]`, where attention is to stop there.
+    pub document_starts: Option<Vec<i32>>,
 }
 
 impl Batch {
+    /// An empty batch with room for rows.
+    pub fn with_capacity(rows: usize, time: usize) -> Self {
+        Self {
+            time,
+            inputs: Vec::with_capacity(rows * time),
+            targets: Vec::with_capacity(rows * time),
+            sources: Vec::with_capacity(rows),
+            document_starts: None,
+        }
+    }
+
     /// How many rows.
     pub fn rows(&self) -> usize {
         self.sources.len()
@@ -42,18 +55,34 @@ impl Batch {
         Self {
             time: self.time,
             inputs: self.inputs[tokens.clone()].to_vec(),
-            targets: self.targets[tokens].to_vec(),
+            targets: self.targets[tokens.clone()].to_vec(),
             sources: self.sources[rows].to_vec(),
+            document_starts: self.document_starts.as_ref().map(|starts| starts[tokens].to_vec()),
         }
     }
 
-    /// A digest of everything in it (xxh3).
+    /// Tokens read of each source: its rows times T, or what is predicted or read of a padded row.
+    pub fn tokens_by_source(&self, sources: usize) -> Vec<u64> {
+        let mut tokens = vec![0; sources];
+        for source in &self.sources {
+            if let Some(n) = tokens.get_mut(usize::from(*source)) {
+                *n += self.time as u64;
+            }
+        }
+        tokens
+    }
+
+    /// A digest of everything that a model reads (xxh3).
     pub fn digest(&self) -> u64 {
         let mut hash = Xxh3::new();
         hash.update(&(self.time as u64).to_le_bytes());
-        for values in [&self.inputs, &self.targets] {
-            for v in values.iter() {
-                hash.update(&v.to_le_bytes());
+        for values in [&self.inputs, &self.targets].into_iter().chain(&self.document_starts) {
+            let mut bytes = [0u8; 4096];
+            for chunk in values.chunks(bytes.len() / 4) {
+                for (b, v) in bytes.chunks_exact_mut(4).zip(chunk) {
+                    b.copy_from_slice(&v.to_le_bytes());
+                }
+                hash.update(&bytes[..chunk.len() * 4]);
             }
         }
         hash.digest()
@@ -65,12 +94,101 @@ pub trait BatchSource: Send + Sync {
     /// Steps there are.
     fn steps(&self) -> u64;
 
-    /// The global batch of a step.
+    /// Rows of a step's global batch.
+    fn rows(&self, step: u64) -> usize;
+
+    /// Some rows of a step's global batch: the same as [`Batch::slice`] of the whole, without making the others.
     ///
     /// # Errors
-    /// Data that cannot be read.
-    fn batch(&self, step: u64) -> Result<Batch, Error>;
+    /// A step or row that there is not, data that cannot be read.
+    fn batch_rows(&self, step: u64, rows: Range<usize>) -> Result<Batch, Error>;
 
     /// Names of the sources that rows refer to.
     fn source_names(&self) -> Vec<String>;
+
+    /// The global batch of a step.
+    ///
+    /// # Errors
+    /// A step that there is not, data that cannot be read.
+    fn batch(&self, step: u64) -> Result<Batch, Error> {
+        self.batch_rows(step, 0..self.rows(step))
+    }
+}
+
+/// The step and rows asked for must exist.
+pub(crate) fn check_rows(source: &dyn BatchSource, step: u64, rows: &Range<usize>) -> Result<(), Error> {
+    if step >= source.steps() {
+        return Err(Error::field("step", step, format!("must be below {}", source.steps())));
+    }
+    let all = source.rows(step);
+    if rows.start > rows.end || rows.end > all {
+        return Err(Error::field("rows", format!("{}..{}", rows.start, rows.end), format!("must lie in 0..{all}")));
+    }
+    Ok(())
+}
+
+/// One rank's part of every batch: consecutive rows, equal in number up to one. The ranks' parts together are the
+/// global batch, in order, whatever their number.
+#[derive(Debug, Clone)]
+pub struct RankView<S> {
+    source: S,
+    rank: usize,
+    ranks: usize,
+}
+
+impl<S: BatchSource> RankView<S> {
+    /// The part of `rank` of `ranks`.
+    ///
+    /// # Errors
+    /// No ranks, or a rank that is not among them.
+    pub fn new(source: S, rank: usize, ranks: usize) -> Result<Self, Error> {
+        if rank >= ranks {
+            return Err(Error::field("rank", rank, format!("must be below ranks = {ranks}")));
+        }
+        Ok(Self { source, rank, ranks })
+    }
+
+    /// Its rows of a step's global batch.
+    pub fn range(&self, step: u64) -> Range<usize> {
+        let all = self.source.rows(step);
+        all * self.rank / self.ranks..all * (self.rank + 1) / self.ranks
+    }
+}
+
+impl<S: BatchSource> BatchSource for RankView<S> {
+    fn steps(&self) -> u64 {
+        self.source.steps()
+    }
+
+    fn rows(&self, step: u64) -> usize {
+        self.range(step).len()
+    }
+
+    fn batch_rows(&self, step: u64, rows: Range<usize>) -> Result<Batch, Error> {
+        check_rows(self, step, &rows)?;
+        let first = self.range(step).start;
+        self.source.batch_rows(step, first + rows.start..first + rows.end)
+    }
+
+    fn source_names(&self) -> Vec<String> {
+        self.source.source_names()
+    }
+}
+
+impl<S: BatchSource + ?Sized> BatchSource for &S {
+    fn steps(&self) -> u64 {
+        (**self).steps()
+    }
+
+    fn rows(&self, step: u64) -> usize {
+        (**self).rows(step)
+    }
+
+    fn batch_rows(&self, step: u64, rows: Range<usize>) -> Result<Batch, Error> {
+        (**self).batch_rows(step, rows)
+    }
+
+    fn source_names(&self) -> Vec<String> {
+        (**self).source_names()
+    }
 }

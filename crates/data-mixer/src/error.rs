@@ -1,5 +1,9 @@
 //! What can be wrong with a plan or the data behind it.
 
+use std::path::PathBuf;
+
+use schedule::Tokens;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -16,19 +20,37 @@ pub enum Error {
     },
     /// A source that would be repeated more than the spec allows.
     #[error(
-        "source {source_name}: the plan needs {need} sequences, {have} are there ({max_epochs} epochs allowed); {remedy}"
+        "source {source_name}: the plan needs {need} tokens ({need_sequences} sequences), it has {have} \
+         ({have_sequences}; {max_epochs} epochs allowed); {remedy}"
     )]
     Budget {
         /// The source.
         source_name: String,
+        /// Tokens the plan needs.
+        need: Tokens,
+        /// Tokens the source has.
+        have: Tokens,
         /// Sequences the plan needs.
-        need: u64,
+        need_sequences: u64,
         /// Sequences the source has.
-        have: u64,
+        have_sequences: u64,
         /// How often each may be drawn.
         max_epochs: f64,
         /// What would fit.
         remedy: String,
+    },
+    /// A source whose weight is so small, or its phases so short, that none of it would be drawn.
+    #[error(
+        "source {source_name}: its weights ask for {expected:.3} sequences of {slots} in the run, so none would be \
+         drawn; leave it out, raise its weight or lengthen the run"
+    )]
+    Vanishes {
+        /// The source.
+        source_name: String,
+        /// Sequences that the weights ask for.
+        expected: f64,
+        /// Sequences of the run.
+        slots: u64,
     },
     /// A timeline names a source that the spec does not have.
     #[error("the timeline mixes in {name:?}; the sources are: {}", known.join(", "))]
@@ -37,6 +59,38 @@ pub enum Error {
         name: String,
         /// The names there are.
         known: Vec<String>,
+    },
+    /// An example longer than the row, where none may be cut.
+    #[error(
+        "example {document} of {store} has {tokens} tokens, a row holds {limit}: cut or drop such examples, or use longer rows"
+    )]
+    TooLong {
+        /// The store.
+        store: String,
+        /// The example.
+        document: u64,
+        /// Its tokens.
+        tokens: u64,
+        /// The most there may be.
+        limit: u64,
+    },
+    /// A ledger that cannot be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A ledger that is not one, or a damaged one.
+    #[error("{path}:{line}: {reason}", path = path.display())]
+    Ledger {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A store that cannot be read.
     #[error(transparent)]

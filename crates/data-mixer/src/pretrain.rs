@@ -1,16 +1,20 @@
 //! Pretraining batches: concatenate-and-chop sequences of token stores, placed by a mixture.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use corpus::TokenStore;
 
+use crate::batch::check_rows;
 use crate::{Batch, BatchSource, Error, MixPlan};
 
-/// A store read as sequences of T+1 tokens with stride T (as LitGPT): document borders are ordinary tokens.
+/// A store read as sequences of T+1 tokens with stride T (as LitGPT): document borders are ordinary tokens, unless
+/// attention is to stop at them.
 #[derive(Debug, Clone)]
 pub struct Sequences {
     store: Arc<TokenStore>,
     time: usize,
+    document_mask: bool,
 }
 
 impl Sequences {
@@ -22,7 +26,13 @@ impl Sequences {
         if time == 0 {
             return Err(Error::field("sequence length", 0, "must be at least 1"));
         }
-        Ok(Self { store, time })
+        Ok(Self { store, time, document_mask: false })
+    }
+
+    /// The same, with [`Batch::document_starts`] from the store's own borders.
+    #[must_use]
+    pub fn with_document_mask(self, document_mask: bool) -> Self {
+        Self { document_mask, ..self }
     }
 
     /// How many whole sequences there are.
@@ -45,12 +55,19 @@ impl Sequences {
     /// # Errors
     /// A sequence beyond the store's end.
     pub fn push(&self, i: u64, source: u16, batch: &mut Batch) -> Result<(), Error> {
-        let mut tokens = vec![0u32; self.time + 1];
-        self.store.read(i * self.time as u64, &mut tokens)?;
+        let from = i.saturating_mul(self.time as u64);
         // Token ids are below 2³¹: stores refuse larger ones.
-        batch.inputs.extend(tokens[..self.time].iter().map(|t| *t as i32));
-        batch.targets.extend(tokens[1..].iter().map(|t| *t as i32));
+        self.store.extend_i32(from, self.time, &mut batch.inputs)?;
+        self.store.extend_i32(from + 1, self.time, &mut batch.targets)?;
         batch.sources.push(source);
+        if self.document_mask {
+            let starts = batch.document_starts.get_or_insert_default();
+            for document in self.store.documents_in(from..from + self.time as u64) {
+                let start = document.start.saturating_sub(from);
+                let end = document.end.min(from + self.time as u64) - from;
+                starts.extend(std::iter::repeat_n(start as i32, (end - start) as usize));
+            }
+        }
         Ok(())
     }
 }
@@ -63,20 +80,26 @@ pub struct MixedBatches {
 }
 
 impl MixedBatches {
-    /// `sources[0]` is the general source; the others follow the plan's order.
+    /// `sources` in the plan's order.
     ///
     /// # Errors
-    /// Sources whose number, length or sequence count differ from the plan's.
+    /// Sources whose number, length or sequence count differ from the plan's, or of which only some have a document
+    /// mask.
     pub fn new(plan: MixPlan, sources: Vec<Sequences>) -> Result<Self, Error> {
-        let expected = plan.spec().specialised.len() + 1;
+        let expected = plan.spec().sources.len();
         if sources.len() != expected {
             return Err(Error::field("sources", sources.len(), format!("must be the plan's {expected}")));
         }
+        let time = plan.spec().time;
         for (i, s) in sources.iter().enumerate() {
             let size = plan.source(i);
-            if s.len() != size.sequences || s.time != sources[0].time {
-                let limit = format!("of length {} differ from the plan's {}", s.time, size.sequences);
+            if s.len() != size.sequences || s.time as u64 != time {
+                let limit = format!("of length {} differ from the plan's {} of {time}", s.time, size.sequences);
                 return Err(Error::field(format!("sequences of {}", size.name), s.len(), limit));
+            }
+            if s.document_mask != sources[0].document_mask {
+                let field = format!("document mask of {}", size.name);
+                return Err(Error::field(field, s.document_mask, "must be the same for all sources"));
             }
         }
         Ok(Self { plan, sources })
@@ -93,17 +116,15 @@ impl BatchSource for MixedBatches {
         self.plan.spec().timeline.end().0
     }
 
-    fn batch(&self, step: u64) -> Result<Batch, Error> {
-        let rows = self.plan.spec().batch;
-        let time = self.sources[0].time;
-        let capacity = rows as usize * time;
-        let mut batch = Batch {
-            time,
-            inputs: Vec::with_capacity(capacity),
-            targets: Vec::with_capacity(capacity),
-            sources: Vec::with_capacity(rows as usize),
-        };
-        for slot in step * rows..(step + 1) * rows {
+    fn rows(&self, _step: u64) -> usize {
+        self.plan.spec().batch as usize
+    }
+
+    fn batch_rows(&self, step: u64, rows: Range<usize>) -> Result<Batch, Error> {
+        check_rows(self, step, &rows)?;
+        let first = step * self.plan.spec().batch;
+        let mut batch = Batch::with_capacity(rows.len(), self.plan.spec().time as usize);
+        for slot in first + rows.start as u64..first + rows.end as u64 {
             let draw = self.plan.draw(slot);
             self.sources[draw.source].push(draw.sequence, draw.source as u16, &mut batch)?;
         }
@@ -111,6 +132,6 @@ impl BatchSource for MixedBatches {
     }
 
     fn source_names(&self) -> Vec<String> {
-        (0..self.sources.len()).map(|i| self.plan.source(i).name.clone()).collect()
+        self.plan.spec().sources.iter().map(|s| s.name.clone()).collect()
     }
 }

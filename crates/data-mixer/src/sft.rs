@@ -1,10 +1,27 @@
-//! Fine-tuning batches: one example a row, padded to the longest of its batch, the prompt masked where asked.
+//! Fine-tuning batches: one example a row, padded to the longest of its batch, prompts masked where asked.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use corpus::TokenStore;
+use serde::{Deserialize, Serialize};
 
+use crate::batch::check_rows;
 use crate::{Batch, BatchSource, Error, IGNORE, Permutation, stream_key};
+
+/// What happens to an example that is longer than a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Truncation {
+    /// Its end is cut off.
+    #[default]
+    Cut,
+    /// It is left out.
+    Drop,
+    /// It is an error.
+    Refuse,
+}
 
 /// How examples become batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,9 +30,11 @@ pub struct SftSpec {
     pub epochs: u64,
     /// Examples of a step. The last batch of an epoch keeps what is left.
     pub batch: usize,
-    /// T, the longest row: what is longer is cut (and counted in [`SftReport`]).
+    /// T, the longest row.
     pub max_time: usize,
-    /// Leave the prompt out of the loss.
+    /// What happens to longer ones (counted in [`SftReport`]).
+    pub truncation: Truncation,
+    /// Leave prompts out of the loss, those of later turns too.
     pub mask_prompt: bool,
     /// Seed of the order; a new order each epoch.
     pub seed: u64,
@@ -28,7 +47,7 @@ pub struct SftReport {
     pub examples: u64,
     /// Of these, cut at the longest row.
     pub truncated: u64,
-    /// Examples passed over, because no predicted token is left of them at the longest row.
+    /// Examples left out: too long where those are dropped, or without any predicted token in a row.
     pub dropped: u64,
     /// Positions of one epoch, without padding.
     pub positions: u64,
@@ -51,7 +70,7 @@ impl SftBatches {
     /// example whose predicted part lies wholly beyond the longest row is passed over and counted.
     ///
     /// # Errors
-    /// No examples, epochs, batch or length.
+    /// No examples, epochs, batch or length; a long example where these are refused.
     pub fn new(store: Arc<TokenStore>, examples: u64, spec: SftSpec) -> Result<Self, Error> {
         for (field, value) in [
             ("fine-tuning examples", examples.min(store.document_count())),
@@ -72,15 +91,19 @@ impl SftBatches {
             }
             let len = store.document_len(document) as usize;
             let kept = len.min(spec.max_time + 1);
-            let first = if spec.mask_prompt { store.prompt_len(document).max(1) as usize } else { 1 };
-            if kept <= first {
+            if kept < len && spec.truncation == Truncation::Refuse {
+                let (tokens, limit) = (len as u64, spec.max_time as u64 + 1);
+                return Err(Error::TooLong { store: store.name().to_owned(), document, tokens, limit });
+            }
+            let targets = targets(&store, document, kept, spec.mask_prompt);
+            if targets == 0 || (kept < len && spec.truncation == Truncation::Drop) {
                 report.dropped += 1;
                 continue;
             }
             report.examples += 1;
             report.truncated += u64::from(kept < len);
             report.positions += kept as u64 - 1;
-            report.targets += (kept - first) as u64;
+            report.targets += targets;
             documents.push(document);
         }
         if documents.is_empty() {
@@ -100,34 +123,43 @@ impl SftBatches {
         self.report.examples.div_ceil(self.spec.batch as u64)
     }
 
+    /// Positions that an example takes in a row: one at least.
+    fn positions(&self, document: u64) -> usize {
+        (self.store.document_len(document) as usize).min(self.spec.max_time + 1).saturating_sub(1).max(1)
+    }
+
     /// The given documents as one batch, in order.
     ///
     /// # Errors
     /// A store that cannot be read.
-    pub fn rows(&self, documents: &[u64]) -> Result<Batch, Error> {
-        let rows = documents
-            .iter()
-            .map(|d| {
-                let mut tokens = self.store.document(*d)?;
-                tokens.truncate(self.spec.max_time + 1);
-                Ok((tokens, self.store.prompt_len(*d) as usize))
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
-        // A document of one token predicts nothing but still needs a position.
-        let time = rows.iter().map(|(t, _)| t.len().saturating_sub(1)).max().unwrap_or(0).max(1);
+    pub fn batch_of(&self, documents: &[u64]) -> Result<Batch, Error> {
+        let time = documents.iter().map(|d| self.positions(*d)).max().unwrap_or(1);
+        self.padded(documents, time)
+    }
+
+    fn padded(&self, documents: &[u64], time: usize) -> Result<Batch, Error> {
         let mut batch = Batch {
             time,
-            inputs: vec![0; rows.len() * time],
-            targets: vec![IGNORE; rows.len() * time],
-            sources: vec![0; rows.len()],
+            inputs: vec![0; documents.len() * time],
+            targets: vec![IGNORE; documents.len() * time],
+            sources: vec![0; documents.len()],
+            document_starts: None,
         };
-        for (r, (tokens, prompt)) in rows.iter().enumerate() {
-            // The target at position i is token i+1; a masked prompt's own tokens are no targets.
-            let first = if self.spec.mask_prompt { prompt.saturating_sub(1) } else { 0 };
+        for (r, document) in documents.iter().enumerate() {
+            let mut tokens = self.store.document(*document)?;
+            tokens.truncate(self.spec.max_time + 1);
+            let row = r * time..(r + 1) * time;
+            let (inputs, targets) = (&mut batch.inputs[row.clone()], &mut batch.targets[row]);
             for (i, pair) in tokens.windows(2).enumerate() {
-                batch.inputs[r * time + i] = pair[0] as i32;
-                if i >= first {
-                    batch.targets[r * time + i] = pair[1] as i32;
+                inputs[i] = pair[0] as i32;
+                targets[i] = pair[1] as i32;
+            }
+            if self.spec.mask_prompt {
+                // The target at position i is token i+1: a masked token is no target.
+                for masked in self.store.prompts(*document) {
+                    let to = (masked.end as usize).min(tokens.len()).saturating_sub(1);
+                    let from = (masked.start as usize).saturating_sub(1);
+                    targets.iter_mut().take(to).skip(from).for_each(|t| *t = IGNORE);
                 }
             }
         }
@@ -139,8 +171,30 @@ impl SftBatches {
     /// # Errors
     /// A store that cannot be read.
     pub fn in_order(&self) -> impl Iterator<Item = Result<Batch, Error>> + '_ {
-        self.documents.chunks(self.spec.batch).map(|documents| self.rows(documents))
+        self.documents.chunks(self.spec.batch).map(|documents| self.batch_of(documents))
     }
+
+    /// The documents of a step's batch.
+    fn documents(&self, step: u64) -> Vec<u64> {
+        let (epoch, i) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
+        let examples = self.report.examples;
+        let order = Permutation::new(examples, stream_key(self.spec.seed, "order of fine-tuning", epoch));
+        let size = self.spec.batch as u64;
+        let places = i * size..((i + 1) * size).min(examples);
+        places.map(|at| self.documents[order.apply(at) as usize]).collect()
+    }
+}
+
+/// Predicted tokens among an example's first `kept`.
+fn targets(store: &TokenStore, document: u64, kept: usize, mask_prompt: bool) -> u64 {
+    let all = kept.saturating_sub(1) as u64;
+    if !mask_prompt {
+        return all;
+    }
+    // The first token is no target, masked or not.
+    let masked =
+        store.prompts(document).map(|m| u64::from(m.end).min(kept as u64).saturating_sub(u64::from(m.start).max(1)));
+    all.saturating_sub(masked.sum())
 }
 
 impl BatchSource for SftBatches {
@@ -148,14 +202,17 @@ impl BatchSource for SftBatches {
         self.steps_per_epoch() * self.spec.epochs
     }
 
-    fn batch(&self, step: u64) -> Result<Batch, Error> {
-        let (epoch, i) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
-        let examples = self.report.examples;
-        let order = Permutation::new(examples, stream_key(self.spec.seed, "order of fine-tuning", epoch));
-        let size = self.spec.batch as u64;
-        let places = i * size..((i + 1) * size).min(examples);
-        let documents: Vec<u64> = places.map(|at| self.documents[order.apply(at) as usize]).collect();
-        self.rows(&documents)
+    fn rows(&self, step: u64) -> usize {
+        let (i, size) = (step % self.steps_per_epoch(), self.spec.batch as u64);
+        (self.report.examples - i * size).min(size) as usize
+    }
+
+    fn batch_rows(&self, step: u64, rows: Range<usize>) -> Result<Batch, Error> {
+        check_rows(self, step, &rows)?;
+        let documents = self.documents(step);
+        // Padded to the longest of the whole batch, so that parts are slices of it.
+        let time = documents.iter().map(|d| self.positions(*d)).max().unwrap_or(1);
+        self.padded(&documents[rows], time)
     }
 
     fn source_names(&self) -> Vec<String> {

@@ -10,18 +10,24 @@
 //! assert_eq!(lr.at(Step(6_099)), 3e-4); // the peak, at k = W − 1
 //! assert_eq!(lr.at(Step(60_999)), 1e-6); // the minimum, exactly, at k = N − 1
 //!
-//! // General text only, then 20 % code from step 6 000 on.
-//! let timeline = Timeline::midtrain(Step(61_000), Step(6_000), "Starcoder", Weight::parse("0.2")?)?;
-//! assert_eq!(timeline.phase_at(Step(6_000)).map(|p| p.weight), Some(Weight::parse("0.2")?));
+//! // C4 only, then 20 % code from step 6 000 on.
+//! let timeline = Timeline::midtrain(Step(61_000), Step(6_000), "C4", "Starcoder", Weight::parse("0.2")?)?;
+//! assert_eq!(timeline.phase_at(Step(6_000)).map(|p| p.weight.peak()), Some(Weight::parse("0.2")?));
 //! # Ok::<(), schedule::Error>(())
 //! ```
 
+mod curve;
 mod error;
 mod lr;
+mod shares;
 mod timeline;
 mod units;
+mod weight;
 
+pub use curve::WeightCurve;
 pub use error::Error;
-pub use lr::{Convention, LrSchedule, LrSpec};
-pub use timeline::{Phase, Timeline};
-pub use units::{Step, Tokens, Weight};
+pub use lr::{Convention, Decay, LrSchedule, LrSpec, LrStage};
+pub use shares::Shares;
+pub use timeline::{Phase, Timeline, TimelineSpec};
+pub use units::{Span, Step, Tokens};
+pub use weight::Weight;

@@ -1,25 +1,95 @@
-//! Which source is mixed in when, and how much of it.
+//! Which sources are mixed when, and how much of each.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Step, Weight};
+use crate::{Error, Shares, Span, Step, Tokens, Weight, WeightCurve};
 
-/// From `start` on, until the next phase or the end, `weight` of the slots come from `source`.
+/// From `start` on, until the next phase or the end, a share of the slots is specialised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Phase {
+pub struct Phase<At = Step> {
     /// First step.
-    pub start: Step,
-    /// The specialised source's name.
-    pub source: String,
-    /// Its share; the rest is general.
-    pub weight: Weight,
+    pub start: At,
+    /// The specialised side's share of the slots; the rest is general.
+    pub weight: WeightCurve,
+    /// What the specialised side consists of. None where the weight is zero.
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    pub specialised: Option<Shares>,
+    /// What the general side consists of from here on; as before where absent.
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    pub general: Option<Shares>,
+}
+
+fn none() -> Option<Shares> {
+    None
+}
+
+impl<At> Phase<At> {
+    /// One specialised source at a constant weight.
+    ///
+    /// # Errors
+    /// An empty name.
+    pub fn constant(start: At, source: &str, weight: Weight) -> Result<Self, Error> {
+        let specialised = Some(Shares::one(source)?);
+        Ok(Self { start, weight: weight.into(), specialised, general: None })
+    }
+
+    /// One specialised source, its weight rising or falling in a straight line until the next phase.
+    ///
+    /// # Errors
+    /// An empty name.
+    pub fn ramp(start: At, source: &str, from: Weight, to: Weight) -> Result<Self, Error> {
+        let specialised = Some(Shares::one(source)?);
+        Ok(Self { start, weight: WeightCurve::Ramp { from, to }, specialised, general: None })
+    }
+}
+
+/// A timeline as written in a file: points in steps or tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimelineSpec {
+    /// The length of the run.
+    pub end: Span,
+    /// What the general side consists of from the start on.
+    pub general: Shares,
+    /// Phases in order of their start.
+    #[serde(default)]
+    pub phases: Vec<Phase<Span>>,
+}
+
+impl TimelineSpec {
+    /// The timeline of a run whose steps have so many tokens.
+    ///
+    /// # Errors
+    /// As [`Timeline::new`].
+    pub fn build(self, tokens_per_step: Tokens) -> Result<Timeline, Error> {
+        let phases = self.phases.into_iter().map(|phase| {
+            let Phase { start, weight, specialised, general } = phase;
+            Ok(Phase { start: start.in_steps(tokens_per_step)?, weight, specialised, general })
+        });
+        Timeline::new(self.end.in_steps(tokens_per_step)?, self.general, phases.collect::<Result<_, Error>>()?)
+    }
 }
 
 /// A checked sequence of phases over a run. Before the first phase everything is general.
+///
+/// ```
+/// use schedule::{Phase, Shares, Step, Timeline, Weight};
+///
+/// // Code ramps up to 20 % over 2 000 steps, stays there, and gives way to mathematics near the end.
+/// let (none, fifth) = (Weight::ZERO, Weight::parse("0.2")?);
+/// let timeline = Timeline::new(Step(61_000), Shares::one("C4")?, vec![
+///     Phase::ramp(Step(6_000), "Starcoder", none, fifth)?,
+///     Phase::constant(Step(8_000), "Starcoder", fifth)?,
+///     Phase::constant(Step(50_000), "Math", fifth)?,
+/// ])?;
+/// assert_eq!(timeline.phase_at(Step(7_000)).map(|p| p.weight.to_string()), Some("0 to 0.2".to_owned()));
+/// # Ok::<(), schedule::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeline {
     end: Step,
+    general: Shares,
     phases: Vec<Phase>,
 }
 
@@ -27,30 +97,49 @@ impl Timeline {
     /// Phases in order of their start.
     ///
     /// # Errors
-    /// No steps, phases out of order, a start at or beyond the end.
-    pub fn new(end: Step, phases: Vec<Phase>) -> Result<Self, Error> {
+    /// No steps; phases out of order; a start at or beyond the end; a weight without a source; a source on both sides.
+    pub fn new(end: Step, general: Shares, phases: Vec<Phase>) -> Result<Self, Error> {
         if end.0 == 0 {
             return Err(Error::field("steps", 0, "must be at least 1"));
         }
         for (i, phase) in phases.iter().enumerate() {
+            let what = match &phase.specialised {
+                Some(shares) => shares.to_string(),
+                None => format!("phase {i}"),
+            };
             if phase.start >= end {
                 let limit = format!("must be before the end, step {end}");
-                return Err(Error::field(format!("start of {}", phase.source), phase.start, limit));
+                return Err(Error::field(format!("start of {what}"), phase.start, limit));
             }
             if i > 0 && phases[i - 1].start >= phase.start {
                 let limit = format!("must come after {}, the start of the phase before", phases[i - 1].start);
-                return Err(Error::field(format!("start of {}", phase.source), phase.start, limit));
+                return Err(Error::field(format!("start of {what}"), phase.start, limit));
+            }
+            if phase.specialised.is_none() && !phase.weight.is_zero() {
+                let limit = "must be 0 where no specialised source is named";
+                return Err(Error::field(format!("weight of {what}"), phase.weight, limit));
             }
         }
-        Ok(Self { end, phases })
+        let timeline = Self { end, general, phases };
+        timeline.check_sides()?;
+        Ok(timeline)
     }
 
-    /// General text only.
+    /// A source is general or specialised, not both: its draws are counted on one side.
+    fn check_sides(&self) -> Result<(), Error> {
+        let general = self.general_sources();
+        match self.specialised_sources().iter().find(|name| general.contains(name)) {
+            Some(name) => Err(Error::field("source", name, "must be general or specialised, not both")),
+            None => Ok(()),
+        }
+    }
+
+    /// One general source and nothing else.
     ///
     /// # Errors
-    /// No steps.
-    pub fn general(end: Step) -> Result<Self, Error> {
-        Self::new(end, Vec::new())
+    /// No steps, no name.
+    pub fn general_only(end: Step, general: &str) -> Result<Self, Error> {
+        Self::new(end, Shares::one(general)?, Vec::new())
     }
 
     /// General text, and from `start` on `weight` of `source`: the paper's midtraining. Weight 1 is continued
@@ -58,8 +147,8 @@ impl Timeline {
     ///
     /// # Errors
     /// No steps, or a start at or beyond the end.
-    pub fn midtrain(end: Step, start: Step, source: &str, weight: Weight) -> Result<Self, Error> {
-        Self::new(end, vec![Phase { start, source: source.to_owned(), weight }])
+    pub fn midtrain(end: Step, start: Step, general: &str, source: &str, weight: Weight) -> Result<Self, Error> {
+        Self::new(end, Shares::one(general)?, vec![Phase::constant(start, source, weight)?])
     }
 
     /// Steps in all.
@@ -67,47 +156,43 @@ impl Timeline {
         self.end
     }
 
+    /// What the general side consists of at the start.
+    pub fn general(&self) -> &Shares {
+        &self.general
+    }
+
     /// The phases, in order.
     pub fn phases(&self) -> &[Phase] {
         &self.phases
+    }
+
+    /// The step after phase `i`'s last.
+    pub fn phase_end(&self, i: usize) -> Step {
+        self.phases.get(i + 1).map_or(self.end, |next| next.start)
     }
 
     /// The phase of a step, if any has begun.
     pub fn phase_at(&self, step: Step) -> Option<&Phase> {
         self.phases[..self.phases.partition_point(|p| p.start <= step)].last()
     }
+
+    /// Names of the general sources of any phase, each once, in the order in which they come in.
+    pub fn general_sources(&self) -> Vec<&str> {
+        unique(std::iter::once(&self.general).chain(self.phases.iter().filter_map(|p| p.general.as_ref())))
+    }
+
+    /// Names of the specialised sources of any phase, each once, in the order in which they come in.
+    pub fn specialised_sources(&self) -> Vec<&str> {
+        unique(self.phases.iter().filter_map(|p| p.specialised.as_ref()))
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn impossible_timelines_are_refused() {
-        let w = Weight::parse("0.2").unwrap();
-        let message = Timeline::midtrain(Step(10), Step(10), "code", w).unwrap_err().to_string();
-        assert_eq!(message, "start of code = 10 must be before the end, step 10");
-        let phase = |start| Phase { start: Step(start), source: "a".into(), weight: w };
-        assert!(Timeline::new(Step(10), vec![phase(5), phase(5)]).is_err());
-        assert!(Timeline::general(Step(0)).is_err());
-    }
-
-    #[test]
-    fn phase_lookup() {
-        let phase = |start, source: &str| Phase { start: Step(start), source: source.into(), weight: Weight::ONE };
-        let t = Timeline::new(Step(10), vec![phase(3, "a"), phase(6, "b")]).unwrap();
-        let at = |k| t.phase_at(Step(k)).map(|p| p.source.as_str());
-        assert_eq!([at(2), at(3), at(5), at(6), at(99)], [None, Some("a"), Some("a"), Some("b"), Some("b")]);
-    }
-
-    #[test]
-    fn weights_are_exact_decimals() {
-        for (text, parts) in [("0.2", 200_000_000), ("1", 1_000_000_000), ("0.000000001", 1), (".5", 500_000_000)] {
-            assert_eq!(Weight::parse(text).unwrap().parts(), parts);
+fn unique<'a>(sides: impl Iterator<Item = &'a Shares>) -> Vec<&'a str> {
+    let mut out = Vec::new();
+    for (name, _) in sides.flat_map(Shares::iter) {
+        if !out.contains(&name) {
+            out.push(name);
         }
-        for bad in ["1.1", "-0.1", "0.0000000001", "", ".", "NaN", "2e-1", "99999999999999999999"] {
-            assert!(Weight::parse(bad).unwrap_err().to_string().contains(bad), "{bad}");
-        }
-        assert_eq!(Weight::parse("0.20").unwrap().to_string(), "0.2");
     }
+    out
 }

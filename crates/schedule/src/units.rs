@@ -1,6 +1,7 @@
-//! The units, as types: steps, tokens, weights.
+//! The units, as types: steps, tokens, stretches of either.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +17,6 @@ pub struct Step(pub u64);
 #[serde(transparent)]
 pub struct Tokens(pub u64);
 
-/// A share from 0 to 1, exact: a whole number of billionths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Weight(u32);
-
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -27,103 +24,191 @@ impl fmt::Display for Step {
 }
 
 impl fmt::Display for Tokens {
+    /// As people write them: `12.6B`, `800M`, `4096`. Rounded: for reading.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        let (value, unit) = match self.0 {
+            n if n >= 1_000_000_000 => (n as f64 / 1e9, "B"),
+            n if n >= 1_000_000 => (n as f64 / 1e6, "M"),
+            n => return n.fmt(f),
+        };
+        let decimals = if value >= 100.0 { 1 } else { 2 };
+        write!(f, "{value:.decimals$}{unit}")
     }
 }
 
-impl Weight {
-    /// The denominator: one is this many parts.
-    pub const PARTS: u64 = 1_000_000_000;
-    /// None.
-    pub const ZERO: Self = Self(0);
-    /// All.
-    pub const ONE: Self = Self(Self::PARTS as u32);
+/// A stretch of training, from its beginning: in steps, or in tokens where a paper or a budget speaks of tokens.
+///
+/// In files a whole number is steps; text ends in its unit: `"6000 steps"`, `"12.6B tokens"`, `"800M tokens"`.
+///
+/// ```
+/// use schedule::{Span, Step, Tokens};
+///
+/// let start: Span = "12.6B tokens".parse()?;
+/// // The first step that begins at 12.6 B tokens or later.
+/// assert_eq!(start.in_steps(Tokens(1024 * 2048))?, Step(6009));
+/// # Ok::<(), schedule::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Span {
+    /// So many optimiser steps.
+    Steps(Step),
+    /// So many tokens of the global batch.
+    Tokens(Tokens),
+}
 
-    /// From billionths.
+impl Span {
+    /// In steps of so many tokens each: the first step that begins at this point or later.
     ///
     /// # Errors
-    /// More than [`PARTS`](Self::PARTS).
-    pub fn from_parts(parts: u64) -> Result<Self, Error> {
-        match u32::try_from(parts) {
-            Ok(p) if parts <= Self::PARTS => Ok(Self(p)),
-            _ => Err(Error::Weight { given: format!("{parts}e-9") }),
+    /// Tokens where a step has none.
+    pub fn in_steps(self, tokens_per_step: Tokens) -> Result<Step, Error> {
+        match self {
+            Self::Steps(step) => Ok(step),
+            Self::Tokens(_) if tokens_per_step.0 == 0 => {
+                Err(Error::field("tokens per step", 0, format!("must be at least 1 to turn {self} into steps")))
+            }
+            Self::Tokens(tokens) => Ok(Step(tokens.0.div_ceil(tokens_per_step.0))),
         }
     }
 
-    /// The same in constants: `None` above [`PARTS`](Self::PARTS).
-    pub const fn from_parts_const(parts: u32) -> Option<Self> {
-        if parts as u64 <= Self::PARTS { Some(Self(parts)) } else { None }
-    }
-
-    /// From a decimal number, exactly.
+    /// The steps, if it is given in steps.
     ///
     /// # Errors
-    /// Anything but 0 to 1 with at most nine decimals.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let error = || Error::Weight { given: text.to_owned() };
-        let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
-        let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-        if !digits(whole) || !digits(decimals) || (whole.is_empty() && decimals.is_empty()) || decimals.len() > 9 {
-            return Err(error());
+    /// A span in tokens: `field` is what it is for.
+    pub(crate) fn steps(self, field: &str) -> Result<u64, Error> {
+        match self {
+            Self::Steps(step) => Ok(step.0),
+            Self::Tokens(_) => Err(Error::field(field, self, "is in tokens: turn it into steps first (in_steps)")),
         }
-        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| error())? };
-        let parts: u64 = format!("{decimals:0<9}").parse().map_err(|_| error())?;
-        let parts = whole.checked_mul(Self::PARTS).and_then(|w| w.checked_add(parts)).ok_or_else(error)?;
-        Self::from_parts(parts).map_err(|_| error())
-    }
-
-    /// In billionths.
-    pub fn parts(self) -> u64 {
-        u64::from(self.0)
-    }
-
-    /// The nearest float: for printing and estimates, never for draws.
-    pub fn as_f64(self) -> f64 {
-        f64::from(self.0) / Self::PARTS as f64
     }
 }
 
-impl fmt::Display for Weight {
-    /// The shortest decimal, for example `0.2`.
+impl From<Step> for Span {
+    fn from(step: Step) -> Self {
+        Self::Steps(step)
+    }
+}
+
+/// A plain number is steps.
+impl From<u64> for Span {
+    fn from(steps: u64) -> Self {
+        Self::Steps(Step(steps))
+    }
+}
+
+impl From<Tokens> for Span {
+    fn from(tokens: Tokens) -> Self {
+        Self::Tokens(tokens)
+    }
+}
+
+impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, rest) = (self.parts() / Self::PARTS, self.parts() % Self::PARTS);
-        if rest == 0 {
-            return write!(f, "{whole}");
+        match self {
+            Self::Steps(step) => write!(f, "{step} steps"),
+            Self::Tokens(tokens) => write!(f, "{} tokens", tokens.0),
         }
-        write!(f, "{whole}.{}", format!("{rest:09}").trim_end_matches('0'))
     }
 }
 
-/// Numbers and strings are both read; strings are written, because a float could lose digits.
-impl Serialize for Weight {
+impl FromStr for Span {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let error = || {
+            let limit =
+                "must be a number of steps (6000, \"6000 steps\") or of tokens (\"12.6B tokens\", \"800M tokens\")";
+            Error::field("span", text, limit)
+        };
+        let text = text.trim();
+        if let Some(number) = text.strip_suffix("tokens") {
+            return Ok(Self::Tokens(Tokens(scaled(number.trim()).ok_or_else(error)?)));
+        }
+        let number = text.strip_suffix("steps").unwrap_or(text).trim();
+        Ok(Self::Steps(Step(scaled(number).ok_or_else(error)?)))
+    }
+}
+
+/// A whole or decimal number with an optional K, M, B or T that makes it whole; `_` groups digits.
+fn scaled(text: &str) -> Option<u64> {
+    let (number, exponent) = match text.char_indices().last()? {
+        (at, 'K' | 'k') => (&text[..at], 3),
+        (at, 'M') => (&text[..at], 6),
+        (at, 'B') => (&text[..at], 9),
+        (at, 'T') => (&text[..at], 12),
+        _ => (text, 0),
+    };
+    let number = number.trim().replace('_', "");
+    let (whole, decimals) = number.split_once('.').unwrap_or((&number, ""));
+    let decimals = decimals.trim_end_matches('0');
+    let digits = whole.bytes().chain(decimals.bytes()).all(|b| b.is_ascii_digit());
+    if !digits || whole.is_empty() || decimals.len() > exponent {
+        return None;
+    }
+    let zeros = "0".repeat(exponent - decimals.len());
+    format!("{whole}{decimals}{zeros}").parse().ok()
+}
+
+/// Steps are written as a number, tokens as text with their unit.
+impl Serialize for Span {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
+        match self {
+            Self::Steps(step) => s.serialize_u64(step.0),
+            Self::Tokens(_) => s.collect_str(self),
+        }
     }
 }
 
-impl<'de> Deserialize<'de> for Weight {
+impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl serde::de::Visitor<'_> for Visitor {
-            type Value = Weight;
+            type Value = Span;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a decimal number from 0 to 1")
+                f.write_str("a number of steps, or text such as \"12.6B tokens\"")
             }
-            fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Weight, E> {
-                Weight::parse(v).map_err(E::custom)
+            fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Span, E> {
+                v.parse().map_err(E::custom)
             }
-            fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Weight, E> {
-                // The shortest decimal that reads back as `v` is what the author wrote.
-                Weight::parse(&format!("{v}")).map_err(E::custom)
+            fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<Span, E> {
+                Ok(v.into())
             }
-            fn visit_i64<E: serde::de::Error>(self, v: i64) -> Result<Weight, E> {
-                Weight::parse(&v.to_string()).map_err(E::custom)
-            }
-            fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<Weight, E> {
-                Weight::parse(&v.to_string()).map_err(E::custom)
+            fn visit_i64<E: serde::de::Error>(self, v: i64) -> Result<Span, E> {
+                u64::try_from(v).map(Span::from).map_err(|_| E::custom(format!("{v} steps: must not be negative")))
             }
         }
         d.deserialize_any(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read_exactly() {
+        for (text, expected) in [
+            ("6000", Span::from(6000)),
+            ("6_100 steps", Span::from(6100)),
+            ("12.6B tokens", Tokens(12_600_000_000).into()),
+            ("12.600B tokens", Tokens(12_600_000_000).into()),
+            ("800M tokens", Tokens(800_000_000).into()),
+            ("2097152 tokens", Tokens(2_097_152).into()),
+        ] {
+            let span: Span = text.parse().unwrap();
+            assert_eq!(span, expected, "{text}");
+            assert_eq!(span.to_string().parse::<Span>().unwrap(), span);
+        }
+        for bad in ["", "-1", "1.5", "12.6", "1e9 tokens", "B tokens", "99999999999T tokens", "6 stops", "０ steps"] {
+            assert!(bad.parse::<Span>().unwrap_err().to_string().contains("span = "), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tokens_become_the_next_whole_step() {
+        let steps = |tokens| Span::from(Tokens(tokens)).in_steps(Tokens(10)).unwrap().0;
+        assert_eq!([steps(0), steps(1), steps(10), steps(11)], [0, 1, 1, 2]);
+        assert!(Span::from(Tokens(5)).in_steps(Tokens(0)).is_err());
+        assert_eq!(Span::from(7).in_steps(Tokens(0)).unwrap(), Step(7));
     }
 }

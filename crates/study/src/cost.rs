@@ -3,9 +3,26 @@
 use std::fmt::Write as _;
 
 use gptneox_model::Compute;
+use schedule::{Phase, Span};
 
 use crate::recipe::sft_batches;
-use crate::{Error, LrChoice, Plan, Prepared};
+use crate::{ArmSpec, Error, LrChoice, Plan, Prepared};
+
+/// An arm's phases in words.
+fn mixes(arm: &ArmSpec) -> String {
+    let from = |start: Span| match start {
+        Span::Steps(step) => format!("from step {step}"),
+        Span::Tokens(tokens) => format!("from {tokens} tokens"),
+    };
+    let phase = |p: &Phase<Span>| match &p.specialised {
+        Some(shares) => format!("{} of {shares} {}", p.weight, from(p.start)),
+        None => format!("general text {}", from(p.start)),
+    };
+    if arm.is_control() {
+        return "general text only".to_owned();
+    }
+    arm.phases.iter().map(phase).collect::<Vec<_>>().join(", ")
+}
 
 impl Plan {
     /// Tokens of pretraining, shared prefixes counted once.
@@ -59,24 +76,24 @@ impl Plan {
         line(String::new());
         for planned in &self.arms {
             let arm = &planned.arm;
-            match &planned.budgets {
-                Ok(budgets) => {
-                    let mix = match &arm.source {
-                        None => "general text only".to_owned(),
-                        Some(source) => format!("{} of {source} from step {}", arm.weight, arm.start),
-                    };
-                    line(format!("arm {:<18} {mix}", arm.name));
-                    for b in budgets.iter().filter(|b| b.reserved > 0) {
+            match &planned.preflight {
+                Ok(preflight) => {
+                    line(format!("arm {:<18} {}", arm.name, mixes(arm)));
+                    for used in &preflight.sources {
+                        let b = &used.budget;
                         line(format!(
-                            "    {:<16} {:>12} of {:>12} sequences drawn, {} reserved = {:.3} epochs",
+                            "    {:<16} {:>8} of {:>8} tokens drawn, {} reserved = {:.3} epochs{}",
                             b.source,
-                            b.drawn,
-                            b.available,
-                            b.reserved,
-                            b.reserved as f64 / b.available as f64
+                            preflight.tokens(b.drawn).to_string(),
+                            preflight.tokens(b.available).to_string(),
+                            preflight.tokens(b.reserved),
+                            b.epochs(),
+                            used.first_repeat.map_or_else(String::new, |step| format!(", repeats from step {step}"))
                         ));
                     }
-                    if arm.source.is_some() && arm.start.0 < s.pretrain.warmup {
+                    let begins =
+                        preflight.phases.iter().filter(|p| !arm.is_control() && p.from.0 > 0).map(|p| p.from.0);
+                    if begins.min().is_some_and(|start| start < s.pretrain.warmup) {
                         line(format!("    note: it starts before the warm-up ends (step {})", s.pretrain.warmup));
                     }
                 }

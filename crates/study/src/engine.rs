@@ -25,8 +25,6 @@ pub struct GeneralEval {
     pub sequences: Sequences,
     /// How many.
     pub count: u64,
-    /// The id at which attention stops, as in pretraining.
-    pub document_end: Option<u32>,
 }
 
 /// A stretch of pretraining.
@@ -76,6 +74,8 @@ pub struct FinetuneJob {
     pub base: PathBuf,
     /// The recipe.
     pub recipe: TrainSpec,
+    /// Its peak learning rate.
+    pub lr: f64,
     /// The training batches.
     pub batches: SftBatches,
     /// The held-out examples.
@@ -159,15 +159,13 @@ where
         recipe: &TrainSpec,
     ) -> Result<EvalLoss, Error> {
         let batches = (0..eval.count).step_by(16).map(|from| {
-            let mut batch =
-                Batch { time: eval.sequences.time(), inputs: Vec::new(), targets: Vec::new(), sources: Vec::new() };
+            let mut batch = Batch::with_capacity(16, eval.sequences.time());
             for i in from..(from + 16).min(eval.count) {
                 eval.sequences.push(i, 0, &mut batch)?;
             }
             Ok(batch)
         });
-        let recipe = TrainSpec { document_end: eval.document_end, ..recipe.clone() };
-        Ok(evaluate(model, batches, &recipe, &self.device)?)
+        Ok(evaluate(model, batches, recipe, &self.device)?)
     }
 
     /// Trains up to `until`; the trainer comes back unless a signal came. Progress counts `tokens` under `label`.
@@ -253,16 +251,11 @@ where
         let sft = evaluate(&model, job.held_out.in_order(), &job.recipe, &self.device)?;
         let c4 = self.general_loss(&model, &job.general, &job.recipe)?;
         let report = job.batches.report();
-        let lr = match job.recipe.lr {
-            LrSpec::Cosine { peak, .. } => peak,
-            LrSpec::Constant { rate } => rate,
-            _ => f64::NAN,
-        };
         Ok(FinetuneResult {
             sft_loss: sft.mean(),
             sft_tokens: sft.targets,
             c4_loss: c4.mean(),
-            lr,
+            lr: job.lr,
             examples: report.examples,
             truncated: report.truncated,
             dropped: report.dropped,
@@ -275,14 +268,14 @@ where
         let recipe = TrainSpec {
             precision: spec.pretrain.precision,
             recompute: spec.pretrain.recompute,
-            ..TrainSpec::new(LrSpec::Constant { rate: 1e-4 })
+            ..TrainSpec::new(LrSpec::constant(1e-4))
         };
         let mut trainer = Trainer::new(GptNeoX::<AB>::init(model, 0, &self.device)?, recipe, &self.device)?;
         let rows = (2048 / time).max(1);
         let vocabulary = model.vocab_size as u64;
         let ids: Vec<i32> =
             (0..(rows * time) as u64).map(|i| (data_mixer::stream_key(0, "speed", i) % vocabulary) as i32).collect();
-        let batch = Batch { time, targets: ids.clone(), inputs: ids, sources: vec![0; rows] };
+        let batch = Batch { time, targets: ids.clone(), inputs: ids, sources: vec![0; rows], ..Batch::default() };
         trainer.step(&batch)?;
         let seconds = trainer.step(&batch)?.seconds.min(trainer.step(&batch)?.seconds);
         Ok(model.training_flops(time).total() * (rows * time) as f64 / seconds)

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use data_mixer::{BatchSource as _, MixedBatches, Sequences};
-use schedule::{Step, Timeline};
+use schedule::{Shares, Step, Timeline};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use trainer::TrainSpec;
@@ -42,9 +42,9 @@ pub fn execute(execution: &Execution<'_>, progress: &mut Progress) -> Result<Stu
     let Execution { spec, prepared, plan, .. } = execution;
     progress.begin(plan.pretrain_tokens() + plan.finetune_tokens(prepared)?);
     let general = GeneralEval {
-        sequences: Sequences::new(prepared.roles[GENERAL].held_out.clone(), spec.pretrain.time)?,
+        sequences: Sequences::new(prepared.roles[GENERAL].held_out.clone(), spec.pretrain.time)?
+            .with_document_mask(spec.pretrain.document_mask),
         count: spec.eval.c4_sequences,
-        document_end: spec.pretrain.document_mask.then_some(prepared.document_end),
     };
     let general = GeneralEval { count: general.count.min(general.sequences.len()), ..general };
     if general.count == 0 {
@@ -108,10 +108,15 @@ impl Run<'_, '_> {
     fn pretrain(&mut self, index: usize) -> Result<(), Error> {
         let Execution { spec, prepared, plan, engine, .. } = *self.execution;
         let node = &plan.nodes[index];
-        let recipe = pretrain_recipe(spec, prepared);
-        let phases = node.phases.iter().map(|p| (p.clone(), prepared.roles[&p.source].train.fingerprint())).collect();
+        let recipe = pretrain_recipe(spec);
+        let sides = node.phases.iter().flat_map(|p| p.specialised.iter().chain(&p.general));
+        let sources = sides.flat_map(|shares| shares.iter().map(|(name, _)| name.to_owned()));
+        let sources = sources.map(|name| {
+            let fingerprint = prepared.roles[&name].train.fingerprint();
+            (name, fingerprint)
+        });
         let inputs = PretrainKey {
-            kind: "pretrain 2",
+            kind: "pretrain 3",
             engine: engine.name(),
             model: &spec.model,
             init_seed: pretrain_seed(spec, "first weights", node.seed),
@@ -120,24 +125,30 @@ impl Run<'_, '_> {
             batch: spec.pretrain.batch,
             time: spec.pretrain.time,
             general: prepared.roles[GENERAL].train.fingerprint(),
-            phases,
+            phases: &node.phases,
+            sources: sources.collect(),
+            document_mask: spec.pretrain.document_mask,
             evaluation: (prepared.roles[GENERAL].held_out.fingerprint(), self.general.count),
             parent: node.parent.map(|p| self.keys[p].clone()),
             until: Step(node.until),
         };
         let address = key(&inputs);
         let dir = self.folder("pretrain", &address);
-        let timeline = Timeline::new(Step(spec.pretrain.steps), node.phases.clone())
+        let timeline = Shares::one(GENERAL)
+            .and_then(|general| Timeline::new(Step(spec.pretrain.steps), general, node.phases.clone()))
             .map_err(|source| Error::Schedule { what: node.label.clone(), source })?;
         let count = |role: &str| {
             let tokens = prepared.roles.get(role).map_or(0, |r| r.train.token_count());
             tokens.saturating_sub(1) / spec.pretrain.time as u64
         };
         let mix = build_mix(spec, &node.label, timeline, node.seed, &count)?;
-        let names = std::iter::once(GENERAL.to_owned()).chain(mix.spec().specialised.iter().map(|s| s.name.clone()));
+        let names = mix.spec().sources.iter().map(|s| &s.name);
         let sources = names
-            .map(|name| Sequences::new(prepared.roles[&name].train.clone(), spec.pretrain.time))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|name| {
+                let sequences = Sequences::new(prepared.roles[name].train.clone(), spec.pretrain.time)?;
+                Ok(sequences.with_document_mask(spec.pretrain.document_mask))
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
         let tokens = (node.until - node.from) * spec.pretrain.batch * spec.pretrain.time as u64;
         let job = PretrainJob {
             label: node.label.clone(),
@@ -175,10 +186,10 @@ impl Run<'_, '_> {
         let recipe = finetune_recipe(spec, lr, batches.steps());
         let stores = &prepared.roles[&set_spec.role];
         let inputs = FinetuneKey {
-            kind: "finetune 3",
+            kind: "finetune 4",
             base: &base,
             recipe: &addressed(&recipe),
-            rows: (s.epochs, s.batch, s.max_time, s.examples, s.held_out, set_spec.mask_prompt),
+            rows: (s.epochs, s.batch, s.max_time, s.truncation, s.examples, s.held_out, set_spec.mask_prompt),
             order_seed: data_mixer::stream_key(spec.study_seed, "fine-tuning order", sft_seed),
             stores: [
                 stores.train.fingerprint(),
@@ -195,6 +206,7 @@ impl Run<'_, '_> {
             dir: dir.clone(),
             base: self.folder("pretrain", &base),
             recipe: recipe.clone(),
+            lr,
             batches,
             held_out: sft_held_out(spec, prepared, set_spec)?,
             general: self.general.clone(),

@@ -1,6 +1,6 @@
 //! From a spec to jobs, with shared prefixes.
 
-use data_mixer::Budget;
+use data_mixer::Preflight;
 use schedule::Phase;
 
 use crate::recipe::mix_plan;
@@ -30,8 +30,8 @@ pub struct PlannedArm {
     pub arm: ArmSpec,
     /// The last node for each pretraining seed.
     pub ends: Vec<usize>,
-    /// Sequences by source over the whole run.
-    pub budgets: Result<Vec<Budget>, String>,
+    /// What it takes of each source, or why it cannot be had.
+    pub preflight: Result<Preflight, String>,
 }
 
 /// A study's jobs.
@@ -56,7 +56,7 @@ impl Plan {
         };
         let plan = Self::lay_out(spec, &sequences)?;
         for (arm, planned) in spec.arms.iter().zip(&plan.arms) {
-            if planned.budgets.is_err() {
+            if planned.preflight.is_err() {
                 mix_plan(spec, arm, 0, &sequences)?;
             }
         }
@@ -80,15 +80,16 @@ impl Plan {
         let mut nodes = Vec::new();
         let mut arms: Vec<PlannedArm> = Vec::new();
         for arm in &spec.arms {
-            let budgets = match mix_plan(spec, arm, 0, sequences) {
-                Ok(mix) => Ok(mix.budgets()),
+            let preflight = match mix_plan(spec, arm, 0, sequences) {
+                Ok(mix) => Ok(mix.preflight()),
                 Err(Error::Mixture { source, .. }) => Err(source.to_string()),
                 Err(other) => return Err(other),
             };
-            arms.push(PlannedArm { arm: arm.clone(), ends: Vec::new(), budgets });
+            arms.push(PlannedArm { arm: arm.clone(), ends: Vec::new(), preflight });
         }
         // The general trunk, cut where an arm leaves it.
-        let mut cuts: Vec<u64> = spec.arms.iter().filter(|a| a.source.is_some()).map(|a| a.start.0).collect();
+        let timelines = spec.arms.iter().map(|arm| spec.timeline(arm)).collect::<Result<Vec<_>, _>>()?;
+        let mut cuts: Vec<u64> = timelines.iter().filter_map(|t| Some(t.phases().first()?.start.0)).collect();
         cuts.push(spec.pretrain.steps);
         cuts.retain(|c| *c > 0);
         cuts.sort_unstable();
@@ -103,8 +104,8 @@ impl Plan {
                 trunk.push((*until, nodes.len() - 1));
                 from = *until;
             }
-            for planned in &mut arms {
-                let timeline = spec.timeline(&planned.arm)?;
+            for (planned, timeline) in arms.iter_mut().zip(&timelines) {
+                // `None` for an arm that leaves at step 0.
                 let at = |step: u64| trunk.iter().find(|(until, _)| *until == step).map(|(_, node)| *node);
                 let end = match timeline.phases().first() {
                     None => at(spec.pretrain.steps).expect("the trunk reaches the end"),

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
 use corpus::{
-    Document, Domain, Generator, SourceFiles, TokenStore, Tokenizer, fingerprint_file, is_held_out, train_bpe,
+    BuildProgress, BuiltStores, Document, Domain, Generator, Input, OnMalformed, SourceFiles, StoreBuilder, TokenStore,
+    Tokenizer, is_held_out, train_bpe,
 };
 use metrics_proximity::Counts;
 
-use crate::files::{key, remove_leftovers};
+use crate::files::key;
 use crate::spec::GENERAL;
 use crate::{DataSpec, Error, RoleFiles, StudySpec, TokenizerSpec};
 
@@ -29,8 +33,6 @@ pub struct Prepared {
     pub tokenizer: String,
     /// Its file.
     pub tokenizer_file: PathBuf,
-    /// The id that ends a document.
-    pub document_end: u32,
     /// Its vocabulary.
     pub vocab_size: usize,
     /// Stores by role.
@@ -39,12 +41,11 @@ pub struct Prepared {
     pub unigram_entropy: f64,
 }
 
-/// A role's documents before they are tokens: a recipe that can be read more than once, and its fingerprint.
-struct Input<'a> {
+/// A role's documents before they are tokens: recipes that can be read more than once, and their fingerprint.
+struct RoleInput<'a> {
     role: String,
     fingerprint: String,
-    files: Vec<(SourceFiles, PathBuf, bool)>,
-    generated: Option<(&'a Generator, Domain, u64)>,
+    parts: Vec<Input<'a>>,
 }
 
 /// Tokenises what the store lacks.
@@ -60,7 +61,7 @@ pub fn prepare(spec: &StudySpec, store: &Path, note: &mut dyn FnMut(&str)) -> Re
     let inputs = spec
         .roles()
         .into_iter()
-        .map(|role| Input::new(spec, role, generator.as_ref()))
+        .map(|role| RoleInput::new(spec, role, generator.as_ref()))
         .collect::<Result<Vec<_>, _>>()?;
     let given = match &spec.tokenizer {
         TokenizerSpec::File { path } => Some(Tokenizer::from_file(path)?),
@@ -79,10 +80,19 @@ pub fn prepare(spec: &StudySpec, store: &Path, note: &mut dyn FnMut(&str)) -> Re
     };
     let addresses: Vec<PathBuf> = inputs
         .iter()
-        .map(|input| store.join("data").join(key(&(&input.fingerprint, &source, spec.held_out_permille))))
+        .map(|input| {
+            store.join("data").join(key(&(
+                "stores",
+                2,
+                &input.fingerprint,
+                &source,
+                spec.held_out_permille,
+                spec.deduplicate,
+            )))
+        })
         .collect();
-    let complete = addresses.iter().all(|a| a.join("train.tokens").exists() && a.join("held-out.tokens").exists());
-    if !complete {
+    if !addresses.iter().all(|address| BuiltStores::exist(address)) {
+        // All of it is looked at before the first file is written.
         for input in &inputs {
             note(&format!("reading {}", input.role));
             input.check(spec.held_out_permille)?;
@@ -92,16 +102,18 @@ pub fn prepare(spec: &StudySpec, store: &Path, note: &mut dyn FnMut(&str)) -> Re
             None => trained(spec, &inputs, &bpe_file(store, &source), note)?,
         };
         check_vocabulary(spec, &tokenizer)?;
-        for (input, address) in inputs.iter().zip(&addresses) {
+        for (input, address) in inputs.iter().zip(&addresses).filter(|(_, address)| !BuiltStores::exist(address)) {
             note(&format!("tokenising {}", input.role));
-            for (file, held_out) in [("train.tokens", false), ("held-out.tokens", true)] {
-                let path = address.join(file);
-                if !path.exists() {
-                    let documents = input.documents(held_out, spec.held_out_permille)?;
-                    tokenizer.write_store(&path, &input.role, documents.into_iter())?;
+            let builder = StoreBuilder::new(&tokenizer, &input.role)
+                .held_out_permille(spec.held_out_permille)
+                .deduplicate(spec.deduplicate);
+            let mut said = Instant::now();
+            builder.build(&input.parts, address, &mut |progress| {
+                if said.elapsed() > Duration::from_secs(10) {
+                    said = Instant::now();
+                    note(&tokenising(&input.role, progress));
                 }
-            }
-            remove_leftovers(address)?;
+            })?;
         }
     }
     let tokenizer_file = match &spec.tokenizer {
@@ -109,6 +121,17 @@ pub fn prepare(spec: &StudySpec, store: &Path, note: &mut dyn FnMut(&str)) -> Re
         TokenizerSpec::Bpe { .. } => bpe_file(store, &source),
     };
     open(spec, &inputs, &addresses, tokenizer_file)
+}
+
+fn tokenising(role: &str, progress: &BuildProgress<'_>) -> String {
+    format!(
+        "tokenising {role}: {} of {} inputs, {} documents, {:.0} documents/s, {:.1} MB/s",
+        progress.inputs_done,
+        progress.inputs,
+        progress.documents,
+        progress.documents_per_second(),
+        progress.megabytes_per_second()
+    )
 }
 
 /// Where a tokenizer trained by a study lies.
@@ -126,29 +149,23 @@ fn check_vocabulary(spec: &StudySpec, tokenizer: &Tokenizer) -> Result<(), Error
 
 fn open(
     spec: &StudySpec,
-    inputs: &[Input<'_>],
+    inputs: &[RoleInput<'_>],
     addresses: &[PathBuf],
     tokenizer_file: PathBuf,
 ) -> Result<Prepared, Error> {
     let mut roles = BTreeMap::new();
     for (input, address) in inputs.iter().zip(addresses) {
-        let stores = RoleStores {
-            train: Arc::new(TokenStore::open(&address.join("train.tokens"))?),
-            held_out: Arc::new(TokenStore::open(&address.join("held-out.tokens"))?),
-        };
+        let BuiltStores { train, held_out } = BuiltStores::open(address)?;
+        let stores = RoleStores { train: Arc::new(train), held_out: Arc::new(held_out) };
         stores.train.verify()?;
         stores.held_out.verify()?;
         roles.insert(input.role.clone(), stores);
     }
     let general = &roles[GENERAL];
     let counts = Counts::of_store(spec.model.vocab_size, &general.held_out)?;
-    // Every document ends with it.
-    let mut document_end = [0];
-    general.train.read(general.train.token_count().saturating_sub(1), &mut document_end)?;
     Ok(Prepared {
         tokenizer: general.train.tokenizer().to_owned(),
         tokenizer_file,
-        document_end: document_end[0],
         vocab_size: spec.model.vocab_size,
         unigram_entropy: counts.entropy(),
         roles,
@@ -158,7 +175,7 @@ fn open(
 /// The BPE of the study: read where it is stored, else trained and stored.
 fn trained(
     spec: &StudySpec,
-    inputs: &[Input<'_>],
+    inputs: &[RoleInput<'_>],
     path: &Path,
     note: &mut dyn FnMut(&str),
 ) -> Result<Tokenizer, Error> {
@@ -173,21 +190,25 @@ fn trained(
     let mut texts = Vec::new();
     for input in inputs.iter().filter(|i| roles.contains(&i.role)) {
         let mut bytes = 0u64;
-        for document in input.documents(false, spec.held_out_permille)? {
-            if bytes > share {
-                break;
+        input.each(spec.held_out_permille, &mut |document, held_out| {
+            if held_out {
+                return ControlFlow::Continue(());
             }
-            let text = document.prompt + &document.text;
+            if bytes > share {
+                return ControlFlow::Break(());
+            }
+            let text = document.whole();
             bytes += text.len() as u64;
             texts.push(text);
-        }
+            ControlFlow::Continue(())
+        })?;
     }
     let tokenizer = train_bpe(texts.into_iter(), *vocab_size)?;
     tokenizer.save(path)?;
     Ok(tokenizer)
 }
 
-impl<'a> Input<'a> {
+impl<'a> RoleInput<'a> {
     fn new(spec: &StudySpec, role: String, generator: Option<&'a Generator>) -> Result<Self, Error> {
         match (&spec.data, generator) {
             (DataSpec::Files { dir, sources }, _) => {
@@ -216,7 +237,9 @@ impl<'a> Input<'a> {
                     }
                 };
                 let fingerprint = key(&("generated", 1, seed, domain, count));
-                Ok(Self { role, fingerprint, files: Vec::new(), generated: Some((generator, domain, count)) })
+                let documents = move || generator.documents(domain).take(count as usize);
+                let parts = vec![Input::documents(&role, &fingerprint, documents)];
+                Ok(Self { role, fingerprint, parts })
             }
             _ => Err(Error::field(
                 "data",
@@ -234,28 +257,30 @@ impl<'a> Input<'a> {
         let held_out = spec
             .held_out
             .iter()
-            .map(|p| SourceFiles { files: vec![p.clone()], ..SourceFiles::folder("") }.paths(dir))
+            .map(|pattern| SourceFiles::matching([pattern]).paths(dir))
             .collect::<Result<Vec<_>, _>>()
             .map_err(input)?
             .concat();
-        let mut files = Vec::new();
+        let mut parts = Vec::new();
         let mut prints = Vec::new();
         for set in &spec.sets {
             for path in set.paths(dir).map_err(input)? {
                 let evaluated = held_out.is_empty() || held_out.contains(&path);
-                let name = path.strip_prefix(dir).unwrap_or(&path).display().to_string();
-                let content = fingerprint_file(&path).map_err(input)?;
-                prints.push((name, content, evaluated, set.format, set.header, set.template.clone()));
-                files.push((set.clone(), path, evaluated));
+                let part = Input::file(set.clone(), path).map_err(input)?;
+                prints.push((part.fingerprint().to_owned(), evaluated));
+                parts.push(if evaluated { part } else { part.never_held_out() });
             }
         }
-        Ok(Self { fingerprint: key(&prints), role, files, generated: None })
+        Ok(Self { fingerprint: key(&prints), role, parts })
     }
 
     /// Reads everything once; both sides of the split must hold something.
     fn check(&self, permille: u16) -> Result<(), Error> {
         let mut counts = [0u64; 2];
-        self.each(permille, &mut |_, held_out| counts[usize::from(held_out)] += 1)?;
+        self.each(permille, &mut |_, held_out| {
+            counts[usize::from(held_out)] += 1;
+            ControlFlow::Continue(())
+        })?;
         if counts.contains(&0) {
             let limit = format!("{} training and {} held-out documents: both must be at least 1", counts[0], counts[1]);
             return Err(Error::field("documents of role", &self.role, format!("gives {limit}")));
@@ -263,30 +288,19 @@ impl<'a> Input<'a> {
         Ok(())
     }
 
-    fn documents(&self, held_out: bool, permille: u16) -> Result<Vec<Document>, Error> {
-        let mut out = Vec::new();
-        self.each(permille, &mut |document, side| {
-            if side == held_out {
-                out.push(document);
-            }
-        })?;
-        Ok(out)
-    }
-
-    /// Calls `f(document, held_out)` for each document of either side.
-    fn each(&self, permille: u16, f: &mut dyn FnMut(Document, bool)) -> Result<(), Error> {
-        if let Some((generator, domain, count)) = self.generated {
-            for document in generator.documents(domain).take(count as usize) {
-                let held_out = is_held_out(&document, permille);
-                f(document, held_out);
-            }
-        }
-        for (set, path, evaluated) in &self.files {
-            set.read(path, &mut |document| {
-                let held_out = *evaluated && is_held_out(&document, permille);
-                f(document, held_out);
+    /// Calls `f(document, held_out)` for each document of either side, until it says to stop.
+    fn each(&self, permille: u16, f: &mut dyn FnMut(Document, bool) -> ControlFlow<()>) -> Result<(), Error> {
+        for part in &self.parts {
+            let mut flow = ControlFlow::Continue(());
+            part.read(OnMalformed::Fail, &mut |document| {
+                let held_out = part.may_be_held_out() && is_held_out(&document, permille);
+                flow = f(document, held_out);
+                flow
             })
             .map_err(|source| Error::Input { role: self.role.clone(), source })?;
+            if flow.is_break() {
+                break;
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use fused_ops::Precision;
 use gptneox_model::GptNeoXConfig;
-use schedule::{Convention, Step, Weight};
+use schedule::{Convention, Phase, Span, Weight};
 use trainer::AdamWSpec;
 
 use crate::{
@@ -50,17 +50,12 @@ pub fn preset(name: &str, protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
         .iter()
         .map(|(arm, mix)| {
             let Some(Mix { role, weight, start }) = mix else {
-                return Ok(ArmSpec { name: (*arm).to_owned(), source: None, weight: Weight::ZERO, start: Step(0) });
+                return Ok(ArmSpec::control(arm));
             };
-            let weight =
-                Weight::parse(weight).map_err(|source| Error::Schedule { what: format!("arm {arm}"), source })?;
             let scaled = u128::from(*start) * u128::from(spec.pretrain.steps) / u128::from(protocol.steps.max(1));
-            Ok(ArmSpec {
-                name: (*arm).to_owned(),
-                source: Some((*role).to_owned()),
-                weight,
-                start: Step(scaled as u64),
-            })
+            let phase = Weight::parse(weight).and_then(|w| Phase::constant(Span::from(scaled as u64), role, w));
+            let phase = phase.map_err(|source| Error::Schedule { what: format!("arm {arm}"), source })?;
+            Ok(ArmSpec { name: (*arm).to_owned(), phases: vec![phase] })
         })
         .collect::<Result<_, Error>>()?;
     spec.sft.sets = protocol
@@ -87,6 +82,7 @@ fn smoke() -> StudySpec {
         data: DataSpec::Generated { seed: 1, general: 4000, specialised: 3000, sft: 700 },
         tokenizer: bpe(2048, 3_000_000),
         held_out_permille: 100,
+        deduplicate: false,
         model: GptNeoXConfig::of_size(2048, 96, 3, 4),
         pretrain: PretrainSpec {
             steps,
@@ -109,6 +105,7 @@ fn smoke() -> StudySpec {
             epochs: 4,
             batch: 32,
             max_time: 128,
+            truncation: data_mixer::Truncation::Cut,
             examples: 256,
             held_out: 64,
             lr: LrChoice::SweepBase { grid: vec![1e-3, 2e-3, 4e-3] },

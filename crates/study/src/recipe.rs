@@ -4,7 +4,6 @@ use data_mixer::{MixPlan, MixSpec, Pairing, SourceSize, stream_key};
 use schedule::{LrSpec, Timeline};
 use trainer::TrainSpec;
 
-use crate::spec::GENERAL;
 use crate::{ArmSpec, Error, Prepared, SftSetSpec, StudySpec};
 
 /// The seed of a pretraining run's purpose.
@@ -31,19 +30,14 @@ pub(crate) fn build_mix(
     seed: u64,
     sequences: &dyn Fn(&str) -> u64,
 ) -> Result<MixPlan, Error> {
-    let mut names: Vec<&str> = Vec::new();
-    for phase in timeline.phases() {
-        if !names.contains(&phase.source.as_str()) {
-            names.push(&phase.source);
-        }
-    }
-    let specialised = names.iter().map(|n| SourceSize::new(n, sequences(n))).collect();
+    let names = timeline.general_sources().into_iter().chain(timeline.specialised_sources());
+    let sources = names.map(|name| SourceSize::new(name, sequences(name))).collect();
     MixPlan::build(MixSpec {
         seed: pretrain_seed(spec, "pretraining data", seed),
         batch: spec.pretrain.batch,
+        time: spec.pretrain.time as u64,
         timeline,
-        general: SourceSize::new(GENERAL, sequences(GENERAL)),
-        specialised,
+        sources,
         pairing: Pairing::Displace,
         max_epochs: spec.pretrain.max_epochs,
     })
@@ -51,7 +45,7 @@ pub(crate) fn build_mix(
 }
 
 /// The recipe of pretraining.
-pub(crate) fn pretrain_recipe(spec: &StudySpec, prepared: &Prepared) -> TrainSpec {
+pub(crate) fn pretrain_recipe(spec: &StudySpec) -> TrainSpec {
     let p = &spec.pretrain;
     TrainSpec {
         optimizer: p.optimizer.clone(),
@@ -59,7 +53,6 @@ pub(crate) fn pretrain_recipe(spec: &StudySpec, prepared: &Prepared) -> TrainSpe
         micro_tokens: p.micro_tokens,
         precision: p.precision,
         recompute: p.recompute,
-        document_end: p.document_mask.then_some(prepared.document_end),
         ..TrainSpec::new(spec.pretrain_lr())
     }
 }
@@ -74,7 +67,6 @@ pub(crate) fn finetune_recipe(spec: &StudySpec, lr: f64, steps: u64) -> TrainSpe
         micro_tokens: spec.pretrain.micro_tokens,
         precision: spec.pretrain.precision,
         recompute: spec.pretrain.recompute,
-        // A row holds one example: there is no boundary in it.
         ..TrainSpec::new(LrSpec::cosine(lr, 0.0, warmup, steps))
     }
 }
@@ -105,6 +97,7 @@ fn sft_rows(spec: &StudySpec, set: &SftSetSpec, seed: u64) -> data_mixer::SftSpe
         epochs: spec.sft.epochs,
         batch: spec.sft.batch,
         max_time: spec.sft.max_time,
+        truncation: spec.sft.truncation,
         mask_prompt: set.mask_prompt,
         seed: stream_key(spec.study_seed, "fine-tuning order", seed),
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use fused_ops::Precision;
 use gptneox_model::GptNeoXConfig;
-use schedule::{Convention, LrSpec, Step, Timeline, Weight};
+use schedule::{Convention, LrSpec, Phase, Shares, Span, Timeline, TimelineSpec, Tokens, Weight};
 use serde::{Deserialize, Serialize};
 use trainer::AdamWSpec;
 
@@ -28,11 +28,14 @@ pub struct StudySpec {
     pub tokenizer: TokenizerSpec,
     /// Of 1000 documents, how many are held out (by hash of their content).
     pub held_out_permille: u16,
+    /// Whether documents that come more than once in a role are kept once.
+    #[serde(default)]
+    pub deduplicate: bool,
     /// The model's sizes.
     pub model: GptNeoXConfig,
     /// Pretraining, midtraining included.
     pub pretrain: PretrainSpec,
-    /// The arms; the first without a source is the control.
+    /// The arms; the first without a phase is the control.
     pub arms: Vec<ArmSpec>,
     /// Fine-tuning.
     pub sft: SftSpec,
@@ -136,21 +139,47 @@ pub struct PretrainSpec {
     pub document_mask: bool,
 }
 
-/// One arm: what is mixed into the general text, how much, from when on.
+/// One arm: what is mixed into the general text, how much, from when on, in any number of phases.
+///
+/// ```toml
+/// [[arms]]
+/// name = "Code, then mathematics"
+/// phases = [
+///     { start = 6000, weight = { from = 0, to = 0.2 }, specialised = "starcoder" },
+///     { start = "42B tokens", weight = 0.2, specialised = { starcoder = 0.5, math = 0.5 } },
+/// ]
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArmSpec {
     /// What tables call it.
     pub name: String,
-    /// The role mixed in; none for the control.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-    /// Its share.
-    #[serde(default)]
-    pub weight: Weight,
-    /// First step of the mixture.
-    #[serde(default)]
-    pub start: Step,
+    /// Its phases; none for the control.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<Phase<Span>>,
+}
+
+impl ArmSpec {
+    /// General text only.
+    pub fn control(name: &str) -> Self {
+        Self { name: name.to_owned(), phases: Vec::new() }
+    }
+
+    /// Whether it is general text only.
+    pub fn is_control(&self) -> bool {
+        self.phases.is_empty()
+    }
+
+    /// Its highest weight: the one that tables print.
+    pub fn weight(&self) -> Weight {
+        self.phases.iter().map(|p| p.weight.peak()).max().unwrap_or_default()
+    }
+
+    /// The roles that it reads besides general text.
+    fn roles(&self) -> impl Iterator<Item = &str> {
+        let sides = self.phases.iter().flat_map(|p| p.specialised.iter().chain(&p.general));
+        sides.flat_map(|shares| shares.iter().map(|(name, _)| name))
+    }
 }
 
 /// How fine-tuning learning rates are chosen.
@@ -184,6 +213,9 @@ pub struct SftSpec {
     pub batch: usize,
     /// Longest row in tokens.
     pub max_time: usize,
+    /// What happens to longer examples.
+    #[serde(default)]
+    pub truncation: data_mixer::Truncation,
     /// Training examples, at most.
     pub examples: u64,
     /// Held-out examples, at most.
@@ -227,7 +259,7 @@ impl StudySpec {
     /// Roles that the study reads: general, the arms' sources, the fine-tuning sets.
     pub fn roles(&self) -> Vec<String> {
         let mut roles = vec![GENERAL.to_owned()];
-        let sources = self.arms.iter().filter_map(|a| a.source.clone());
+        let sources = self.arms.iter().flat_map(|a| a.roles().map(str::to_owned));
         for role in
             sources.chain(self.sft.sets.iter().map(|s| s.role.clone())).chain(self.tokenizer.roles().iter().cloned())
         {
@@ -238,25 +270,25 @@ impl StudySpec {
         roles
     }
 
-    /// The control: the first arm without a source.
+    /// The control: the first arm without a phase.
     pub fn control(&self) -> Option<usize> {
-        self.arms.iter().position(|a| a.source.is_none())
+        self.arms.iter().position(ArmSpec::is_control)
     }
 
     /// An arm's phases.
     pub(crate) fn timeline(&self, arm: &ArmSpec) -> Result<Timeline, Error> {
-        let end = Step(self.pretrain.steps);
-        match &arm.source {
-            None => Timeline::general(end),
-            Some(source) => Timeline::midtrain(end, arm.start, source, arm.weight),
-        }
-        .map_err(|source| Error::Schedule { what: format!("arm {}", arm.name), source })
+        let spec = |general| TimelineSpec { end: self.pretrain.steps.into(), general, phases: arm.phases.clone() };
+        let tokens_per_step = Tokens(self.pretrain.batch.saturating_mul(self.pretrain.time as u64));
+        Shares::one(GENERAL)
+            .and_then(|general| spec(general).build(tokens_per_step))
+            .map_err(|source| Error::Schedule { what: format!("arm {}", arm.name), source })
     }
 
     /// The pretraining curve.
     pub(crate) fn pretrain_lr(&self) -> LrSpec {
         let p = &self.pretrain;
-        LrSpec::Cosine { peak: p.lr_peak, min: p.lr_min, warmup: p.warmup, total: p.steps, convention: p.convention }
+        let (warmup, total) = (p.warmup.into(), p.steps.into());
+        LrSpec::Cosine { peak: p.lr_peak, min: p.lr_min, warmup, total, convention: p.convention }
     }
 
     /// Checks what does not need the data.
@@ -288,7 +320,7 @@ impl StudySpec {
         }
         self.pretrain_lr().build().map_err(|source| Error::Schedule { what: "pretrain".into(), source })?;
         if self.control().is_none() {
-            return Err(Error::field("arms", self.arms.len(), "hold no control (an arm without a source)"));
+            return Err(Error::field("arms", self.arms.len(), "hold no control (an arm without phases)"));
         }
         for (i, arm) in self.arms.iter().enumerate() {
             if self.arms[..i].iter().any(|other| other.name == arm.name) {

@@ -40,7 +40,7 @@ pub fn evaluate<B: FusedOps>(
         for from in (0..batch.rows()).step_by(rows) {
             let micro = batch.slice(from..(from + rows).min(batch.rows()));
             sum.targets += micro.target_count() as u64;
-            let input = input::<B>(micro.inputs, batch.time, spec.document_end, device);
+            let input = input::<B>(&micro, device);
             let losses = model.token_losses(input, tensor(micro.targets, batch.time, device));
             let losses: Vec<f32> = losses.into_data().convert::<f32>().into_vec().expect("converted to f32 just above");
             sum.nats += losses.into_iter().map(f64::from).sum::<f64>();

@@ -16,8 +16,9 @@
 //! let device = Default::default();
 //! let config = GptNeoXConfig::of_size(16, 16, 1, 2);
 //! let model = GptNeoX::<Backend>::init(&config, 0, &device)?;
-//! let mut trainer = Trainer::new(model, TrainSpec::new(LrSpec::Constant { rate: 1e-2 }), &device)?;
-//! let batch = Batch { time: 3, inputs: vec![1, 2, 3], targets: vec![2, 3, 4], sources: vec![0] };
+//! let mut trainer = Trainer::new(model, TrainSpec::new(LrSpec::constant(1e-2)), &device)?;
+//! let batch =
+//!     Batch { time: 3, inputs: vec![1, 2, 3], targets: vec![2, 3, 4], sources: vec![0], ..Batch::default() };
 //! let first = trainer.step(&batch)?.loss;
 //! for _ in 0..20 {
 //!     trainer.step(&batch)?;

@@ -4,12 +4,17 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::backend::AutodiffBackend;
-use data_mixer::BatchSource;
+use data_mixer::{BatchSource, LedgerFile, prefetch};
 use fused_ops::FusedOps;
 
 use crate::checkpoint::{file_name, list};
 use crate::log::Log;
 use crate::{Error, StepRecord, Trainer};
+
+/// A run's ledger, in its folder: what it has seen, step by step.
+const LEDGER: &str = "ledger";
+/// Batches made ahead.
+const AHEAD: usize = 2;
 
 /// Where a run keeps its files and how far it goes.
 #[derive(Debug, Clone)]
@@ -66,27 +71,32 @@ where
         trainer = trainer.load(&path)?;
     }
     let mut log = Log::open(&options.dir.join("log.jsonl"), trainer.step)?;
+    let mut ledger = LedgerFile::open(&options.dir.join(LEDGER), trainer.step, source.source_names())?;
     let mut skipped = trainer.step - trainer.updates;
     let mut control = observe(trainer.step, None);
     let mut saved = (trainer.step, Instant::now());
-    while trainer.step < options.until && control == Control::Continue {
-        let batch = source.batch(trainer.step)?;
-        let record = trainer.step(&batch)?;
-        log.write(&record)?;
-        if record.skipped {
-            skipped += 1;
-            if skipped > trainer.spec.max_skipped {
-                return Err(Error::Diverged { step: record.step, skipped, limit: trainer.spec.max_skipped });
+    prefetch(source, trainer.step..options.until, AHEAD, |batches| {
+        while trainer.step < options.until && control == Control::Continue {
+            let Some(batch) = batches.next().transpose()? else { break };
+            let record = trainer.step(&batch)?;
+            log.write(&record)?;
+            ledger.record(&batch)?;
+            if record.skipped {
+                skipped += 1;
+                if skipped > trainer.spec.max_skipped {
+                    return Err(Error::Diverged { step: record.step, skipped, limit: trainer.spec.max_skipped });
+                }
+            }
+            control = observe(trainer.step, Some(&record));
+            let due = trainer.step - saved.0 >= options.checkpoint_steps.max(1)
+                || saved.1.elapsed().as_secs_f64() >= options.checkpoint_seconds;
+            if due && trainer.step < options.until {
+                checkpoint(&trainer, options)?;
+                saved = (trainer.step, Instant::now());
             }
         }
-        control = observe(trainer.step, Some(&record));
-        let due = trainer.step - saved.0 >= options.checkpoint_steps.max(1)
-            || saved.1.elapsed().as_secs_f64() >= options.checkpoint_seconds;
-        if due && trainer.step < options.until {
-            checkpoint(&trainer, options)?;
-            saved = (trainer.step, Instant::now());
-        }
-    }
+        Ok(())
+    })?;
     if trainer.step >= options.until {
         return Ok((trainer, Outcome::Finished));
     }

@@ -63,9 +63,6 @@ pub struct TrainSpec {
     /// Whether each block's inner activations are computed again in the backward pass instead of kept.
     #[serde(default)]
     pub recompute: bool,
-    /// The token id that ends a document: with it attention does not look past the beginning of a document.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub document_end: Option<u32>,
 }
 
 impl TrainSpec {
@@ -79,7 +76,6 @@ impl TrainSpec {
             max_skipped: 10,
             precision: Precision::F32,
             recompute: false,
-            document_end: None,
         }
     }
 

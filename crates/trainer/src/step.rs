@@ -7,7 +7,7 @@ use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor, TensorData};
 use data_mixer::{Batch, LedgerHead};
 use fused_ops::{AdamWStep, FusedOps};
-use gptneox_model::{GptNeoX, Input, document_starts};
+use gptneox_model::{GptNeoX, Input};
 use schedule::{LrSchedule, Step};
 
 use crate::log::{Phases, SourceLoss};
@@ -40,17 +40,10 @@ pub(crate) fn tensor<B: FusedOps>(values: Vec<i32>, time: usize, device: &B::Dev
     Tensor::from_data(TensorData::new(values, [rows, time]), device)
 }
 
-/// The same with the beginnings of documents, where one id ends them.
-pub(crate) fn input<B: FusedOps>(
-    ids: Vec<i32>,
-    time: usize,
-    document_end: Option<u32>,
-    device: &B::Device,
-) -> Input<B> {
-    let starts = document_end
-        .and_then(|end| i32::try_from(end).ok())
-        .map(|end| tensor(document_starts(&ids, time, end), time, device));
-    Input { ids: tensor(ids, time, device), document_starts: starts }
+/// What the model reads of a batch: its ids and, where it has them, the beginnings of documents.
+pub(crate) fn input<B: FusedOps>(batch: &Batch, device: &B::Device) -> Input<B> {
+    let starts = batch.document_starts.as_ref().map(|starts| tensor(starts.clone(), batch.time, device));
+    Input { ids: tensor(batch.inputs.clone(), batch.time, device), document_starts: starts }
 }
 
 impl<AB> Trainer<AB>
@@ -116,7 +109,7 @@ where
             let to = (from + rows).min(batch.rows());
             let begun = Instant::now();
             let micro = batch.slice(from..to);
-            let input = input(micro.inputs.clone(), batch.time, self.spec.document_end, &self.device);
+            let input = input(&micro, &self.device);
             let loss = self.model().loss(input, tensor(micro.targets.clone(), batch.time, &self.device), scale);
             let tokens = loss.tokens.into_data().convert::<f32>();
             SourceLoss::add(&mut sums, &micro, &tokens.into_vec().expect("converted to f32 just above"));

@@ -37,12 +37,16 @@ impl BatchSource for Random {
     fn steps(&self) -> u64 {
         STEPS
     }
-    fn batch(&self, step: u64) -> Result<Batch, data_mixer::Error> {
+    fn rows(&self, _step: u64) -> usize {
+        5
+    }
+    fn batch_rows(&self, step: u64, range: std::ops::Range<usize>) -> Result<Batch, data_mixer::Error> {
         let (rows, time) = (5, 8);
         let id = |i: usize| (stream_key(step, "id", i as u64) % 40) as i32;
         let inputs: Vec<i32> = (0..rows * time).map(id).collect();
         let targets = (0..rows * time).map(|i| if i % 5 == 0 { IGNORE } else { id(i + 1) }).collect();
-        Ok(Batch { time, inputs, targets, sources: vec![0, 1, 0, 1, 1] })
+        let sources = vec![0, 1, 0, 1, 1];
+        Ok(Batch { time, inputs, targets, sources, ..Batch::default() }.slice(range))
     }
     fn source_names(&self) -> Vec<String> {
         vec!["a".into(), "b".into()]
@@ -279,18 +283,19 @@ fn mixed_precision_follows_f32_and_is_not_it() {
 #[test]
 fn documents_in_one_row_are_learnt_as_if_in_rows_of_their_own() {
     // Two documents in a row, ended by 39, with the last token of each predicting nothing.
-    let joined = |s: u64| {
+    let joined = |s: u64, mask: bool| {
         let row: Vec<i32> = (0..8).map(|i| if i == 3 || i == 7 { 39 } else { (s as i32 * 5 + i * 3) % 39 }).collect();
         let targets = (0..8).map(|i| if i == 3 || i == 7 { IGNORE } else { row[i + 1] }).collect();
-        Batch { time: 8, inputs: row, targets, sources: vec![0] }
+        let document_starts = mask.then(|| vec![0, 0, 0, 0, 4, 4, 4, 4]);
+        Batch { time: 8, inputs: row, targets, sources: vec![0], document_starts }
     };
-    let apart = |s: u64| Batch { time: 4, sources: vec![0, 0], ..joined(s) };
-    let masked = losses(TrainSpec { document_end: Some(39), ..spec() }, joined);
+    let apart = |s: u64| Batch { time: 4, sources: vec![0, 0], ..joined(s, false) };
+    let masked = losses(spec(), |s| joined(s, true));
     for (a, b) in masked.iter().zip(losses(spec(), apart)) {
         assert!((a - b).abs() < 2e-5, "{a} and {b}");
     }
     assert!(
-        (masked[0] - losses(spec(), joined)[0]).abs() > 1e-3,
+        (masked[0] - losses(spec(), |s| joined(s, false))[0]).abs() > 1e-3,
         "without the mask the second document sees the first"
     );
 }
@@ -303,6 +308,7 @@ fn batches_that_do_not_fit_are_errors() {
         inputs: vec![id; time],
         targets: vec![target; time],
         sources: vec![0],
+        ..Batch::default()
     };
     for (batch, expected) in [
         (row(17, 1, 1), "rows of 17 tokens; the model takes 16"),

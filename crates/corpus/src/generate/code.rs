@@ -24,7 +24,7 @@ pub(super) fn source_file(w: &mut Writer<'_>) -> Document {
 /// A docstring as the prompt, the function as the text.
 pub(super) fn documented_function(w: &mut Writer<'_>) -> Document {
     let f = Function::new(w);
-    Document { prompt: format!("\"\"\"{}\"\"\"\n", f.summary()), text: f.python(false) }
+    Document::answered(format!("\"\"\"{}\"\"\"\n", f.summary()), f.python(false))
 }
 
 /// What a function does, whatever the syntax.

@@ -10,7 +10,7 @@ pub(super) fn worked(w: &mut Writer<'_>) -> Document {
         let steps = problem.steps.iter().zip(&problem.reasons);
         let steps: Vec<String> = steps.map(|((a, op, b, r), why)| format!("{why} {a} {op} {b} = {r}.")).collect();
         let text = format!("{}\nThe answer is {}.", steps.join("\n"), problem.answer());
-        return Document { prompt: format!("{}\n", problem.question), text };
+        return Document::answered(format!("{}\n", problem.question), text);
     }
     let mut lines = Vec::new();
     for _ in 0..w.between(2, 6) {
@@ -37,7 +37,7 @@ pub(super) fn word_problem(w: &mut Writer<'_>) -> Document {
         text += &format!("{why} {a}{op}{b} = <<{a}{op}{b}={r}>>{r}.\n");
     }
     text += &format!("#### {}", problem.answer());
-    Document { prompt: format!("{}\n", problem.question), text }
+    Document::answered(format!("{}\n", problem.question), text)
 }
 
 struct Problem {

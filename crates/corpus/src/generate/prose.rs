@@ -145,7 +145,7 @@ pub(super) fn fact(w: &mut Writer<'_>) -> Document {
     };
     let distractors: Vec<String> = (0..w.below(4)).map(|_| w.place()).collect();
     let context = if distractors.is_empty() { String::new() } else { format!("Places: {}.\n", distractors.join(", ")) };
-    Document { prompt: format!("{context}Question: {question}\nAnswer: "), text: answer }
+    Document::answered(format!("{context}Question: {question}\nAnswer: "), answer)
 }
 
 /// A task with its instruction, input and output.
@@ -164,7 +164,7 @@ pub(super) fn task(w: &mut Writer<'_>) -> Document {
         }
     };
     let options = if w.below(2) == 0 { "\nOPTIONS:\n- yes\n- no" } else { "" };
-    Document { prompt: format!("{instruction}\nInput: {list}{options}\nOutput: "), text: output }
+    Document::answered(format!("{instruction}\nInput: {list}{options}\nOutput: "), output)
 }
 
 /// An instruction and a prose answer.
@@ -182,7 +182,7 @@ pub(super) fn answer(w: &mut Writer<'_>) -> Document {
             _ => format!("First of all, {}. Then, {}.\n", clause(w), clause(w)),
         };
     }
-    Document { prompt: format!("### Instruction:\n{ask}\n\n### Response:\n"), text: text.trim_end().to_owned() }
+    Document::answered(format!("### Instruction:\n{ask}\n\n### Response:\n"), text.trim_end().to_owned())
 }
 
 /// A short question on nature whose answer follows from the lexicon.
@@ -196,5 +196,5 @@ pub(super) fn science_question(w: &mut Writer<'_>) -> Document {
         1 => format!("What is it called when {a} becomes {b}?\n"),
         _ => format!("Which process do {} {a} and {b} have in common?\n", w.adjective()),
     };
-    Document { prompt, text: format!("{process}ation") }
+    Document::answered(prompt, format!("{process}ation"))
 }

@@ -1,11 +1,18 @@
-//! Readers: .txt, .jsonl, .json, .tsv, plain or as .gz or .zst, into documents by a field template.
+//! Readers: .txt, .jsonl, .json, .csv, .tsv (plain, .gz or .zst) and .parquet, into documents by a field template.
+//! Memory is bounded by a record, whatever the file's size.
 
 mod files;
+mod hub;
+mod json;
+mod parquet;
+mod table;
 mod template;
+mod text;
 
 use std::path::{Path, PathBuf};
 
-pub use files::{Format, SourceFiles};
+pub use files::{Format, SourceFiles, TextUnit};
+pub use hub::HubPath;
 pub use template::Template;
 
 /// What can be wrong with input files.
@@ -25,7 +32,7 @@ pub enum ReadError {
     Line {
         /// The file.
         path: PathBuf,
-        /// The line, from 1; in a .json array the element.
+        /// The line, from 1; in .json arrays and .parquet files the record.
         line: u64,
         /// What is wrong with it.
         reason: String,
@@ -38,8 +45,19 @@ pub enum ReadError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A pattern that cannot be parsed.
+    #[error("pattern {pattern:?}: {reason}")]
+    Pattern {
+        /// As given.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file of a kind that is not read.
-    #[error("{path}: unknown format; known: .txt, .jsonl, .json, .tsv, each plain or as .gz or .zst", path = path.display())]
+    #[error(
+        "{path}: unknown format; known: .txt, .jsonl, .json, .csv, .tsv, each plain or as .gz or .zst, and .parquet",
+        path = path.display()
+    )]
     UnknownFormat {
         /// The file.
         path: PathBuf,
@@ -50,11 +68,42 @@ pub enum ReadError {
         /// The pattern.
         pattern: String,
     },
+    /// A data set of the Hugging Face hub that cannot be had.
+    #[error("hf://{dataset}: {reason}")]
+    Hub {
+        /// The data set.
+        dataset: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> ReadError {
     let path = path.to_owned();
     move |source| ReadError::Io { path, source }
+}
+
+/// What happens to a record that is malformed: not UTF-8, not JSON, without a field that the template names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnMalformed {
+    /// It ends the reading, with its file and line.
+    #[default]
+    Fail,
+    /// It is left out and counted.
+    Skip,
+}
+
+/// What a reading met.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReadReport {
+    /// Documents given.
+    pub documents: u64,
+    /// Records without text.
+    pub blank: u64,
+    /// Malformed records left out.
+    pub skipped: u64,
+    /// What was wrong with the first of them.
+    pub first_skipped: Option<String>,
 }
 
 /// A digest of a file's bytes (xxh3, 128 bits, hexadecimal).

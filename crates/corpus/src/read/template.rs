@@ -4,13 +4,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ReadError;
-use crate::Document;
+use crate::{Document, Turn};
 
 /// A record's prompt and text, as text with fields in braces.
 ///
 /// `{question}` is a field, `{0}` a column; `{instances[0].output}` an element and a nested field; `{choices[gold]}` the
 /// element whose number the field `gold` holds; `{output|answer}` the first that is not empty. A list becomes its
 /// elements, one a line. `{{` and `}}` are braces.
+///
+/// Conversations name the field that holds their turns instead of a text: `{ turns = "messages" }`. Turns are objects
+/// with `role` (or `from`) and `content` (or `value`), or plain texts by user and assistant in turn. What is not the
+/// assistant's is prompt; prompts end in a line break, and begin with one after an answer.
 ///
 /// ```
 /// # use corpus::Template;
@@ -26,14 +30,18 @@ pub struct Template {
     raw: RawTemplate,
     prompt: Vec<Piece>,
     text: Vec<Piece>,
+    turns: Option<Vec<Step>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTemplate {
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     prompt: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    turns: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +82,29 @@ impl Template {
     /// # Errors
     /// Unbalanced braces or an empty field.
     pub fn parse(prompt: &str, text: &str) -> Result<Self, ReadError> {
-        let raw = RawTemplate { prompt: prompt.to_owned(), text: text.to_owned() };
-        Ok(Self { prompt: pieces(prompt)?, text: pieces(text)?, raw })
+        Self::build(RawTemplate { prompt: prompt.to_owned(), text: text.to_owned(), turns: None })
+    }
+
+    /// Conversations, whose turns a field holds.
+    ///
+    /// # Errors
+    /// An empty field.
+    pub fn conversation(field: &str) -> Result<Self, ReadError> {
+        Self::build(RawTemplate { prompt: String::new(), text: String::new(), turns: Some(field.to_owned()) })
+    }
+
+    fn build(raw: RawTemplate) -> Result<Self, ReadError> {
+        let error = |reason: &str| {
+            let template = raw.turns.clone().unwrap_or_default();
+            ReadError::Template { template, reason: reason.to_owned() }
+        };
+        let turns = match &raw.turns {
+            Some(_) if !raw.text.is_empty() => return Err(error("turns and a text exclude each other")),
+            Some(field) => Some(steps(field).ok_or_else(|| error("an empty field"))?),
+            None if raw.text.is_empty() => return Err(error("must have a text, or turns")),
+            None => None,
+        };
+        Ok(Self { prompt: pieces(&raw.prompt)?, text: pieces(&raw.text)?, turns, raw })
     }
 
     /// The template of a record in one of the layouts met most often: `text`, `question`/`answer`, `prompt`/`completion`,
@@ -90,6 +119,10 @@ impl Template {
                 _ => return None,
             },
             Value::Object(fields) => {
+                let is_list = |name: &&str| fields.get(*name).is_some_and(Value::is_array);
+                if let Some(field) = ["messages", "conversations"].iter().find(|name| is_list(name)) {
+                    return Self::conversation(field).ok();
+                }
                 let known = KNOWN.iter().find(|(names, ..)| names.iter().all(|n| fields.contains_key(*n)))?;
                 // Of several accepted answers, the first.
                 let listed = known.2 == "{answer}" && fields.get("answer").is_some_and(Value::is_array);
@@ -105,14 +138,18 @@ impl Template {
     /// # Errors
     /// The reason: a field that does not exist (with those that do), or one that is no text, number or list of them.
     pub fn apply(&self, record: &Value) -> Result<Document, String> {
-        Ok(Document { prompt: fill(&self.prompt, record)?, text: fill(&self.text, record)? })
+        let prompt = fill(&self.prompt, record)?;
+        match &self.turns {
+            None => Ok(Document::answered(prompt, fill(&self.text, record)?)),
+            Some(path) => conversation(prompt, look_up(path, record)?),
+        }
     }
 }
 
 impl TryFrom<RawTemplate> for Template {
     type Error = ReadError;
     fn try_from(raw: RawTemplate) -> Result<Self, ReadError> {
-        Self::parse(&raw.prompt, &raw.text)
+        Self::build(raw)
     }
 }
 
@@ -120,6 +157,43 @@ impl From<Template> for RawTemplate {
     fn from(template: Template) -> Self {
         template.raw
     }
+}
+
+/// Turns as prompts and answers; what follows the last answer is left out.
+fn conversation(mut prompt: String, turns: &Value) -> Result<Document, String> {
+    let turns = turns.as_array().ok_or("the turns are no list")?;
+    let mut out: Vec<Turn> = Vec::new();
+    for (i, turn) in turns.iter().enumerate() {
+        let (answers, content) = match turn {
+            Value::String(text) => (i % 2 == 1, text.clone()),
+            _ => {
+                let part = |names: [&str; 2]| {
+                    let found = names.iter().find_map(|name| turn.get(*name));
+                    text_of(found.ok_or_else(|| format!("turn {i} has neither {:?} nor {:?}", names[0], names[1]))?)
+                };
+                let role = part(["role", "from"])?;
+                (matches!(role.as_str(), "assistant" | "gpt" | "model" | "bot"), part(["content", "value"])?)
+            }
+        };
+        if answers {
+            out.push(Turn { prompt: std::mem::take(&mut prompt), text: content });
+        } else {
+            if prompt.is_empty() && !out.is_empty() {
+                prompt.push('\n');
+            }
+            prompt.push_str(&content);
+            prompt.push('\n');
+        }
+    }
+    let mut turns = out.into_iter();
+    let first = turns.next().unwrap_or_default();
+    Ok(Document { prompt: first.prompt, text: first.text, later: turns.collect() })
+}
+
+/// The text of one field.
+pub(super) fn value_of(field: &str, record: &Value) -> Result<String, String> {
+    let path = steps(field).ok_or_else(|| format!("{field:?} is no field"))?;
+    text_of(look_up(&path, record)?)
 }
 
 fn pieces(template: &str) -> Result<Vec<Piece>, ReadError> {
@@ -273,6 +347,25 @@ mod tests {
         assert!(apply("{l[9]}", &record).unwrap_err().contains("element 9 of a list of 2"));
         assert!(apply("{o[0]}", &record).unwrap_err().contains("group of fields"));
         assert!(apply("{x}", &json!(["c0", "c1"])).unwrap_err().contains("columns 0 to 1"));
+    }
+
+    #[test]
+    fn conversations_alternate() {
+        let turn = |prompt: &str, text: &str| Turn { prompt: prompt.into(), text: text.into() };
+        let expected =
+            Document { later: vec![turn("\nAnd?\n", "Fine.")], ..Document::answered("Be brief.\nHi\n", "Yes.") };
+        let say = |role: &str, content: &str| json!({"role": role, "content": content});
+        let messages = json!({"messages": [
+            say("system", "Be brief."), say("user", "Hi"), say("assistant", "Yes."), say("user", "And?"),
+            say("assistant", "Fine."), say("user", "unanswered")
+        ]});
+        let apply = |record: &Value| Template::for_record(record).unwrap().apply(record);
+        assert_eq!(apply(&messages).unwrap(), expected);
+        let plain = json!({"conversations": ["Be brief.\nHi", "Yes.", "And?", "Fine."]});
+        assert_eq!(apply(&plain).unwrap(), expected);
+        let shared = json!({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes."}]});
+        assert_eq!(apply(&shared).unwrap(), Document::answered("Hi\n", "Yes."));
+        assert!(apply(&json!({"messages": [{"role": "user"}]})).unwrap_err().contains("turn 0 has neither"));
     }
 
     #[test]

@@ -1,20 +1,24 @@
-//! The token store: documents as offsets into one array of token ids, memory-mapped.
+//! The token store: documents as ranges of one array of token ids, memory-mapped.
 //!
-//! Layout (little-endian): 8 bytes magic, u64 length of the JSON header, the header, zeros up to a multiple of 64;
-//! then u64 offsets [D+1], u32 prompt lengths [D], u32 text bytes [D], token ids [N] as u16 or u32.
+//! A store is one file, or a folder of such files (shards) with a `store.json` that lists them in order. Documents,
+//! and sequences across them, are numbered over all shards.
+//!
+//! A file (little-endian): 8 bytes magic, u64 length of the JSON header, the header padded with spaces to a multiple of
+//! 64 bytes; then token ids [N] as u16 or u32, zeros up to a multiple of 8; u64 offsets [D+1], u64 hashes [D], u32
+//! prompt lengths [D], u32 text bytes [D]; the prompts of later turns as u64 document [P], u32 from [P], u32 to [P].
 
+mod header;
+mod manifest;
 mod reader;
+mod shard;
 mod writer;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-pub use reader::TokenStore;
-pub use writer::StoreWriter;
-
-const MAGIC: &[u8; 8] = b"MTTOKEN1";
-const ALIGN: usize = 64;
+pub use header::{StoreInfo, TokenWidth};
+pub use manifest::finish_store;
+pub use reader::{Piece, StoreSummary, TokenStore};
+pub use writer::{StoreDocument, StoreWriter};
 
 /// What can go wrong with a store.
 #[derive(Debug, thiserror::Error)]
@@ -50,21 +54,36 @@ pub enum StoreError {
         /// How many there are.
         len: u64,
     },
+    /// A store that another tokenizer made than the one expected.
+    #[error("{path}: was made by the tokenizer {found}, not {expected}: tokenise its texts again", path = path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// The fingerprint in the store.
+        found: String,
+        /// The fingerprint expected.
+        expected: String,
+    },
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Header {
-    pub(super) name: String,
-    pub(super) tokenizer: String,
-    pub(super) documents: u64,
-    pub(super) tokens: u64,
-    /// 2 or 4.
-    pub(super) token_bytes: u8,
-    /// xxh3 of everything after the header.
-    pub(super) checksum: String,
-}
-
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { path, source }
+}
+
+/// The folder that a file lies in.
+pub(crate) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A file that gets its name when it is complete; readable by whom files usually are.
+pub(crate) fn temporary(dir: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        // Less what the umask takes away.
+        let _ = builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(dir)
 }

@@ -1,104 +1,116 @@
 //! Reading a store, without copying it.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{ALIGN, Header, MAGIC, StoreError, io};
-
-/// A longer header is damage, not a store.
-const MAX_HEADER: u64 = 1 << 20;
+use super::manifest::open_shards;
+use super::shard::Shard;
+use super::{StoreError, TokenWidth};
 
 /// A store, opened for reading. Cheap to open whatever its size.
 #[derive(Debug)]
 pub struct TokenStore {
     path: PathBuf,
-    map: Mmap,
-    header: Header,
-    offsets: usize,
-    prompts: usize,
-    text_bytes: usize,
-    tokens: usize,
+    shards: Vec<Shard>,
+    /// Tokens and documents before each shard, and in all.
+    token_starts: Vec<u64>,
+    document_starts: Vec<u64>,
+}
+
+/// What [`TokenStore::inspect`] tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSummary {
+    /// The store's name.
+    pub name: String,
+    /// The tokenizer's fingerprint.
+    pub tokenizer: String,
+    /// One more than the largest token id there may be.
+    pub vocabulary: u32,
+    /// Documents in all.
+    pub documents: u64,
+    /// Tokens in all.
+    pub tokens: u64,
+    /// Bytes of all texts.
+    pub text_bytes: u64,
+    /// Tokens of the shortest, the middle and the longest document.
+    pub lengths: Option<[u64; 3]>,
+    /// Each shard: its file, documents, tokens and what is noted of its source.
+    pub shards: Vec<(PathBuf, u64, u64, Vec<(String, String)>)>,
 }
 
 impl TokenStore {
-    /// Opens a store and checks its header and size, not its checksum.
+    /// Opens a store, a file or a folder of shards, and checks headers and sizes, not checksums.
     ///
     /// # Errors
-    /// A file that is missing, no store, or shorter or longer than its header says.
+    /// A file that is missing, no store, shorter or longer than its header says, or not the one its folder lists.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let format = |reason: String| StoreError::Format { path: path.to_owned(), reason };
-        let mut file = File::open(path).map_err(io(path))?;
-        let size = file.metadata().map_err(io(path))?.len();
-        let mut start = [0u8; 16];
-        file.read_exact(&mut start).map_err(|_| format("is no token store: shorter than 16 bytes".into()))?;
-        if &start[..8] != MAGIC {
-            return Err(format("is no token store of this version: it does not begin with MTTOKEN1".into()));
-        }
-        let header_len = u64::from_le_bytes(start[8..].try_into().expect("eight bytes"));
-        if header_len > MAX_HEADER || header_len + 16 > size {
-            return Err(format(format!("its header claims {header_len} bytes of a file of {size}")));
-        }
-        let mut json = vec![0u8; header_len as usize];
-        file.read_exact(&mut json).map_err(io(path))?;
-        let header: Header = serde_json::from_slice(&json).map_err(|e| format(format!("broken header: {e}")))?;
-        if !matches!(header.token_bytes, 2 | 4) {
-            return Err(format(format!("token_bytes = {} must be 2 or 4", header.token_bytes)));
-        }
-        let offsets = (16 + json.len()).next_multiple_of(ALIGN);
-        let sizes = || {
-            let documents = usize::try_from(header.documents).ok()?;
-            let prompts = offsets.checked_add(documents.checked_add(1)?.checked_mul(8)?)?;
-            let text_bytes = prompts.checked_add(documents.checked_mul(4)?)?;
-            let tokens = text_bytes.checked_add(documents.checked_mul(4)?)?;
-            let ids = usize::try_from(header.tokens).ok()?.checked_mul(usize::from(header.token_bytes))?;
-            Some((prompts, text_bytes, tokens, tokens.checked_add(ids)?))
+        let shards = open_shards(path)?;
+        let sums = |of: fn(&Shard) -> u64| {
+            let mut sums = vec![0u64];
+            for shard in &shards {
+                let sum = sums[sums.len() - 1].checked_add(of(shard));
+                sums.push(sum.ok_or_else(|| StoreError::Format {
+                    path: shard.path.clone(),
+                    reason: "the shards claim more than can be counted".into(),
+                })?);
+            }
+            Ok(sums)
         };
-        let (prompts, text_bytes, tokens, end) =
-            sizes().ok_or_else(|| format("its header claims more than can be addressed".into()))?;
-        if end as u64 != size {
-            return Err(format(format!("is {size} bytes long, its header says {end}: truncated or overwritten")));
-        }
-        // SAFETY: the map is read-only and the file was renamed into place when complete; one that another process
-        // shortens while it is mapped is outside what any reader can support.
-        let map = unsafe { Mmap::map(&file) }.map_err(io(path))?;
-        let store = Self { path: path.to_owned(), map, header, offsets, prompts, text_bytes, tokens };
-        if store.offset(0) != 0 || store.offset(store.document_count()) != store.token_count() {
-            return Err(format("its document offsets do not span its tokens".into()));
+        let (token_starts, document_starts) = (sums(|s| s.header.tokens)?, sums(|s| s.header.documents)?);
+        Ok(Self { path: path.to_owned(), token_starts, document_starts, shards })
+    }
+
+    /// Opens a store that a tokenizer must have made.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and another tokenizer's store.
+    pub fn open_of(path: &Path, tokenizer: &str) -> Result<Self, StoreError> {
+        let store = Self::open(path)?;
+        if store.tokenizer() != tokenizer {
+            let (found, expected) = (store.tokenizer().to_owned(), tokenizer.to_owned());
+            return Err(StoreError::Tokenizer { path: store.path, found, expected });
         }
         Ok(store)
     }
 
-    /// Reads everything and compares the checksum and the offsets' order.
+    /// Reads everything and compares checksums, the offsets' order and the ids.
     ///
     /// # Errors
-    /// Any difference.
+    /// Any difference: it names the file.
     pub fn verify(&self) -> Result<(), StoreError> {
-        let format = |reason: &str| StoreError::Format { path: self.path.clone(), reason: reason.to_owned() };
-        let mut hash = Xxh3::new();
-        hash.update(&self.map[self.offsets..]);
-        if format!("{:032x}", hash.digest128()) != self.header.checksum {
-            return Err(format("checksum differs: its content was damaged"));
+        self.shards.iter().try_for_each(Shard::verify)
+    }
+
+    /// What it holds, by its headers and offsets.
+    pub fn inspect(&self) -> StoreSummary {
+        let mut lengths: Vec<u64> = (0..self.document_count()).map(|d| self.document_len(d)).collect();
+        let middle = lengths.len() / 2;
+        let lengths = (!lengths.is_empty()).then(|| {
+            let (low, median, high) = lengths.select_nth_unstable(middle);
+            let shortest = low.iter().copied().min().unwrap_or(*median);
+            [shortest, *median, high.iter().copied().max().unwrap_or(*median)]
+        });
+        let shards = self.shards.iter().map(|s| {
+            let notes = s.header.info.source.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+            (s.path.clone(), s.header.documents, s.header.tokens, notes)
+        });
+        StoreSummary {
+            name: self.name().to_owned(),
+            tokenizer: self.tokenizer().to_owned(),
+            vocabulary: self.vocabulary(),
+            documents: self.document_count(),
+            tokens: self.token_count(),
+            text_bytes: self.shards.iter().map(|s| s.header.text_bytes).sum(),
+            lengths,
+            shards: shards.collect(),
         }
-        if (0..self.document_count()).any(|i| self.offset(i) > self.offset(i + 1)) {
-            return Err(format("document offsets are not in order"));
-        }
-        Ok(())
     }
 
-    fn u64_at(&self, at: usize) -> u64 {
-        u64::from_le_bytes(self.map[at..at + 8].try_into().expect("eight bytes"))
-    }
-
-    fn u32_at(&self, at: usize) -> u32 {
-        u32::from_le_bytes(self.map[at..at + 4].try_into().expect("four bytes"))
-    }
-
-    fn offset(&self, document: u64) -> u64 {
-        self.u64_at(self.offsets + document as usize * 8)
+    /// The first shard: there is always one.
+    fn first(&self) -> &Shard {
+        &self.shards[0]
     }
 
     /// Where it lies.
@@ -108,54 +120,101 @@ impl TokenStore {
 
     /// The name it was given.
     pub fn name(&self) -> &str {
-        &self.header.name
+        &self.first().header.info.name
     }
 
     /// The fingerprint of the tokenizer that made it.
     pub fn tokenizer(&self) -> &str {
-        &self.header.tokenizer
+        &self.first().header.info.tokenizer
+    }
+
+    /// One more than the largest token id there may be.
+    pub fn vocabulary(&self) -> u32 {
+        self.first().header.info.vocabulary
     }
 
     /// Tokens in all.
     pub fn token_count(&self) -> u64 {
-        self.header.tokens
+        self.token_starts[self.shards.len()]
     }
 
     /// Documents in all.
     pub fn document_count(&self) -> u64 {
-        self.header.documents
+        self.document_starts[self.shards.len()]
     }
 
     /// Changes whenever the content or the tokenizer does.
     pub fn fingerprint(&self) -> String {
         let mut hash = Xxh3::new();
-        hash.update(self.header.checksum.as_bytes());
-        hash.update(self.header.tokenizer.as_bytes());
+        for shard in &self.shards {
+            hash.update(shard.header.checksum.as_bytes());
+        }
+        hash.update(self.tokenizer().as_bytes());
         format!("{:032x}", hash.digest128())
+    }
+
+    /// The shard of a document and its number there; `None` beyond the last.
+    fn locate(&self, document: u64) -> Option<(&Shard, u64)> {
+        if document >= self.document_count() {
+            return None;
+        }
+        let shard = self.document_starts.partition_point(|start| *start <= document) - 1;
+        Some((&self.shards[shard], document - self.document_starts[shard]))
     }
 
     /// Tokens of a document, its end token included. 0 beyond the last.
     pub fn document_len(&self, document: u64) -> u64 {
-        if document >= self.document_count() {
-            return 0;
-        }
-        self.offset(document + 1).saturating_sub(self.offset(document))
+        self.document_range(document).map_or(0, |range| range.end - range.start)
     }
 
-    /// How many of a document's tokens are its prompt. 0 beyond the last.
+    /// How many of a document's first tokens are its prompt. 0 beyond the last.
     pub fn prompt_len(&self, document: u64) -> u32 {
-        if document >= self.document_count() {
-            return 0;
-        }
-        self.u32_at(self.prompts + document as usize * 4)
+        self.locate(document).map_or(0, |(shard, d)| shard.prompt_len(d))
+    }
+
+    /// The token ranges of a document's prompts, counted from its first token: that of the first turn, then those of
+    /// later turns.
+    pub fn prompts(&self, document: u64) -> impl Iterator<Item = Range<u32>> + '_ {
+        let located = self.locate(document);
+        let first = located.map(|(shard, d)| 0..shard.prompt_len(d)).filter(|r| !r.is_empty());
+        first.into_iter().chain(located.into_iter().flat_map(|(shard, d)| shard.later_prompts(d)))
     }
 
     /// Bytes of the document's text in UTF-8. 0 beyond the last.
     pub fn text_bytes(&self, document: u64) -> u32 {
-        if document >= self.document_count() {
-            return 0;
-        }
-        self.u32_at(self.text_bytes + document as usize * 4)
+        self.locate(document).map_or(0, |(shard, d)| shard.text_bytes(d))
+    }
+
+    /// The hash of the document's content. `None` beyond the last.
+    pub fn document_hash(&self, document: u64) -> Option<u64> {
+        self.locate(document).map(|(shard, d)| shard.hash(d))
+    }
+
+    /// The token ranges, over the whole store, of the documents that a token range touches, in order; the first may
+    /// begin before it, the last end after it.
+    pub fn documents_in(&self, tokens: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        let end = tokens.end.min(self.token_count());
+        let mut document = (tokens.start < end).then(|| self.document_at(tokens.start));
+        std::iter::from_fn(move || {
+            let at = document?;
+            let range = self.document_range(at)?;
+            document = (range.end < end).then_some(at + 1);
+            Some(range)
+        })
+        .filter(|range| !range.is_empty())
+    }
+
+    fn document_at(&self, token: u64) -> u64 {
+        let shard = self.token_starts.partition_point(|start| *start <= token) - 1;
+        self.document_starts[shard] + self.shards[shard].document_at(token - self.token_starts[shard])
+    }
+
+    /// A document's token range over the whole store. `None` beyond the last, or where its offsets are damaged.
+    pub fn document_range(&self, document: u64) -> Option<Range<u64>> {
+        let (shard, d) = self.locate(document)?;
+        let index = self.document_starts.partition_point(|start| *start <= document) - 1;
+        let (start, range) = (self.token_starts[index], shard.document(d)?);
+        Some(start + range.start..start + range.end)
     }
 
     /// Fills `out` with the tokens from `from` on.
@@ -163,22 +222,56 @@ impl TokenStore {
     /// # Errors
     /// A range beyond the end.
     pub fn read(&self, from: u64, out: &mut [u32]) -> Result<(), StoreError> {
-        let to = from.saturating_add(out.len() as u64);
+        let mut filled = 0;
+        self.pieces(from, out.len(), &mut |piece| {
+            let part = &mut out[filled..filled + piece.len()];
+            match piece {
+                Piece::Two(ids) => {
+                    part.iter_mut().zip(ids).for_each(|(o, b)| *o = u32::from(u16::from_le_bytes(*b)));
+                }
+                Piece::Four(ids) => part.iter_mut().zip(ids).for_each(|(o, b)| *o = u32::from_le_bytes(*b)),
+            }
+            filled += part.len();
+        })
+    }
+
+    /// Appends tokens as the signed ids that tensors hold. (A vocabulary is below 2³¹.)
+    ///
+    /// # Errors
+    /// A range beyond the end.
+    pub fn extend_i32(&self, from: u64, len: usize, out: &mut Vec<i32>) -> Result<(), StoreError> {
+        self.pieces(from, len, &mut |piece| match piece {
+            Piece::Two(ids) => out.extend(ids.iter().map(|b| i32::from(u16::from_le_bytes(*b)))),
+            Piece::Four(ids) => out.extend(ids.iter().map(|b| i32::from_le_bytes(*b))),
+        })
+    }
+
+    /// Calls `each` with the raw ids of a range, shard by shard: for counting without a copy.
+    ///
+    /// # Errors
+    /// A range beyond the end.
+    pub fn for_each_piece(&self, tokens: Range<u64>, each: &mut dyn FnMut(Piece<'_>)) -> Result<(), StoreError> {
+        let len = usize::try_from(tokens.end.saturating_sub(tokens.start)).unwrap_or(usize::MAX);
+        self.pieces(tokens.start, len, each)
+    }
+
+    fn pieces(&self, from: u64, len: usize, each: &mut dyn FnMut(Piece<'_>)) -> Result<(), StoreError> {
+        let to = from.saturating_add(len as u64);
         if to > self.token_count() {
             let path = self.path.clone();
             return Err(StoreError::Range { path, what: "tokens", from, to, len: self.token_count() });
         }
-        let width = usize::from(self.header.token_bytes);
-        let at = self.tokens + from as usize * width;
-        let bytes = &self.map[at..at + out.len() * width];
-        if width == 2 {
-            for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-                *o = u32::from(u16::from_le_bytes([b[0], b[1]]));
-            }
-        } else {
-            for (o, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
-                *o = u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-            }
+        let mut at = from;
+        while at < to {
+            let index = self.token_starts.partition_point(|start| *start <= at) - 1;
+            let (shard, start) = (&self.shards[index], self.token_starts[index]);
+            let end = to.min(self.token_starts[index + 1]);
+            let range = (at - start) as usize..(end - start) as usize;
+            each(match shard.width {
+                TokenWidth::U16 => Piece::Two(&shard.ids16()[range]),
+                TokenWidth::U32 => Piece::Four(&shard.ids32()[range]),
+            });
+            at = end;
         }
         Ok(())
     }
@@ -188,13 +281,40 @@ impl TokenStore {
     /// # Errors
     /// A document beyond the last.
     pub fn document(&self, document: u64) -> Result<Vec<u32>, StoreError> {
-        if document >= self.document_count() {
-            let len = self.document_count();
-            let path = self.path.clone();
+        let Some(range) = self.document_range(document) else {
+            let (path, len) = (self.path.clone(), self.document_count());
+            if document < len {
+                let reason = format!("the offsets of document {document} are damaged");
+                return Err(StoreError::Format { path, reason });
+            }
             return Err(StoreError::Range { path, what: "documents", from: document, to: document + 1, len });
-        }
-        let mut tokens = vec![0; self.document_len(document) as usize];
-        self.read(self.offset(document), &mut tokens)?;
+        };
+        let mut tokens = vec![0; (range.end - range.start) as usize];
+        self.read(range.start, &mut tokens)?;
         Ok(tokens)
+    }
+}
+
+/// Token ids as they lie in a file, little-endian.
+#[derive(Debug, Clone, Copy)]
+pub enum Piece<'a> {
+    /// Of two bytes.
+    Two(&'a [[u8; 2]]),
+    /// Of four bytes.
+    Four(&'a [[u8; 4]]),
+}
+
+impl Piece<'_> {
+    /// How many ids.
+    pub fn len(self) -> usize {
+        match self {
+            Self::Two(ids) => ids.len(),
+            Self::Four(ids) => ids.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
     }
 }

@@ -60,7 +60,7 @@ impl Table2 {
                 rows.push(Row {
                     set: set.name.clone(),
                     arm: arm.name.clone(),
-                    weight: arm.weight.to_string(),
+                    weight: arm.weight().to_string(),
                     control: index == control,
                     sft: cell(|m| m.sft_loss),
                     c4: cell(|m| m.c4_loss),

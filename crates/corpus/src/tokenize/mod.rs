@@ -1,20 +1,19 @@
-//! Tokenizers: from a Hugging Face `tokenizer.json`, or a byte-level BPE trained here; documents into a store.
+//! Tokenizers: from a Hugging Face `tokenizer.json`, or a byte-level BPE trained here.
+
+mod build;
+mod train;
 
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-use tokenizers::models::TrainerWrapper;
-use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
+use tokenizers::Tokenizer as HfTokenizer;
 
-use crate::{Document, StoreError, StoreWriter};
+use crate::{Document, ReadError, StoreError, StoreInfo};
+
+pub use build::{BuildProgress, BuildReport, BuiltStores, Input, StoreBuilder};
+pub use train::train_bpe;
 
 /// The token that ends a document.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
-
-/// Documents that are tokenised at once: bounds memory, keeps every core busy.
-const CHUNK: usize = 1024;
 
 /// What can go wrong with a tokenizer.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +33,15 @@ pub enum TokenizeError {
     /// A store that cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Input that cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A folder in which another process is making the same stores.
+    #[error("{path}: another process is making stores here", path = path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
 }
 
 /// A tokenizer with an end-of-text token.
@@ -121,61 +129,45 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Tokenises documents, in parallel and in order, into a store: prompt and text apart, then the end token.
+    /// The fingerprint and vocabulary, as a store of this name records them.
+    pub fn store_info(&self, name: &str) -> StoreInfo {
+        StoreInfo::new(name, &self.fingerprint, self.vocab_size() as u32)
+    }
+
+    /// A document's tokens: its prompts and answers apart, then the end token.
     ///
     /// # Errors
-    /// A text that the tokenizer refuses, a disk that is full. Nothing is left behind then.
-    pub fn write_store(
-        &self,
-        path: &Path,
-        name: &str,
-        documents: impl Iterator<Item = Document>,
-    ) -> Result<(), TokenizeError> {
-        let mut writer = StoreWriter::create(path, name, &self.fingerprint)?;
-        let mut documents = documents.peekable();
-        while documents.peek().is_some() {
-            let chunk: Vec<Document> = documents.by_ref().take(CHUNK).collect();
-            let encoded = chunk
-                .par_iter()
-                .map(|d| {
-                    let mut ids = self.encode(&d.prompt)?;
-                    let prompt = ids.len() as u32;
-                    ids.extend(self.encode(&d.text)?);
-                    ids.push(self.end_of_text);
-                    Ok((ids, prompt, (d.prompt.len() + d.text.len()) as u32))
-                })
-                .collect::<Result<Vec<_>, TokenizeError>>()?;
-            for (ids, prompt, bytes) in encoded {
-                writer.push(&ids, prompt, bytes)?;
+    /// A text that the tokenizer refuses.
+    pub fn encode_document(&self, document: &Document) -> Result<EncodedDocument, TokenizeError> {
+        let mut encoded = EncodedDocument { text_bytes: document.len() as u32, ..EncodedDocument::default() };
+        for (i, (part, is_prompt)) in document.parts().enumerate() {
+            let from = encoded.tokens.len() as u32;
+            if !part.is_empty() {
+                let encoding = self.inner.encode_fast(part, false);
+                let encoding = encoding.map_err(|e| TokenizeError::Tokenizer(e.to_string()))?;
+                encoded.tokens.extend_from_slice(encoding.get_ids());
+            }
+            let to = encoded.tokens.len() as u32;
+            match i {
+                0 => encoded.prompt = to,
+                _ if is_prompt && to > from => encoded.later_prompts.push(from..to),
+                _ => {}
             }
         }
-        Ok(writer.finish()?)
+        encoded.tokens.push(self.end_of_text);
+        Ok(encoded)
     }
 }
 
-/// Trains a byte-level BPE of `vocab_size` tokens, `<|endoftext|>` first.
-///
-/// # Errors
-/// A size that has no room for the 256 bytes and the end token, or texts that do not yield as many tokens.
-pub fn train_bpe(texts: impl Iterator<Item = String> + Send, vocab_size: usize) -> Result<Tokenizer, TokenizeError> {
-    let error = |e: tokenizers::Error| TokenizeError::Tokenizer(e.to_string());
-    if vocab_size < 257 {
-        return Err(TokenizeError::Tokenizer(format!(
-            "vocabulary = {vocab_size} must be at least 257: the bytes and {END_OF_TEXT}"
-        )));
-    }
-    let mut tokenizer = HfTokenizer::new(BPE::default());
-    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
-    tokenizer.with_decoder(Some(ByteLevel::new(false, true, true)));
-    let mut trainer = TrainerWrapper::from(
-        BpeTrainerBuilder::new()
-            .show_progress(false)
-            .vocab_size(vocab_size)
-            .min_frequency(2)
-            .special_tokens(vec![AddedToken::from(END_OF_TEXT, true)])
-            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
-            .build(),
-    );
-    tokenizer.train(&mut trainer, texts).map_err(error)?;
-    Tokenizer::new(tokenizer)
+/// A document as tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EncodedDocument {
+    /// Token ids, the end token last.
+    pub tokens: Vec<u32>,
+    /// How many of the first are its prompt.
+    pub prompt: u32,
+    /// The prompts of later turns.
+    pub later_prompts: Vec<std::ops::Range<u32>>,
+    /// Bytes of its text.
+    pub text_bytes: u32,
 }

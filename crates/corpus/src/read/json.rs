@@ -1,0 +1,105 @@
+//! JSON: an object a line, an array of them, or one after the other; one at a time in memory.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io::BufRead;
+use std::ops::ControlFlow;
+
+use serde::de::{DeserializeSeed, Deserializer as _, SeqAccess, Visitor};
+use serde_json::Value;
+
+use super::ReadError;
+use super::files::{Flow, Records};
+use super::text::{damage, for_each_line};
+
+pub(super) fn read_lines(reader: Box<dyn BufRead>, records: &mut Records<'_>) -> Flow {
+    for_each_line(reader, records, |records, number, line| {
+        if line.trim().is_empty() {
+            return Ok(ControlFlow::Continue(()));
+        }
+        match serde_json::from_str::<Value>(line) {
+            Ok(record) => records.record(number, &record),
+            Err(e) => records.malformed(number, format!("malformed JSON: {e}")),
+        }
+    })
+}
+
+/// An array's elements, or values one after the other. Where the JSON itself is broken nothing after it can be read:
+/// that is an error whatever the policy.
+pub(super) fn read_values(mut reader: Box<dyn BufRead>, records: &mut Records<'_>) -> Flow {
+    let path = records.path();
+    let is_array = loop {
+        let buffer = reader.fill_buf().map_err(|e| damage(path, 1, e))?;
+        if buffer.is_empty() {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let blank = buffer.iter().take_while(|b| b.is_ascii_whitespace()).count();
+        if let Some(first) = buffer.get(blank) {
+            break *first == b'[';
+        }
+        reader.consume(blank);
+    };
+    let broken = |e: serde_json::Error| match e.io_error_kind() {
+        Some(kind) => damage(path, e.line() as u64, std::io::Error::new(kind, e.to_string())),
+        None => {
+            let (path, line) = (path.to_owned(), e.line() as u64);
+            ReadError::Line { path, line, reason: format!("malformed JSON: {e}") }
+        }
+    };
+    let mut deserializer = serde_json::Deserializer::from_reader(reader);
+    if !is_array {
+        for (number, value) in (1..).zip(deserializer.into_iter::<Value>()) {
+            let flow = records.record(number, &value.map_err(broken)?)?;
+            if flow.is_break() {
+                return Ok(flow);
+            }
+        }
+        return Ok(ControlFlow::Continue(()));
+    }
+    // Serde's errors cannot carry ours, nor a stop that was asked for: these leave beside it.
+    let outcome = RefCell::new(Ok(ControlFlow::Continue(())));
+    let parsed = deserializer.deserialize_seq(Elements { records, outcome: &outcome });
+    let outcome = outcome.into_inner();
+    match (outcome, parsed) {
+        (Err(error), _) => Err(error),
+        (Ok(ControlFlow::Break(())), _) => Ok(ControlFlow::Break(())),
+        (Ok(flow), Ok(())) => deserializer.end().map(|()| flow).map_err(broken),
+        (Ok(_), Err(e)) => Err(broken(e)),
+    }
+}
+
+struct Elements<'a, 'b> {
+    records: &'a mut Records<'b>,
+    outcome: &'a RefCell<Flow>,
+}
+
+impl<'de> Visitor<'de> for Elements<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of records")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let mut number = 0;
+        while let Some(value) = seq.next_element_seed(Element)? {
+            number += 1;
+            let flow = self.records.record(number, &value);
+            if !matches!(flow, Ok(ControlFlow::Continue(()))) {
+                *self.outcome.borrow_mut() = flow;
+                return Err(serde::de::Error::custom("stopped"));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Element;
+
+impl<'de> DeserializeSeed<'de> for Element {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, d: D) -> Result<Value, D::Error> {
+        serde::Deserialize::deserialize(d)
+    }
+}

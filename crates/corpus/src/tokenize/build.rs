@@ -1,0 +1,529 @@
+//! From inputs to stores: in parallel, in bounded memory, resumable, the same bytes whatever the number of threads.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{TokenizeError, Tokenizer};
+use crate::document::held_out_by_hash;
+use crate::store::{StoreDocument, finish_store, io};
+use crate::{Document, OnMalformed, ReadError, ReadReport, SourceFiles, StoreError, StoreWriter, TokenStore};
+
+/// Text that is tokenised at once: enough for every core, little enough to be forgotten.
+const CHUNK_BYTES: usize = 4 << 20;
+/// Chunks that are read ahead.
+const QUEUE: usize = 2;
+
+type Read<'a> = dyn Fn(OnMalformed, &mut dyn FnMut(Document) -> ControlFlow<()>) -> Result<ReadReport, ReadError>
+    + Send
+    + Sync
+    + 'a;
+
+/// A part of a corpus that is read in one go, such as a file.
+pub struct Input<'a> {
+    /// What messages call it.
+    label: String,
+    /// Changes whenever its documents may.
+    fingerprint: String,
+    /// Whether its documents may be held out.
+    held_out: bool,
+    read: Box<Read<'a>>,
+}
+
+impl<'a> Input<'a> {
+    /// A file of a set. Its fingerprint is the digest of its bytes.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn file(files: SourceFiles, path: PathBuf) -> Result<Self, ReadError> {
+        let content = crate::fingerprint_file(&path)?;
+        let how = serde_json::to_string(&files).expect("a spec of plain data is JSON");
+        let fingerprint = format!("{content}-{:016x}", xxh3_64(how.as_bytes()));
+        let label = path.display().to_string();
+        let read =
+            Box::new(move |policy, each: &mut dyn FnMut(Document) -> ControlFlow<()>| files.read(&path, policy, each));
+        Ok(Self { label, fingerprint, held_out: true, read })
+    }
+
+    /// Documents that can be made again and again, the same ones each time.
+    pub fn documents<I>(label: &str, fingerprint: &str, documents: impl Fn() -> I + Send + Sync + 'a) -> Self
+    where
+        I: Iterator<Item = Document>,
+    {
+        let read = move |_, each: &mut dyn FnMut(Document) -> ControlFlow<()>| {
+            let mut report = ReadReport::default();
+            for document in documents() {
+                report.documents += 1;
+                if each(document).is_break() {
+                    break;
+                }
+            }
+            Ok(report)
+        };
+        let (label, fingerprint) = (label.to_owned(), fingerprint.to_owned());
+        Self { label, fingerprint, held_out: true, read: Box::new(read) }
+    }
+
+    /// The same, with all its documents for training.
+    #[must_use]
+    pub fn never_held_out(self) -> Self {
+        Self { held_out: false, ..self }
+    }
+
+    /// Changes whenever its documents may.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Whether its documents may be held out.
+    pub fn may_be_held_out(&self) -> bool {
+        self.held_out
+    }
+
+    /// Calls `each` with its documents in order, until it says to stop.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it.
+    pub fn read(
+        &self,
+        on_malformed: OnMalformed,
+        each: &mut dyn FnMut(Document) -> ControlFlow<()>,
+    ) -> Result<ReadReport, ReadError> {
+        (self.read)(on_malformed, each)
+    }
+}
+
+/// How inputs become a training store and a held-out store.
+///
+/// The stores lie in `train/` and `held-out/` of a folder, in shards. A shard is written when it is full and never
+/// again: after a kill the finished ones are kept, and the result is the same, byte for byte.
+#[derive(Debug, Clone)]
+pub struct StoreBuilder<'a> {
+    tokenizer: &'a Tokenizer,
+    name: String,
+    held_out_permille: u16,
+    deduplicate: bool,
+    on_malformed: OnMalformed,
+    shard_bytes: u64,
+}
+
+/// How far a building is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BuildProgress<'a> {
+    /// The input it is at.
+    pub input: &'a str,
+    /// Inputs finished.
+    pub inputs_done: usize,
+    /// Inputs in all.
+    pub inputs: usize,
+    /// Documents tokenised by this process.
+    pub documents: u64,
+    /// Bytes of text tokenised by this process.
+    pub bytes: u64,
+    /// Tokens they became.
+    pub tokens: u64,
+    /// Time since the beginning.
+    pub elapsed: Duration,
+}
+
+impl BuildProgress<'_> {
+    /// Documents a second.
+    pub fn documents_per_second(&self) -> f64 {
+        self.documents as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Megabytes of text a second.
+    pub fn megabytes_per_second(&self) -> f64 {
+        self.bytes as f64 / 1e6 / self.elapsed.as_secs_f64()
+    }
+}
+
+/// What a building did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BuildReport {
+    /// Documents in the stores: training, held out.
+    pub documents: [u64; 2],
+    /// Exact duplicates left out.
+    pub duplicates: u64,
+    /// Malformed records left out.
+    pub skipped: u64,
+    /// What was wrong with the first of them.
+    pub first_skipped: Option<String>,
+    /// Shards that were there already.
+    pub shards_kept: usize,
+    /// Shards written.
+    pub shards_written: usize,
+}
+
+/// The two stores of a folder. A side without any document is an empty store.
+#[derive(Debug)]
+pub struct BuiltStores {
+    /// To train on.
+    pub train: TokenStore,
+    /// To evaluate on.
+    pub held_out: TokenStore,
+}
+
+impl BuiltStores {
+    /// Opens a finished folder.
+    ///
+    /// # Errors
+    /// A store that is missing, unfinished or damaged.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        let [train, held_out] = SIDES.map(|side| TokenStore::open(&dir.join(side)));
+        Ok(Self { train: train?, held_out: held_out? })
+    }
+
+    /// Whether a folder is finished.
+    pub fn exist(dir: &Path) -> bool {
+        SIDES.iter().all(|side| dir.join(side).join("store.json").is_file())
+    }
+}
+
+const SIDES: [&str; 2] = ["train", "held-out"];
+
+impl<'a> StoreBuilder<'a> {
+    /// Stores of this name: nothing held out, duplicates kept, malformed records an error.
+    pub fn new(tokenizer: &'a Tokenizer, name: &str) -> Self {
+        Self {
+            tokenizer,
+            name: name.to_owned(),
+            held_out_permille: 0,
+            deduplicate: false,
+            on_malformed: OnMalformed::Fail,
+            shard_bytes: 256 << 20,
+        }
+    }
+
+    /// Of 1000 documents, how many are held out, by the hash of their content.
+    #[must_use]
+    pub fn held_out_permille(self, held_out_permille: u16) -> Self {
+        Self { held_out_permille, ..self }
+    }
+
+    /// Leaves out documents whose content came before, over all inputs. Takes 8 to 16 bytes of memory a document.
+    #[must_use]
+    pub fn deduplicate(self, deduplicate: bool) -> Self {
+        Self { deduplicate, ..self }
+    }
+
+    /// What happens to malformed records.
+    #[must_use]
+    pub fn on_malformed(self, on_malformed: OnMalformed) -> Self {
+        Self { on_malformed, ..self }
+    }
+
+    /// Text of a shard, about: the work that a kill can cost. It decides where shards end, so it changes their bytes.
+    #[must_use]
+    pub fn shard_bytes(self, shard_bytes: u64) -> Self {
+        Self { shard_bytes: shard_bytes.max(1), ..self }
+    }
+
+    /// Makes both stores in a folder, or finishes them. `progress` is called every chunk.
+    ///
+    /// # Errors
+    /// Input that cannot be used (with its file and line), a disk that is full, another process at the same folder.
+    /// Finished shards stay: the same call continues.
+    pub fn build(
+        &self,
+        inputs: &[Input<'_>],
+        dir: &Path,
+        progress: &mut dyn FnMut(&BuildProgress<'_>),
+    ) -> Result<BuildReport, TokenizeError> {
+        for side in SIDES {
+            let side = dir.join(side);
+            fs::create_dir_all(&side).map_err(io(&side))?;
+        }
+        // Held until the file is closed, by a kill too.
+        let lock = File::create(dir.join(".lock")).map_err(io(dir))?;
+        if lock.try_lock().is_err() {
+            return Err(TokenizeError::Busy { path: dir.to_owned() });
+        }
+        remove_temporaries(dir)?;
+        let mut run = Run {
+            builder: self,
+            dir,
+            report: BuildReport::default(),
+            seen: HashSet::new(),
+            shards: Vec::new(),
+            started: Instant::now(),
+            documents: 0,
+            bytes: 0,
+            tokens: 0,
+            inputs: inputs.len(),
+            progress,
+        };
+        for (number, input) in inputs.iter().enumerate() {
+            run.input(number, input)?;
+        }
+        if inputs.is_empty() {
+            let name = ShardWriters::create(&run, 0, 0, "")?.finish(&mut run, true)?;
+            run.shards.push(name);
+        }
+        for side in SIDES {
+            finish_store(&dir.join(side), &run.shards)?;
+        }
+        drop(lock);
+        // Another process may wait at it: what is left then is an empty file.
+        let _ = fs::remove_file(dir.join(".lock"));
+        Ok(run.report)
+    }
+
+    /// What decides an input's shards, besides their number.
+    fn fingerprint(&self, input: &Input<'_>) -> String {
+        let settings = format!(
+            "1 {} {} {} {} {} {} {:?} {}",
+            input.fingerprint,
+            input.held_out,
+            self.tokenizer.fingerprint(),
+            self.name,
+            self.held_out_permille,
+            self.deduplicate,
+            self.on_malformed,
+            self.shard_bytes
+        );
+        format!("{:016x}", xxh3_64(settings.as_bytes()))
+    }
+}
+
+/// Files that a kill left behind.
+fn remove_temporaries(dir: &Path) -> Result<(), StoreError> {
+    for side in SIDES {
+        let side = dir.join(side);
+        for entry in fs::read_dir(&side).map_err(io(&side))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(".tmp") {
+                fs::remove_file(entry.path()).map_err(io(&entry.path()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a shard notes, to go on after it: documents of its input read by its end, duplicates and malformed records in
+/// it, and whether the input ends with it.
+const NOTES: [&str; 5] = ["input", "read", "duplicates", "skipped", "last"];
+
+struct Run<'a, 'b> {
+    builder: &'a StoreBuilder<'a>,
+    dir: &'a Path,
+    report: BuildReport,
+    /// Hashes of documents so far, where duplicates are left out.
+    seen: HashSet<u64>,
+    /// Names of the shards so far; both sides have the same.
+    shards: Vec<String>,
+    started: Instant,
+    documents: u64,
+    bytes: u64,
+    tokens: u64,
+    inputs: usize,
+    progress: &'b mut dyn FnMut(&BuildProgress<'_>),
+}
+
+impl Run<'_, '_> {
+    fn input(&mut self, number: usize, input: &Input<'_>) -> Result<(), TokenizeError> {
+        let fingerprint = self.builder.fingerprint(input);
+        let mut part = 0;
+        let mut read = 0;
+        while let Some((last, by_its_end)) = self.keep(number, part, &fingerprint)? {
+            (part, read) = (part + 1, by_its_end);
+            if last {
+                return Ok(());
+            }
+        }
+        std::thread::scope(|scope| {
+            let (sender, chunks) = sync_channel(QUEUE);
+            let policy = self.builder.on_malformed;
+            let reader = scope.spawn(move || read_chunks(input, policy, read, sender));
+            let written = self.write_shards(number, part, read, input, &fingerprint, chunks);
+            let report = reader.join().expect("reading returns its errors");
+            // An error of writing stops the reader: it comes first.
+            let writers = written?;
+            let report = report?;
+            let before: u64 = self.report.skipped;
+            self.report.skipped = before + report.skipped;
+            self.report.first_skipped = self.report.first_skipped.take().or(report.first_skipped);
+            let name = writers.finish(self, true)?;
+            self.shards.push(name);
+            Ok(())
+        })
+    }
+
+    /// Takes a finished shard of an earlier run as it is: whether it is its input's last, and the documents read by
+    /// its end.
+    fn keep(&mut self, input: usize, part: usize, fingerprint: &str) -> Result<Option<(bool, u64)>, TokenizeError> {
+        let name = shard_name(input, part);
+        let [train, held_out] = SIDES.map(|side| TokenStore::open(&self.dir.join(side).join(&name)));
+        let (Ok(train), Ok(held_out)) = (train, held_out) else { return Ok(None) };
+        let notes = train.inspect().shards.remove(0).3;
+        let note = |key: &str| notes.iter().find(|(k, _)| k == key).map(|(_, v)| v.trim().to_owned());
+        let number = |key: &str| note(key).and_then(|v| v.parse::<u64>().ok());
+        let current = note("input").as_deref() == Some(fingerprint);
+        let (true, Some(read), Some(duplicates), Some(skipped)) =
+            (current, number("read"), number("duplicates"), number("skipped"))
+        else {
+            return Ok(None);
+        };
+        if self.builder.deduplicate {
+            for store in [&train, &held_out] {
+                self.seen.extend((0..store.document_count()).filter_map(|d| store.document_hash(d)));
+            }
+        }
+        self.report.documents[0] += train.document_count();
+        self.report.documents[1] += held_out.document_count();
+        self.report.duplicates += duplicates;
+        self.report.skipped += skipped;
+        self.report.shards_kept += 1;
+        self.shards.push(name);
+        Ok(Some((note("last").as_deref() == Some("true"), read)))
+    }
+
+    /// Tokenises chunks into shards; gives back the last, unfinished one.
+    fn write_shards(
+        &mut self,
+        number: usize,
+        mut part: usize,
+        mut read: u64,
+        input: &Input<'_>,
+        fingerprint: &str,
+        chunks: Receiver<Vec<Document>>,
+    ) -> Result<ShardWriters, TokenizeError> {
+        let mut writers = ShardWriters::create(self, number, part, fingerprint)?;
+        writers.read = read;
+        for chunk in chunks {
+            let tokenizer = self.builder.tokenizer;
+            let encoded: Vec<_> = chunk
+                .par_iter()
+                .map(|d| Ok((d.hash(), tokenizer.encode_document(d)?)))
+                .collect::<Result<_, TokenizeError>>()?;
+            for (hash, document) in encoded {
+                // Full before this document, not after the last one: so that the last shard is never empty.
+                if writers.bytes() >= self.builder.shard_bytes {
+                    let full =
+                        std::mem::replace(&mut writers, ShardWriters::create(self, number, part + 1, fingerprint)?);
+                    let name = full.finish(self, false)?;
+                    self.shards.push(name);
+                    part += 1;
+                    writers.read = read;
+                }
+                read += 1;
+                writers.read = read;
+                self.documents += 1;
+                self.bytes += u64::from(document.text_bytes);
+                self.tokens += document.tokens.len() as u64;
+                if self.builder.deduplicate && !self.seen.insert(hash) {
+                    writers.duplicates += 1;
+                    continue;
+                }
+                let side = usize::from(input.held_out && held_out_by_hash(hash, self.builder.held_out_permille));
+                writers.sides[side].push(StoreDocument {
+                    tokens: &document.tokens,
+                    prompt: document.prompt,
+                    later_prompts: &document.later_prompts,
+                    text_bytes: document.text_bytes,
+                    hash: Some(hash),
+                })?;
+            }
+            (self.progress)(&BuildProgress {
+                input: &input.label,
+                inputs_done: number,
+                inputs: self.inputs,
+                documents: self.documents,
+                bytes: self.bytes,
+                tokens: self.tokens,
+                elapsed: self.started.elapsed(),
+            });
+        }
+        Ok(writers)
+    }
+}
+
+/// Sends an input's documents in chunks, after those that finished shards hold.
+fn read_chunks(
+    input: &Input<'_>,
+    policy: OnMalformed,
+    skip: u64,
+    sender: SyncSender<Vec<Document>>,
+) -> Result<ReadReport, ReadError> {
+    let (mut chunk, mut bytes, mut read) = (Vec::new(), 0, 0);
+    let report = input.read(policy, &mut |document| {
+        read += 1;
+        if read <= skip {
+            return ControlFlow::Continue(());
+        }
+        bytes += document.len();
+        chunk.push(document);
+        if bytes < CHUNK_BYTES {
+            return ControlFlow::Continue(());
+        }
+        bytes = 0;
+        // The writer has failed and gone.
+        if sender.send(std::mem::take(&mut chunk)).is_err() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    if !chunk.is_empty() {
+        let _ = sender.send(chunk);
+    }
+    Ok(report)
+}
+
+fn shard_name(input: usize, part: usize) -> String {
+    format!("{input:05}-{part:04}.tokens")
+}
+
+/// The two files of a shard.
+struct ShardWriters {
+    name: String,
+    sides: [StoreWriter; 2],
+    read: u64,
+    duplicates: u64,
+    skipped_before: u64,
+}
+
+impl ShardWriters {
+    fn create(run: &Run<'_, '_>, input: usize, part: usize, fingerprint: &str) -> Result<Self, TokenizeError> {
+        let name = shard_name(input, part);
+        let builder = run.builder;
+        let mut info = builder.tokenizer.store_info(&builder.name);
+        for key in NOTES {
+            // Room for any number.
+            info = info.with_source(key, " ".repeat(20));
+        }
+        let create = |side: &str| StoreWriter::create(&run.dir.join(side).join(&name), info.clone());
+        let mut sides = [create(SIDES[0])?, create(SIDES[1])?];
+        for side in &mut sides {
+            side.note("input", fingerprint)?;
+        }
+        Ok(Self { sides, read: 0, duplicates: 0, skipped_before: run.report.skipped, name })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.sides.iter().map(StoreWriter::text_bytes).sum()
+    }
+
+    /// Writes both files, the training one last: it says that both are there.
+    fn finish(self, run: &mut Run<'_, '_>, last: bool) -> Result<String, TokenizeError> {
+        let Self { name, mut sides, read, duplicates, skipped_before } = self;
+        for (i, side) in sides.iter_mut().enumerate() {
+            run.report.documents[i] += side.document_count();
+            side.note("read", read)?;
+            side.note("duplicates", duplicates)?;
+            side.note("skipped", run.report.skipped - skipped_before)?;
+            side.note("last", last)?;
+        }
+        run.report.duplicates += duplicates;
+        run.report.shards_written += 1;
+        let [train, held_out] = sides;
+        held_out.finish()?;
+        train.finish()?;
+        Ok(name)
+    }
+}

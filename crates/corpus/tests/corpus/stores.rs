@@ -1,0 +1,257 @@
+//! Stores: what is written is read; damage is noticed.
+
+use std::path::{Path, PathBuf};
+
+use corpus::{StoreDocument, StoreInfo, StoreWriter, TokenStore, finish_store};
+use proptest::prelude::*;
+
+fn written(dir: &Path, largest: u32) -> PathBuf {
+    let path = dir.join("a.tokens");
+    let mut writer = StoreWriter::create(&path, StoreInfo::new("a", "tok", largest + 1)).unwrap();
+    for d in 0..500u32 {
+        let tokens: Vec<u32> = (0..d % 50).map(|i| (d * 31 + i * 7) % largest).chain([largest]).collect();
+        let prompt = (d % 3).min(d % 50);
+        writer.push(StoreDocument { tokens: &tokens, prompt, text_bytes: d, ..Default::default() }).unwrap();
+    }
+    writer.finish().unwrap();
+    path
+}
+
+#[test]
+fn both_widths_round_trip() {
+    for largest in [65_535, 65_536] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = TokenStore::open(&written(dir.path(), largest)).unwrap();
+        store.verify().unwrap();
+        assert_eq!(store.document_count(), 500);
+        let mut all = vec![0; store.token_count() as usize];
+        store.read(0, &mut all).unwrap();
+        let mut at = 0;
+        for d in 0..500u32 {
+            let expected: Vec<u32> = (0..d % 50).map(|i| (d * 31 + i * 7) % largest).chain([largest]).collect();
+            assert_eq!(store.document(u64::from(d)).unwrap(), expected);
+            assert_eq!(all[at..at + expected.len()], expected);
+            at += expected.len();
+            assert_eq!((store.prompt_len(u64::from(d)), store.text_bytes(u64::from(d))), ((d % 3).min(d % 50), d));
+        }
+        assert!(store.document(500).unwrap_err().to_string().contains("documents 500..501 of 500"));
+        let mut beyond = [0; 2];
+        assert!(store.read(store.token_count() - 1, &mut beyond).is_err());
+    }
+}
+
+#[test]
+fn every_truncation_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = written(dir.path(), 1000);
+    let bytes = std::fs::read(&path).unwrap();
+    for len in (0..bytes.len()).step_by(97).chain([bytes.len() - 1]) {
+        std::fs::write(&path, &bytes[..len]).unwrap();
+        assert!(TokenStore::open(&path).is_err(), "{len} of {} bytes", bytes.len());
+    }
+    std::fs::write(&path, [&bytes[..], b"x"].concat()).unwrap();
+    assert!(TokenStore::open(&path).unwrap_err().to_string().contains("its header says"));
+}
+
+/// Every byte but the header's blanks, the header's own too.
+#[test]
+fn every_flipped_byte_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = written(dir.path(), 1000);
+    let bytes = std::fs::read(&path).unwrap();
+    for at in (0..700).chain((700..bytes.len()).step_by(61)) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        std::fs::write(&path, &damaged).unwrap();
+        let noticed = TokenStore::open(&path).and_then(|s| s.verify());
+        assert!(noticed.is_err(), "byte {at}");
+    }
+}
+
+/// A folder of shards is one store; what is wrong with one of them is said of that one.
+#[test]
+fn shards_are_one_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let make = |dir: &Path, file: &str, documents: std::ops::Range<u32>, info: StoreInfo| {
+        let mut writer = StoreWriter::create(&dir.join(file), info).unwrap();
+        for d in documents {
+            let tokens: Vec<u32> = (0..=d % 5).map(|i| d * 7 + i).collect();
+            let later = [3..4];
+            let later_prompts = if d % 5 == 4 { &later[..] } else { &[] };
+            let prompt = u32::from(d % 5 > 1);
+            writer.push(StoreDocument { tokens: &tokens, prompt, later_prompts, ..Default::default() }).unwrap();
+        }
+        writer.finish().unwrap();
+    };
+    let info = || StoreInfo::new("s", "tok", 1000);
+    let parts = dir.path().join("parts");
+    // An empty shard in the middle must not matter.
+    for (file, documents) in [("0", 0..40), ("1", 40..40), ("2", 40..41), ("3", 41..100)] {
+        make(&parts, file, documents, info());
+    }
+    let files: Vec<String> = ["0", "1", "2", "3"].map(str::to_owned).to_vec();
+    let message = TokenStore::open(&parts).unwrap_err().to_string();
+    assert!(message.contains("holds no store.json"), "{message}");
+    finish_store(&parts, &files).unwrap();
+    make(dir.path(), "whole", 0..100, info());
+    let (sharded, whole) = (TokenStore::open(&parts).unwrap(), TokenStore::open(&dir.path().join("whole")).unwrap());
+    sharded.verify().unwrap();
+    assert_eq!((sharded.document_count(), sharded.token_count()), (whole.document_count(), whole.token_count()));
+    for from in 0..whole.token_count() {
+        let len = (whole.token_count() - from).min(60) as usize;
+        let (mut a, mut b) = (vec![0; len], vec![0; len]);
+        sharded.read(from, &mut a).unwrap();
+        whole.read(from, &mut b).unwrap();
+        assert_eq!(a, b);
+        let mut signed = Vec::new();
+        sharded.extend_i32(from, len, &mut signed).unwrap();
+        assert!(signed.iter().zip(&a).all(|(s, t)| *s as u32 == *t));
+        let range = from..from + len as u64;
+        let touched: Vec<_> = sharded.documents_in(range.clone()).collect();
+        assert_eq!(touched, whole.documents_in(range.clone()).collect::<Vec<_>>());
+        // Together they cover the range without gaps.
+        assert!(touched[0].start <= range.start && touched[touched.len() - 1].end >= range.end);
+        assert!(touched.windows(2).all(|pair| pair[0].end == pair[1].start));
+    }
+    for d in 0..100 {
+        assert_eq!(sharded.document(d).unwrap(), whole.document(d).unwrap());
+        assert_eq!(sharded.prompts(d).collect::<Vec<_>>(), whole.prompts(d).collect::<Vec<_>>());
+        assert_eq!(sharded.document_hash(d), whole.document_hash(d));
+    }
+    let summary = sharded.inspect();
+    assert_eq!((summary.documents, summary.lengths, summary.shards.len()), (100, Some([1, 3, 5]), 4));
+
+    // Damage in the third shard is said of the third shard.
+    let third = parts.join("2");
+    let bytes = std::fs::read(&third).unwrap();
+    let mut damaged = bytes.clone();
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    std::fs::write(&third, &damaged).unwrap();
+    let message = TokenStore::open(&parts).unwrap().verify().unwrap_err().to_string();
+    assert!(message.contains("parts/2: checksum differs"), "{message}");
+    std::fs::write(&third, &bytes[..bytes.len() - 4]).unwrap();
+    let message = TokenStore::open(&parts).unwrap_err().to_string();
+    assert!(message.contains("parts/2: is") && message.contains("truncated"), "{message}");
+    std::fs::remove_file(&third).unwrap();
+    assert!(TokenStore::open(&parts).unwrap_err().to_string().contains("parts/2: No such file"));
+    // Another file in its place, of the same store; then of another tokenizer.
+    make(&parts, "2", 50..51, info());
+    assert!(
+        TokenStore::open(&parts).unwrap_err().to_string().contains("parts/2: is another file than store.json lists")
+    );
+    make(&parts, "2", 40..41, StoreInfo { tokenizer: "other".into(), ..info() });
+    let message = finish_store(&parts, &files).unwrap_err().to_string();
+    assert!(message.contains("parts/2: was made by the tokenizer other, not tok"), "{message}");
+    let message = TokenStore::open_of(&dir.path().join("whole"), "other").unwrap_err().to_string();
+    assert!(message.contains("whole: was made by the tokenizer tok, not other"), "{message}");
+    // A list that reaches outside its folder.
+    for (list, reason) in [
+        ("{\"format\":1,\"shards\":[]}", "lists no shards"),
+        ("{\"format\":2,\"shards\":[]}", "format = 2 must be 1"),
+        (
+            "{\"format\":1,\"shards\":[{\"file\":\"../whole\",\"documents\":1,\"tokens\":1,\"checksum\":\"\"}]}",
+            "no file name",
+        ),
+        ("[1", "is no list of shards"),
+    ] {
+        std::fs::write(parts.join("store.json"), list).unwrap();
+        let message = TokenStore::open(&parts).unwrap_err().to_string();
+        assert!(message.contains(reason), "{message}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    /// Whatever bytes a file has, it is a store or an error.
+    #[test]
+    fn any_file_is_a_store_or_an_error(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5)) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let mut writer = StoreWriter::create(&path, StoreInfo::new("a", "t", 50)).unwrap();
+        writer.push(StoreDocument { tokens: &[1, 2, 3], prompt: 1, later_prompts: &[2..3], ..Default::default() }).unwrap();
+        writer.push(StoreDocument { tokens: &[4], ..Default::default() }).unwrap();
+        writer.finish().unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        for (at, value) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        if let Ok(store) = TokenStore::open(&path) {
+            // Reading a damaged store may give nonsense or an error, never a panic.
+            let _ = (store.verify(), store.inspect(), store.document(0), store.document(1));
+            let _ = (store.prompts(0).count(), store.documents_in(0..4).count(), store.fingerprint());
+        }
+    }
+}
+
+#[test]
+fn hostile_headers_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let header = |json: &str| {
+        let mut bytes = b"MTTOKEN2".to_vec();
+        bytes.extend((json.len() as u64).to_le_bytes());
+        bytes.extend(json.as_bytes());
+        bytes.resize(bytes.len().next_multiple_of(64) + 16, 0);
+        bytes
+    };
+    let huge = |documents: u64, tokens: u64| {
+        header(&format!(
+            "{{\"name\":\"x\",\"tokenizer\":\"t\",\"vocabulary\":9,\"later_prompts\":0,\"text_bytes\":0,\"documents\":{documents},\"tokens\":{tokens},\"token_bytes\":2,\"checksum\":\"\"}}"
+        ))
+    };
+    let mut long = b"MTTOKEN2".to_vec();
+    long.extend(u64::MAX.to_le_bytes());
+    let cases = [
+        b"nothing".to_vec(),
+        b"not a token store at all".to_vec(),
+        long,
+        header("{}"),
+        huge(u64::MAX, 1),
+        huge(1, u64::MAX),
+        huge(3, 3),
+    ];
+    for bytes in cases {
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(TokenStore::open(&path).is_err());
+    }
+}
+
+#[test]
+fn an_unfinished_store_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.tokens");
+    let mut writer = StoreWriter::create(&path, StoreInfo::new("a", "t", 10)).unwrap();
+    writer.push(StoreDocument { tokens: &[1, 2, 3], ..Default::default() }).unwrap();
+    let document =
+        |tokens, prompt, later_prompts| StoreDocument { tokens, prompt, later_prompts, ..Default::default() };
+    for (document, reason) in [
+        (document(&[1, 10], 0, &[]), "token id 10 is not below its vocabulary of 10"),
+        (document(&[1], 2, &[]), "a prompt ends at 2 of a document of 1 tokens"),
+        (document(&[1, 2, 3], 2, &[1..3]), "prompt 1..3 begins before 2"),
+    ] {
+        let message = writer.push(document).unwrap_err().to_string();
+        assert!(message.contains(reason), "{message}");
+    }
+    drop(writer);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert!(StoreWriter::create(&path, StoreInfo::new("a", "t", u32::MAX)).is_err());
+}
+
+#[test]
+fn fingerprints_follow_content_and_tokenizer() {
+    let dir = tempfile::tempdir().unwrap();
+    let print = |tokenizer: &str, last: u32| {
+        let path = dir.path().join("f");
+        let mut writer = StoreWriter::create(&path, StoreInfo::new("f", tokenizer, 10)).unwrap();
+        writer.push(StoreDocument { tokens: &[1, last], ..Default::default() }).unwrap();
+        writer.finish().unwrap();
+        TokenStore::open(&path).unwrap().fingerprint()
+    };
+    assert_eq!(print("t", 5), print("t", 5));
+    assert_ne!(print("t", 5), print("t", 6));
+    assert_ne!(print("t", 5), print("u", 5));
+}

@@ -1,0 +1,64 @@
+//! Batches made on another thread while the last one is trained on.
+
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use crate::{Batch, BatchSource, Error};
+
+/// Batches in order, made ahead. Ends after the last step or the first error.
+#[derive(Debug)]
+pub struct Prefetched {
+    queue: Receiver<Result<Batch, Error>>,
+}
+
+impl Iterator for Prefetched {
+    type Item = Result<Batch, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.queue.recv().ok()
+    }
+}
+
+/// Gives `consume` the batches of some steps, of which at most `depth` wait in the queue: memory stays bounded however
+/// slow the consumer. What it returns early for stops the other thread too.
+///
+/// ```
+/// # use data_mixer::{Batch, BatchSource, Error, prefetch};
+/// # struct Counting;
+/// # impl BatchSource for Counting {
+/// #     fn steps(&self) -> u64 { 100 }
+/// #     fn rows(&self, _: u64) -> usize { 1 }
+/// #     fn batch_rows(&self, step: u64, _: std::ops::Range<usize>) -> Result<Batch, Error> {
+/// #         Ok(Batch { time: 1, inputs: vec![step as i32], ..Batch::default() })
+/// #     }
+/// #     fn source_names(&self) -> Vec<String> { vec![] }
+/// # }
+/// let first = prefetch(&Counting, 40..100, 2, |batches| {
+///     batches.take(3).map(|batch| Ok(batch?.inputs[0])).collect::<Result<Vec<_>, Error>>()
+/// })?;
+/// assert_eq!(first, [40, 41, 42]);
+/// # Ok::<(), Error>(())
+/// ```
+pub fn prefetch<R>(
+    source: &dyn BatchSource,
+    steps: Range<u64>,
+    depth: usize,
+    consume: impl FnOnce(&mut Prefetched) -> R,
+) -> R {
+    std::thread::scope(|scope| {
+        let (sender, queue) = sync_channel(depth.max(1));
+        scope.spawn(move || {
+            for step in steps {
+                let batch = source.batch(step);
+                let failed = batch.is_err();
+                // The consumer has gone, or must not be given anything after an error.
+                if sender.send(batch).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        // Dropped before the scope waits for the thread, so that a full queue does not hold it.
+        let mut batches = Prefetched { queue };
+        consume(&mut batches)
+    })
+}

@@ -1,0 +1,285 @@
+//! Batches from stores: the plan's draws, fine-tuning rows, ranks, micro-batches, prefetching, the ledger.
+
+use std::sync::Arc;
+
+use crate::support::{config, store};
+use corpus::{StoreDocument, StoreInfo, StoreWriter, TokenStore};
+use data_mixer::{
+    Batch, BatchSource, Error, IGNORE, Ledger, LedgerFile, LedgerHead, MixPlan, MixSpec, MixedBatches, Pairing,
+    RankView, Sequences, SftBatches, SftSpec, SourceSize, Truncation, prefetch,
+};
+use proptest::prelude::*;
+use schedule::{Step, Timeline, Tokens, Weight};
+
+/// A mixture over two stores: 20 steps of 6 sequences of 8 tokens, 30 % code from step 5 on.
+fn mixed(dir: &std::path::Path, weight: &str, document_mask: bool) -> MixedBatches {
+    let open = |name: &str, documents, base| {
+        Sequences::new(store(dir, name, documents, base), 8).unwrap().with_document_mask(document_mask)
+    };
+    let (web, code) = (open("web", 300, 1000), open("code", 200, 5000));
+    let plan = MixPlan::build(MixSpec {
+        seed: 3,
+        batch: 6,
+        time: 8,
+        timeline: Timeline::midtrain(Step(20), Step(5), "web", "code", Weight::parse(weight).unwrap()).unwrap(),
+        sources: vec![SourceSize::new("web", web.len()), SourceSize::new("code", code.len())],
+        pairing: Pairing::Displace,
+        max_epochs: 1.0,
+    });
+    MixedBatches::new(plan.unwrap(), vec![web, code]).unwrap()
+}
+
+#[test]
+fn batches_follow_the_plan() {
+    let dir = tempfile::tempdir().unwrap();
+    let batches = mixed(dir.path(), "0.3", false);
+    for step in 0..20 {
+        let batch = batches.batch(step).unwrap();
+        assert_eq!(batch.rows(), 6);
+        for row in 0..6 {
+            let draw = batches.plan().draw(step * 6 + row as u64);
+            assert_eq!(usize::from(batch.sources[row]), draw.source);
+            let inputs = &batch.inputs[row * 8..row * 8 + 8];
+            let targets = &batch.targets[row * 8..row * 8 + 8];
+            assert_eq!(inputs[1..], targets[..7], "targets are the inputs shifted by one");
+            let from_code = inputs.iter().any(|t| *t >= 5000);
+            assert_eq!(from_code, draw.source == 1);
+        }
+    }
+    assert!(batches.batch(20).unwrap_err().to_string().contains("step = 20 must be below 20"));
+    assert!(batches.batch_rows(3, 4..7).unwrap_err().to_string().contains("rows = 4..7 must lie in 0..6"));
+}
+
+/// The store's own borders, also where the end token occurs inside a document.
+#[test]
+fn document_starts_are_the_stores_borders() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let mut writer = StoreWriter::create(&path, StoreInfo::new("s", "t", 100)).unwrap();
+    // The second document contains the end token 0; the fourth is longer than a row.
+    for tokens in [&[1, 2, 0][..], &[3, 0, 4, 0], &[5, 0], &[6, 7, 8, 9, 10, 11, 12, 0]] {
+        writer.push(StoreDocument { tokens, ..Default::default() }).unwrap();
+    }
+    writer.finish().unwrap();
+    let store = Arc::new(TokenStore::open(&path).unwrap());
+    let sequences = Sequences::new(store, 4).unwrap().with_document_mask(true);
+    let mut batch = Batch { time: 4, ..Batch::default() };
+    (0..4).for_each(|i| sequences.push(i, 0, &mut batch).unwrap());
+    assert_eq!(batch.inputs, [1, 2, 0, 3, 0, 4, 0, 5, 0, 6, 7, 8, 9, 10, 11, 12]);
+    let starts = [0, 0, 0, 3, 0, 0, 0, 3, 0, 1, 1, 1, 0, 0, 0, 0];
+    assert_eq!(batch.document_starts.as_deref(), Some(&starts[..]));
+    assert_eq!(batch.slice(1..2).document_starts.as_deref(), Some(&starts[4..8]));
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// Whatever the number of ranks and the size of micro-batches, the pieces are the global batch.
+    #[test]
+    fn batches_do_not_depend_on_devices(step in 0u64..20, ranks in 1usize..12, micro in 1usize..8, mask: bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let batches = mixed(dir.path(), "0.3", mask);
+        let whole = batches.batch(step).unwrap();
+        let mut joined = Batch { time: 8, ..Batch::default() };
+        let mut append = |piece: Batch| {
+            joined.inputs.extend(piece.inputs);
+            joined.targets.extend(piece.targets);
+            joined.sources.extend(piece.sources);
+            if let Some(starts) = piece.document_starts {
+                joined.document_starts.get_or_insert_default().extend(starts);
+            }
+        };
+        for rank in 0..ranks {
+            let view = RankView::new(&batches, rank, ranks).unwrap();
+            let part = view.batch(step).unwrap();
+            prop_assert_eq!(view.rows(step), part.rows());
+            prop_assert!(part.rows().abs_diff(6 / ranks) <= 1);
+            (0..part.rows()).step_by(micro).for_each(|i| append(part.slice(i..(i + micro).min(part.rows()))));
+        }
+        prop_assert_eq!(joined, whole);
+    }
+
+    /// A run that stops at any step and goes on has seen what one without a stop has.
+    #[test]
+    fn resuming_sees_the_same(stop in 0u64..20, depth in 1usize..5) {
+        let dir = tempfile::tempdir().unwrap();
+        let batches = mixed(dir.path(), "0.3", false);
+        let through = Ledger::of(&batches, 0..20).unwrap();
+        let path = dir.path().join("ledger");
+        let mut head = LedgerHead::default();
+        // The first process dies a few steps after its checkpoint: its ledger is ahead of it.
+        for (from, to) in [(0, (stop + 3).min(20)), (stop, 20)] {
+            let mut file = LedgerFile::open(&path, from, batches.source_names()).unwrap();
+            prefetch(&batches, from..to, depth, |queue| {
+                for batch in queue {
+                    file.record(&batch.unwrap()).unwrap();
+                }
+            });
+        }
+        let resumed = Ledger::read(&path).unwrap();
+        prop_assert_eq!(&resumed, &through);
+        for step in 0..20 {
+            head = head.append(resumed.digest(Step(step)).unwrap());
+            let planned = batches.plan().seen_by(Step(step + 1));
+            for ((name, tokens), budget) in resumed.seen_by(Step(step + 1)).iter().zip(planned) {
+                prop_assert_eq!((*name, *tokens), (budget.source.as_str(), Tokens(budget.drawn * 8)));
+            }
+        }
+        prop_assert_ne!(head, LedgerHead::default());
+    }
+}
+
+#[test]
+fn ledgers_tell_runs_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (control, arm) = (mixed(dir.path(), "0", false), mixed(dir.path(), "0.5", false));
+    let (a, b) = (Ledger::of(&control, 0..20).unwrap(), Ledger::of(&arm, 0..20).unwrap());
+    let diff = a.diff(&b);
+    // Nothing differs before the phase; a step differs where code displaced something.
+    assert_eq!(diff.first_difference, Some(Step(5)));
+    assert_eq!((diff.common, diff.equal, diff.different), (20, 5, 15));
+    let code: u64 = arm.plan().budgets()[1].drawn * 8;
+    assert_eq!(diff.tokens[1], ("code".to_owned(), Tokens(0), Tokens(code)));
+    assert_eq!(a.diff(&a).first_difference, None);
+    // Ledgers of a run's halves have the steps in common that both recorded.
+    let half = Ledger::of(&arm, 10..20).unwrap();
+    assert_eq!((b.diff(&half).common, b.diff(&half).different), (10, 0));
+}
+
+#[test]
+fn damaged_ledgers_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let batches = mixed(dir.path(), "0.3", false);
+    let mut file = LedgerFile::open(&path, 0, batches.source_names()).unwrap();
+    (0..5).for_each(|step| file.record(&batches.batch(step).unwrap()).unwrap());
+    let text = std::fs::read_to_string(&path).unwrap();
+    // A kill in the middle of a line: the line is forgotten.
+    std::fs::write(&path, &text[..text.len() - 4]).unwrap();
+    assert_eq!(Ledger::read(&path).unwrap().steps(), 0..4);
+    for (broken, reason) in [
+        ("nothing\n".to_owned(), "is no ledger"),
+        (text.replace("2 ", "7 "), ":5: step 7 follows step 1"),
+        (text.replacen("\n3 ", "\n3 x", 1), ":6: must be: step, digest, tokens by source"),
+    ] {
+        std::fs::write(&path, broken).unwrap();
+        let message = Ledger::read(&path).unwrap_err().to_string();
+        assert!(message.contains(reason), "{message}");
+    }
+    std::fs::write(&path, text).unwrap();
+    let message = LedgerFile::open(&path, 3, vec!["web".into()]).unwrap_err().to_string();
+    assert!(message.contains("differ from this run's: web"), "{message}");
+}
+
+/// Errors come through the queue, after the batches before them; a consumer that leaves stops the producer.
+#[test]
+fn prefetching_ends_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let batches = mixed(dir.path(), "0.3", false);
+    let got = prefetch(&batches, 17..25, 2, |queue| queue.map(|b| b.is_ok()).collect::<Vec<_>>());
+    assert_eq!(got, [true, true, true, false]);
+    assert_eq!(prefetch(&batches, 0..20, 1, |queue| queue.take(1).count()), 1);
+}
+
+fn sft(batch: usize, mask_prompt: bool, seed: u64) -> SftSpec {
+    SftSpec { epochs: 3, batch, max_time: 6, truncation: Truncation::Cut, mask_prompt, seed }
+}
+
+#[test]
+fn every_example_once_an_epoch_and_the_last_batch_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), "sft", 23, 100);
+    let batches = SftBatches::new(store.clone(), 23, sft(5, false, 1)).unwrap();
+    assert_eq!(batches.steps(), 3 * 5);
+    let first = |batch: &Batch| (0..batch.rows()).map(|r| batch.inputs[r * batch.time]).collect::<Vec<_>>();
+    let mut orders = Vec::new();
+    for epoch in 0..3 {
+        let order: Vec<i32> = (0..5).flat_map(|i| first(&batches.batch(epoch * 5 + i).unwrap())).collect();
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (100..123).collect::<Vec<i32>>());
+        orders.push(order);
+    }
+    assert_ne!(orders[0], orders[1]);
+    let other = SftBatches::new(store.clone(), 23, sft(5, false, 2)).unwrap();
+    assert_ne!(first(&other.batch(0).unwrap()), first(&batches.batch(0).unwrap()));
+    assert_eq!((batches.rows(4), batches.batch(4).unwrap().rows()), (3, 3));
+    // Fewer examples than there are: the same ones whatever the seed.
+    let some = |seed| {
+        let b = SftBatches::new(store.clone(), 10, sft(5, false, seed)).unwrap();
+        let mut all: Vec<i32> = (0..2).flat_map(|i| first(&b.batch(i).unwrap())).collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(some(1), some(2));
+    // A rank's rows are padded as the whole batch is.
+    let whole = batches.batch(1).unwrap();
+    assert_eq!(batches.batch_rows(1, 2..4).unwrap(), whole.slice(2..4));
+}
+
+#[test]
+fn prompts_are_masked_and_long_rows_are_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), "sft", 7, 100);
+    // Document 0 is [100, 101, 102, 0] with a prompt of two tokens.
+    let masked = SftBatches::new(store.clone(), 7, sft(1, true, 0)).unwrap().batch_of(&[0]).unwrap();
+    assert_eq!((masked.inputs, masked.targets), (vec![100, 101, 102], vec![IGNORE, 102, 0]));
+    let open = SftBatches::new(store.clone(), 7, sft(1, false, 0)).unwrap();
+    assert_eq!(open.batch_of(&[0]).unwrap().targets, [101, 102, 0]);
+    // Document 6 has ten tokens; a row holds six positions.
+    assert_eq!(open.batch_of(&[6]).unwrap().inputs, [106, 107, 108, 109, 110, 111]);
+    let padded = open.batch_of(&[0, 6]).unwrap();
+    assert_eq!(padded.targets[..6], [101, 102, 0, IGNORE, IGNORE, IGNORE]);
+    let report = open.report();
+    assert_eq!((report.examples, report.truncated, report.dropped), (7, 3, 0));
+    // Where the prompt fills the row nothing is predicted: such examples are passed over, and none left is an error.
+    let none = SftBatches::new(store.clone(), 7, SftSpec { max_time: 1, ..sft(1, true, 0) }).unwrap_err().to_string();
+    assert!(none.contains("fine-tuning length = 1 leaves no predicted token of any of the 7 examples"), "{none}");
+    let counted: usize = (0..7).map(|d| open.batch_of(&[d]).unwrap().target_count()).sum();
+    assert_eq!(report.targets as usize, counted);
+    // The other policies.
+    let of = |truncation| SftBatches::new(store.clone(), 7, SftSpec { truncation, ..sft(1, false, 0) });
+    let report = of(Truncation::Drop).unwrap().report();
+    assert_eq!((report.examples, report.truncated, report.dropped), (4, 0, 3));
+    let error = of(Truncation::Refuse).unwrap_err();
+    assert!(matches!(error, Error::TooLong { limit: 7, .. }), "{error}");
+}
+
+/// A conversation: every prompt is masked, every answer with what follows it is predicted.
+#[test]
+fn turns_are_masked() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let mut writer = StoreWriter::create(&path, StoreInfo::new("s", "t", 100)).unwrap();
+    // prompt 1 2 | answer 3 4 | prompt 5 6 | answer 7 | prompt 8 | answer 9, end 0
+    let tokens = [1, 2, 3, 4, 5, 6, 7, 8, 9, 0];
+    let later_prompts = [4..6, 7..8];
+    let conversation =
+        StoreDocument { tokens: &tokens, prompt: 2, later_prompts: &later_prompts, ..Default::default() };
+    writer.push(conversation).unwrap();
+    writer.push(StoreDocument { tokens: &[1, 0], ..Default::default() }).unwrap();
+    writer.finish().unwrap();
+    let store = Arc::new(TokenStore::open(&path).unwrap());
+    store.verify().unwrap();
+    let spec = SftSpec { max_time: 20, ..sft(1, true, 0) };
+    let batches = SftBatches::new(store.clone(), 2, spec.clone()).unwrap();
+    let i = IGNORE;
+    assert_eq!(batches.batch_of(&[0]).unwrap().targets, [i, 3, 4, i, i, 7, i, 9, 0]);
+    assert_eq!(batches.report().targets, 5 + 1);
+    // Cut in the middle of a prompt.
+    let cut = SftBatches::new(store, 2, SftSpec { max_time: 4, ..spec }).unwrap();
+    assert_eq!(cut.batch_of(&[0]).unwrap().targets, [i, 3, 4, i]);
+    assert_eq!((cut.report().targets, cut.report().truncated), (2 + 1, 1));
+}
+
+#[test]
+fn bad_specs_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), "s", 5, 1);
+    let message = |spec: SftSpec| SftBatches::new(store.clone(), 5, spec).unwrap_err().to_string();
+    assert!(message(SftSpec { epochs: 0, ..sft(1, false, 0) }).contains("epochs = 0"));
+    assert!(message(sft(0, false, 0)).contains("batch = 0"));
+    assert!(Sequences::new(store, 0).unwrap_err().to_string().contains("sequence length = 0"));
+    let batches = mixed(dir.path(), "0.3", false);
+    assert!(RankView::new(&batches, 2, 2).unwrap_err().to_string().contains("rank = 2 must be below ranks = 2"));
+}
