@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use midtrain::gptneox_model::GptNeoXConfig;
-use midtrain::peer::{TrainStep, Work, import};
+use midtrain::peer::{Count, Tokenize, TrainStep, Work, import};
 use midtrain::versus::Versus;
 use midtrain::{Backend, Error, parse_precision};
 
@@ -32,6 +32,10 @@ enum What {
         #[arg(long, default_value = "flex")]
         backend: String,
     },
+    /// Reading, tokenising and storing a .jsonl file.
+    Tokenize(TokenizeArgs),
+    /// Counting two raw files of token ids, and their similarity. (The script's --make writes such files.)
+    Count(CountArgs),
     /// Alternates one of the others with another program that takes the same options; prints medians and ratios.
     Versus(VersusArgs),
 }
@@ -103,6 +107,46 @@ struct TrainStepArgs {
 }
 
 #[derive(Args)]
+struct TokenizeArgs {
+    /// A tokenizer.json.
+    tokenizer: PathBuf,
+    /// .jsonl, plain or as .gz or .zst.
+    jsonl: PathBuf,
+    #[arg(long, default_value = "text")]
+    field: String,
+    /// Documents, at most; 0: all, streamed.
+    #[arg(long, default_value_t = 2000)]
+    limit: usize,
+    #[arg(long)]
+    threads: Option<usize>,
+    #[arg(long, default_value_t = 3)]
+    repeat: usize,
+    /// Only the tokenizers crate's encode_batch on texts in memory.
+    #[arg(long)]
+    encode_only: bool,
+}
+
+#[derive(Args)]
+struct CountArgs {
+    #[arg(num_args = 2, required = true)]
+    files: Vec<PathBuf>,
+    #[arg(long, default_value = "uint16", value_parser = ["uint16", "uint32"])]
+    dtype: String,
+    #[arg(long, default_value_t = 50_304)]
+    vocab: usize,
+    /// Threads.
+    #[arg(long)]
+    workers: Option<usize>,
+    #[arg(long, default_value_t = 3)]
+    repeat: usize,
+    /// Options of the script that change nothing here.
+    #[arg(long)]
+    chunk: Option<usize>,
+    #[arg(long)]
+    pool: Option<String>,
+}
+
+#[derive(Args)]
 struct VersusArgs {
     /// The other program with what it alone needs, such as "python torch_train_step.py --fused".
     #[arg(long)]
@@ -127,6 +171,8 @@ fn main() -> ExitCode {
         What::Import { model, backend } => {
             backend.parse().map_err(Error::from).and_then(|b: Backend| Ok(import(&model, b)?.to_string()))
         }
+        What::Tokenize(args) => tokenize(args),
+        What::Count(args) => count(args),
         What::Versus(args) => versus(&args),
     };
     match result {
@@ -141,6 +187,30 @@ fn main() -> ExitCode {
     }
 }
 
+fn tokenize(args: TokenizeArgs) -> Result<String, Error> {
+    threads(args.threads)?;
+    let TokenizeArgs { tokenizer, jsonl, field, limit, repeat, encode_only, .. } = args;
+    let limit = (limit > 0).then_some(limit);
+    Ok(Tokenize { tokenizer, file: jsonl, field, limit, repeat, encode_only }.run()?.to_string())
+}
+
+fn count(args: CountArgs) -> Result<String, Error> {
+    threads(args.workers)?;
+    let [a, b] = args.files.as_slice() else {
+        let limit = "must be two".to_owned();
+        return Err(Error::Option { option: "files", value: args.files.len().to_string(), limit });
+    };
+    let id_bytes = if args.dtype == "uint16" { 2 } else { 4 };
+    let files = [a.clone(), b.clone()];
+    Ok(Count { files, id_bytes, vocabulary: args.vocab, repeat: args.repeat }.run()?.to_string())
+}
+
+fn threads(threads: Option<usize>) -> Result<(), Error> {
+    let Some(n) = threads else { return Ok(()) };
+    let built = rayon::ThreadPoolBuilder::new().num_threads(n).build_global();
+    built.map_err(|e| Error::Option { option: "threads", value: n.to_string(), limit: e.to_string() })
+}
+
 fn train_step(args: &TrainStepArgs) -> Result<String, Error> {
     let backend = if args.backend == "cpu" { "flex" } else { &args.backend }.parse::<Backend>()?;
     let (batch, accum, seq) = (args.batch, args.accum, args.seq);
@@ -149,10 +219,7 @@ fn train_step(args: &TrainStepArgs) -> Result<String, Error> {
             return Err(Error::Option { option, value: value.to_string(), limit: format!("must be at least {least}") });
         }
     }
-    if let Some(n) = args.threads {
-        let built = rayon::ThreadPoolBuilder::new().num_threads(n).build_global();
-        built.map_err(|e| Error::Option { option: "threads", value: n.to_string(), limit: e.to_string() })?;
-    }
+    threads(args.threads)?;
     let base = GptNeoXConfig::pythia(args.config.strip_prefix("pythia-").unwrap_or(&args.config))?;
     let hidden_size = args.hidden.unwrap_or(base.hidden_size);
     let model = GptNeoXConfig {
@@ -204,8 +271,9 @@ fn versus(args: &VersusArgs) -> Result<String, Error> {
     let mut failed = None;
     let versus = Versus { ours, theirs, rounds: args.rounds, cross_check: args.cross_check };
     let comparison = versus.run(&mut |turn| {
-        let (side, step) = (if turn.ours { "ours" } else { "theirs" }, &turn.line["median_step_s"]);
-        eprintln!("round {}, {side}: {step} s a step", turn.round + 1);
+        let side = if turn.ours { "ours" } else { "theirs" };
+        let seconds = ["median_step_s", "seconds", "count_seconds"].iter().find_map(|f| turn.line[*f].as_f64());
+        eprintln!("round {}, {side}: {} s", turn.round + 1, seconds.unwrap_or(f64::NAN));
         if let Some((path, file)) = &mut raw {
             let record = serde_json::json!({
                 "round": turn.round, "side": side, "load": turn.load, "wall_s": turn.wall, "wall_one_step_s": turn.wall_one,

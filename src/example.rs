@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::str::FromStr as _;
 
 use study::{
-    Args, DataSpec, Error, Execution, Plan, Progress, Protocol, StopSignal, StudyResults, StudySpec, Table2, execute,
-    exit_code, prepare, write_outputs,
+    Args, DataSpec, DataTable, Error, Execution, Plan, Prepared, Progress, Protocol, StopSignal, StudyResults,
+    StudySpec, Table2, execute, exit_code, prepare, write_outputs,
 };
 
 use crate::Backend;
@@ -19,6 +19,46 @@ pub fn run_example(
 ) -> ExitCode {
     let args = <Args as clap::Parser>::parse();
     match run(name, protocol, &args, render) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit_code(&error),
+    }
+}
+
+/// Runs an example whose table shows data alone: prepares what there is, plans, prints and writes. Arms that cannot be
+/// had are marked, not an error. `plan` is what `--print-plan` prints.
+pub fn run_data_example(
+    name: &str,
+    protocol: &Protocol<'_>,
+    plan: impl FnOnce(&Plan) -> String,
+    render: impl FnOnce(&StudySpec, &Plan, Option<&Prepared>) -> Result<DataTable, Error>,
+) -> ExitCode {
+    let args = <Args as clap::Parser>::parse();
+    let run = || {
+        let spec = args.study(protocol)?;
+        let signal = StopSignal::install().map_err(|source| Error::Io { path: "signal handlers".into(), source })?;
+        let progress = Progress::new(args.quiet, signal);
+        let prepared = match spec.data {
+            DataSpec::Stated { .. } => None,
+            _ => Some(prepare(&spec, &args.store, &mut |note| progress.note(note))?),
+        };
+        let planned = match &prepared {
+            Some(prepared) => Plan::marked(&spec, prepared)?,
+            None => Plan::stated(&spec)?,
+        };
+        let description = plan(&planned);
+        if args.print_plan {
+            return print(&description);
+        }
+        let table = render(&spec, &planned, prepared.as_ref())?;
+        let out = args.out(name);
+        table.write(&out, &spec, &description)?;
+        print(&table.text())?;
+        if !args.quiet {
+            eprintln!("\nwritten to {}: tables/, spec.toml, plan.txt", out.display());
+        }
+        Ok(())
+    };
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit_code(&error),
     }

@@ -31,7 +31,7 @@ pub mod versus;
 
 pub use backend::{Backend, UnknownBackend};
 pub use error::Error;
-pub use example::run_example;
+pub use example::{run_data_example, run_example};
 pub use model_file::convert;
 
 pub use {

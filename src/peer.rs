@@ -1,5 +1,7 @@
 //! Measurements that mirror those of other software, for side-by-side runs.
 
+mod data;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -16,6 +18,8 @@ use trainer::{Phases, TrainSpec, Trainer};
 
 use crate::backend::OnBackend;
 use crate::{Backend, Error, evaluate, model_file};
+
+pub use data::{Count, Tokenize};
 
 /// What a timed step does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -83,6 +83,9 @@ impl Comparison {
         row("step, s", &|t| t.number("median_step_s"));
         row("fastest step, s", &|t| t.number("min_step_s"));
         row("step from whole processes, s", &Turn::wall_step);
+        row("seconds", &|t| t.number("seconds"));
+        row("counting, s", &|t| t.number("count_seconds"));
+        row("comparing, s", &|t| t.number("metrics_seconds"));
         row("peak memory, MiB", &|t| t.number("peak_memory_mib"));
         format!("{:<28} {:>10} {:>10}   theirs / ours (least - greatest)\n{out}", "median", "ours", "theirs")
     }

@@ -21,7 +21,7 @@ pub enum Error {
     /// A source that would be repeated more than the spec allows.
     #[error(
         "source {source_name}: the plan needs {need} tokens ({need_sequences} sequences), it has {have} \
-         ({have_sequences}; {max_epochs} epochs allowed); {remedy}"
+         ({have_sequences}), to be drawn at most {max_epochs} times; {remedy}"
     )]
     Budget {
         /// The source.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use schedule::{Step, Tokens};
@@ -91,7 +92,7 @@ impl Ledger {
     ///
     /// # Errors
     /// Batches that cannot be had.
-    pub fn of(source: &dyn BatchSource, steps: std::ops::Range<u64>) -> Result<Self, Error> {
+    pub fn of(source: &dyn BatchSource, steps: Range<u64>) -> Result<Self, Error> {
         let mut ledger = Self::new(steps.start, source.source_names());
         for step in steps {
             ledger.record(&source.batch(step)?);
@@ -109,7 +110,7 @@ impl Ledger {
     }
 
     /// The steps recorded.
-    pub fn steps(&self) -> std::ops::Range<u64> {
+    pub fn steps(&self) -> Range<u64> {
         self.first..self.first + self.entries.len() as u64
     }
 
@@ -124,6 +125,43 @@ impl Ledger {
         let n = step.0.saturating_sub(self.first).min(self.entries.len() as u64) as usize;
         let tokens = |i: usize| n.checked_sub(1).map_or(0, |last| self.entries[last].tokens[i]);
         self.sources.iter().enumerate().map(|(i, name)| (name.as_str(), Tokens(tokens(i)))).collect()
+    }
+
+    /// Checks that every step before this one is recorded.
+    ///
+    /// # Errors
+    /// A step before the first or after the last recorded one.
+    pub fn covers(&self, step: Step) -> Result<(), Error> {
+        let Range { start, end } = self.steps();
+        if step.0 < start || step.0 > end {
+            return Err(Error::field("step", step, format!("must be from {start} to {end}, what is recorded")));
+        }
+        Ok(())
+    }
+
+    /// The ledger of a run that this one began and another continued. Where they overlap the other is right: it began
+    /// at a checkpoint that this one was ahead of.
+    ///
+    /// # Errors
+    /// Another that begins after the end of this one, or before its beginning.
+    pub fn then(mut self, next: &Self) -> Result<Self, Error> {
+        self.covers(Step(next.first))?;
+        for name in &next.sources {
+            if !self.sources.contains(name) {
+                self.sources.push(name.clone());
+                self.entries.iter_mut().for_each(|e| e.tokens.push(0));
+            }
+        }
+        self.entries.truncate((next.first - self.first) as usize);
+        let before = self.entries.last().map_or_else(|| vec![0; self.sources.len()], |e| e.tokens.clone());
+        let places: Vec<Option<usize>> =
+            self.sources.iter().map(|name| next.sources.iter().position(|n| n == name)).collect();
+        let joined = next.entries.iter().map(|entry| {
+            let own = places.iter().map(|place| place.map_or(0, |i| entry.tokens[i]));
+            Entry { digest: entry.digest, tokens: before.iter().zip(own).map(|(a, b)| a + b).collect() }
+        });
+        self.entries.extend(joined);
+        Ok(self)
     }
 
     /// Where another run saw something else.

@@ -1,6 +1,7 @@
 //! Unigram counts and exact mixtures of them.
 
-use corpus::TokenStore;
+use corpus::{Piece, TokenStore};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// What can be wrong with counts.
@@ -34,6 +35,9 @@ pub enum Error {
     Store(#[from] corpus::StoreError),
 }
 
+/// Tokens that one task counts.
+const TASK: u64 = 1 << 24;
+
 /// How often each token occurs. Mergeable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
@@ -55,21 +59,73 @@ impl Counts {
         Ok(out)
     }
 
-    /// Of a whole store.
+    /// Of a whole store, on all cores.
     ///
     /// # Errors
     /// A token id that is not below `vocabulary`.
     pub fn of_store(vocabulary: usize, store: &TokenStore) -> Result<Self, Error> {
-        let mut out = Self { counts: vec![0; vocabulary], total: 0 };
-        let mut buffer = vec![0u32; 1 << 16];
-        let mut at = 0;
-        while at < store.token_count() {
-            let n = (store.token_count() - at).min(buffer.len() as u64) as usize;
-            store.read(at, &mut buffer[..n])?;
-            out.merge(&Self::of_tokens(vocabulary, buffer[..n].iter().copied())?)?;
-            at += n as u64;
+        let tasks = (0..store.token_count().div_ceil(TASK)).into_par_iter();
+        tasks
+            .map(|task| {
+                let range = task * TASK..((task + 1) * TASK).min(store.token_count());
+                let mut out = Self::none(vocabulary);
+                let mut outcome = Ok(());
+                store.for_each_piece(range, &mut |piece| {
+                    let counted = Self::of_piece(vocabulary, piece).and_then(|counts| out.merge(&counts));
+                    if outcome.is_ok() {
+                        outcome = counted;
+                    }
+                })?;
+                outcome.map(|()| out)
+            })
+            .try_reduce(|| Self::none(vocabulary), Self::merged)
+    }
+
+    /// Of token ids as they lie in a file, on all cores.
+    ///
+    /// # Errors
+    /// A token id that is not below `vocabulary`.
+    pub fn of_ids(vocabulary: usize, ids: Piece<'_>) -> Result<Self, Error> {
+        let task = TASK as usize;
+        let tasks: Vec<Piece<'_>> = match ids {
+            Piece::Two(ids) => ids.chunks(task).map(Piece::Two).collect(),
+            Piece::Four(ids) => ids.chunks(task).map(Piece::Four).collect(),
+        };
+        let counts = tasks.into_par_iter().map(|piece| Self::of_piece(vocabulary, piece));
+        counts.try_reduce(|| Self::none(vocabulary), Self::merged)
+    }
+
+    fn none(vocabulary: usize) -> Self {
+        Self { counts: vec![0; vocabulary], total: 0 }
+    }
+
+    fn merged(mut self, other: Self) -> Result<Self, Error> {
+        self.merge(&other)?;
+        Ok(self)
+    }
+
+    fn of_piece(vocabulary: usize, piece: Piece<'_>) -> Result<Self, Error> {
+        let total = piece.len() as u64;
+        let mut counts = vec![0u64; vocabulary];
+        match piece {
+            Piece::Two(ids) => {
+                // A place for every id of two bytes: no id needs a check. A task is too short for a count to overflow.
+                let mut table = vec![0u32; 1 << 16];
+                let table: &mut [u32; 1 << 16] = table.as_mut_slice().try_into().expect("65 536 places");
+                ids.iter().for_each(|id| table[usize::from(u16::from_le_bytes(*id))] += 1);
+                if let Some(id) = table.iter().skip(vocabulary).rposition(|n| *n > 0) {
+                    return Err(Error::Id { id: (vocabulary + id) as u32, vocabulary });
+                }
+                counts.iter_mut().zip(table).for_each(|(c, n)| *c = u64::from(*n));
+            }
+            Piece::Four(ids) => {
+                for id in ids {
+                    let id = u32::from_le_bytes(*id);
+                    *counts.get_mut(id as usize).ok_or(Error::Id { id, vocabulary })? += 1;
+                }
+            }
         }
-        Ok(out)
+        Ok(Self { counts, total })
     }
 
     /// Adds another corpus's counts.

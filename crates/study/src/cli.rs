@@ -43,8 +43,8 @@ pub struct Args {
     /// A Hugging Face tokenizer.json instead of a BPE trained on the data.
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// Which files play which role, where the data directory has another layout.
-    #[arg(long, value_name = "FILE", requires = "data")]
+    /// Which files play which role, where the data directory has another layout or they lie on the Hugging Face hub.
+    #[arg(long, value_name = "FILE")]
     pub sources: Option<PathBuf>,
     /// What computes: flex (CPU); ndarray, vulkan, cuda in builds with these features.
     #[arg(long, default_value = "flex")]
@@ -91,7 +91,9 @@ impl Args {
             spec.model.vocab_size = tokenizer.vocab_size().next_multiple_of(128);
             spec.tokenizer = TokenizerSpec::File { path: path.clone() };
         }
-        if let Some(dir) = &self.data {
+        if self.data.is_some() || self.sources.is_some() {
+            // Sources alone are relative to where the command runs.
+            let dir = &self.data.clone().unwrap_or_else(|| PathBuf::from("."));
             if !dir.is_dir() {
                 return Err(Error::field("--data", dir.display(), "is no directory"));
             }

@@ -91,9 +91,7 @@ impl Plan {
                             used.first_repeat.map_or_else(String::new, |step| format!(", repeats from step {step}"))
                         ));
                     }
-                    let begins =
-                        preflight.phases.iter().filter(|p| !arm.is_control() && p.from.0 > 0).map(|p| p.from.0);
-                    if begins.min().is_some_and(|start| start < s.pretrain.warmup) {
+                    if planned.starts_in_warmup(s.pretrain.warmup).is_some() {
                         line(format!("    note: it starts before the warm-up ends (step {})", s.pretrain.warmup));
                     }
                 }

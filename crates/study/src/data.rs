@@ -25,7 +25,7 @@ use crate::Error;
 pub struct Sources(pub BTreeMap<String, RoleFiles>);
 
 /// The files of a role.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoleFiles {
     /// Patterns of the files that held-out documents may come from; all files where empty.
@@ -33,6 +33,15 @@ pub struct RoleFiles {
     pub held_out: Vec<String>,
     /// Sets of files that are read alike.
     pub sets: Vec<SourceFiles>,
+    /// Tokens that a paper or a data set's card states: what a plan counts on before anything is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated_tokens: Option<u64>,
+    /// Fine-tuning examples that a paper states.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated_examples: Option<u64>,
+    /// What is uncertain about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Sources {
@@ -46,9 +55,19 @@ impl Sources {
                 .flatten()
                 .any(|e| e.file_name().to_string_lossy().starts_with("c4"));
             let held_out = if role == crate::spec::GENERAL && c4 { vec![format!("{role}/c4*")] } else { Vec::new() };
-            (role.clone(), RoleFiles { held_out, sets: vec![SourceFiles::folder(role)] })
+            let sets = vec![SourceFiles::folder(role)];
+            (role.clone(), RoleFiles { held_out, sets, ..RoleFiles::default() })
         };
         Self(roles.iter().map(role).collect())
+    }
+
+    /// The paper's own data: names on the Hugging Face hub, fields, filters, stated counts, and what is uncertain.
+    ///
+    /// # Errors
+    /// None that a release can have: the file is part of it and tested.
+    pub fn paper() -> Result<Self, Error> {
+        let parse = |e: toml::de::Error| Error::Parse { path: "paper.toml".into(), reason: e.to_string() };
+        toml::from_str(include_str!("../data/paper.toml")).map_err(parse)
     }
 
     /// From a TOML file.

@@ -137,11 +137,7 @@ impl Run<'_, '_> {
         let timeline = Shares::one(GENERAL)
             .and_then(|general| Timeline::new(Step(spec.pretrain.steps), general, node.phases.clone()))
             .map_err(|source| Error::Schedule { what: node.label.clone(), source })?;
-        let count = |role: &str| {
-            let tokens = prepared.roles.get(role).map_or(0, |r| r.train.token_count());
-            tokens.saturating_sub(1) / spec.pretrain.time as u64
-        };
-        let mix = build_mix(spec, &node.label, timeline, node.seed, &count)?;
+        let mix = build_mix(spec, &node.label, timeline, node.seed, &prepared.sequences(spec))?;
         let names = mix.spec().sources.iter().map(|s| &s.name);
         let sources = names
             .map(|name| {

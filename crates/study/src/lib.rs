@@ -32,6 +32,6 @@ pub use plan::{Plan, PlannedArm, PretrainNode};
 pub use prepare::{Prepared, RoleStores, prepare};
 pub use presets::{Mix, PRESETS, Protocol, preset};
 pub use progress::{Progress, StopSignal};
-pub use render::{Table2, write_outputs};
+pub use render::{DataTable, Table2, preflights, table1, table5, write_outputs};
 pub use results::{Measurement, StudyResults, SweepPoint};
 pub use spec::{ArmSpec, DataSpec, EvalSpec, LrChoice, PretrainSpec, SftSetSpec, SftSpec, StudySpec, TokenizerSpec};

@@ -34,6 +34,15 @@ pub struct PlannedArm {
     pub preflight: Result<Preflight, String>,
 }
 
+impl PlannedArm {
+    /// The step at which something is first mixed in, if the learning rate is still rising then.
+    pub(crate) fn starts_in_warmup(&self, warmup: u64) -> Option<u64> {
+        let phases = &self.preflight.as_ref().ok()?.phases;
+        let start = phases.iter().find(|p| p.mixed).map(|p| p.from.0)?;
+        (start < warmup).then_some(start)
+    }
+}
+
 /// A study's jobs.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -50,10 +59,7 @@ impl Plan {
     /// # Errors
     /// The arm, its source, need, have and what would fit.
     pub fn build(spec: &StudySpec, prepared: &Prepared) -> Result<Self, Error> {
-        let sequences = |role: &str| {
-            let tokens = prepared.roles.get(role).map_or(0, |r| r.train.token_count());
-            tokens.saturating_sub(1) / spec.pretrain.time as u64
-        };
+        let sequences = prepared.sequences(spec);
         let plan = Self::lay_out(spec, &sequences)?;
         for (arm, planned) in spec.arms.iter().zip(&plan.arms) {
             if planned.preflight.is_err() {
@@ -61,6 +67,14 @@ impl Plan {
             }
         }
         Ok(plan)
+    }
+
+    /// Plans on prepared data: arms that cannot be had are marked, with the reason.
+    ///
+    /// # Errors
+    /// A spec outside its limits.
+    pub fn marked(spec: &StudySpec, prepared: &Prepared) -> Result<Self, Error> {
+        Self::lay_out(spec, &prepared.sequences(spec))
     }
 
     /// Plans on stated token counts: arms that cannot be had are marked, with the reason.

@@ -41,6 +41,17 @@ pub struct Prepared {
     pub unigram_entropy: f64,
 }
 
+impl Prepared {
+    /// Training sequences of a role.
+    pub(crate) fn sequences<'a>(&'a self, spec: &StudySpec) -> impl Fn(&str) -> u64 + 'a {
+        let time = spec.pretrain.time as u64;
+        move |role| {
+            let tokens = self.roles.get(role).map_or(0, |r| r.train.token_count());
+            tokens.saturating_sub(1) / time
+        }
+    }
+}
+
 /// A role's documents before they are tokens: recipes that can be read more than once, and their fingerprint.
 struct RoleInput<'a> {
     role: String,

@@ -6,7 +6,7 @@ use schedule::{Convention, Phase, Span, Weight};
 use trainer::AdamWSpec;
 
 use crate::{
-    ArmSpec, DataSpec, Error, EvalSpec, LrChoice, PretrainSpec, SftSetSpec, SftSpec, StudySpec, TokenizerSpec,
+    ArmSpec, DataSpec, Error, EvalSpec, LrChoice, PretrainSpec, SftSetSpec, SftSpec, Sources, StudySpec, TokenizerSpec,
 };
 
 /// The presets' names.
@@ -156,22 +156,15 @@ fn mini() -> StudySpec {
     }
 }
 
-/// The paper's own: 61 000 steps of 1024 × 2048 tokens, Pythia-70m (Tables 4 to 7). Token counts as its Table 1 and
-/// the sets' cards state them; C4's is of the English set.
+/// The paper's own: 61 000 steps of 1024 × 2048 tokens, Pythia-70m (Tables 4 to 7), planned on the token counts that
+/// [`Sources::paper`] states.
 fn paper() -> Result<StudySpec, Error> {
-    let tokens = [
-        ("general", 156_000_000_000u64),
-        ("starcoder", 196_000_000_000),
-        ("math", 12_000_000_000),
-        ("flan", 3_500_000_000),
-        ("knowledgeqa", 9_600_000_000),
-        ("dclm", 51_000_000_000),
-    ];
+    let tokens = Sources::paper()?.0.into_iter().filter_map(|(role, files)| Some((role, files.stated_tokens?)));
     let smoke = smoke();
     Ok(StudySpec {
         model_name: "70m".to_owned(),
         sft_seeds: 5,
-        data: DataSpec::Stated { tokens: tokens.map(|(role, n)| (role.to_owned(), n)).into() },
+        data: DataSpec::Stated { tokens: tokens.collect() },
         model: GptNeoXConfig::pythia("70m")?,
         pretrain: PretrainSpec {
             steps: 61_000,

@@ -26,8 +26,10 @@ pub struct PhaseUse {
     pub from: Step,
     /// One past the last.
     pub to: Step,
-    /// What is mixed.
+    /// What is mixed, in words.
     pub mix: String,
+    /// Whether anything specialised is.
+    pub mixed: bool,
     /// Sequences drawn of each source, in the order of [`Preflight::sources`].
     pub drawn: Vec<u64>,
 }
@@ -57,7 +59,7 @@ impl MixPlan {
         let opening = timeline.phases().first().map_or(timeline.end(), |p| p.start);
         if opening.0 > 0 {
             let (from, to) = (Step(0), opening);
-            phases.push(PhaseUse { from, to, mix: general.to_string(), drawn: drawn(from, to) });
+            phases.push(PhaseUse { from, to, mix: general.to_string(), mixed: false, drawn: drawn(from, to) });
         }
         for (i, phase) in timeline.phases().iter().enumerate() {
             general = phase.general.as_ref().unwrap_or(general);
@@ -66,7 +68,7 @@ impl MixPlan {
                 None => general.to_string(),
             };
             let (from, to) = (phase.start, timeline.phase_end(i));
-            phases.push(PhaseUse { from, to, mix, drawn: drawn(from, to) });
+            phases.push(PhaseUse { from, to, mix, mixed: !phase.weight.is_zero(), drawn: drawn(from, to) });
         }
         let budgets = self.budgets();
         let sources = used

@@ -144,6 +144,12 @@ fn ledgers_tell_runs_apart() {
     // Ledgers of a run's halves have the steps in common that both recorded.
     let half = Ledger::of(&arm, 10..20).unwrap();
     assert_eq!((b.diff(&half).common, b.diff(&half).different), (10, 0));
+    // A run of stretches: general text alone, from its checkpoint on with code; the first was ahead of the checkpoint.
+    let trunk = Ledger::of(&control, 0..8).unwrap();
+    let joined = trunk.clone().then(&Ledger::of(&arm, 5..20).unwrap()).unwrap();
+    assert_eq!(joined, b);
+    let message = trunk.then(&half).unwrap_err().to_string();
+    assert!(message.contains("step = 10 must be from 0 to 8"), "{message}");
 }
 
 #[test]

@@ -322,5 +322,5 @@ fn bad_specs_are_refused() {
     assert!(message(spec("code", empty)).contains("sequences of code = 0 must be at least 1"));
     let mut own = both();
     own[1].max_epochs = Some(0.2);
-    assert!(message(spec("code", own)).contains("0.2 epochs allowed"));
+    assert!(message(spec("code", own)).contains("at most 0.2 times"));
 }

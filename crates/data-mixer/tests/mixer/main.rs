@@ -1,6 +1,7 @@
 //! The mixer's laws, its batches, and what users of other mixers suffer from.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod anchors;
 mod batches;
 mod laws;
 mod support;

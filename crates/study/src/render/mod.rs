@@ -1,12 +1,18 @@
 //! Tables, figures and the report of an output directory.
 
+mod data_table;
 mod figure;
 mod html;
+mod table1;
 mod table2;
+mod table5;
 
 use std::path::Path;
 
+pub use data_table::DataTable;
+pub use table1::{preflights, table1};
 pub use table2::Table2;
+pub use table5::table5;
 
 use crate::files::{write, write_json};
 use crate::{Error, StudyResults, StudySpec};

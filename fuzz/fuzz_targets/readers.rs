@@ -1,0 +1,34 @@
+//! Any bytes in any format are documents or an error that names the file. The first byte chooses the format.
+#![no_main]
+
+use std::io::Write as _;
+use std::ops::ControlFlow;
+
+use corpus::{OnMalformed, SourceFiles};
+use libfuzzer_sys::fuzz_target;
+
+const ENDINGS: [&str; 8] = [".txt", ".jsonl", ".json", ".csv", ".tsv", ".jsonl.gz", ".json.zst", ".parquet"];
+
+fuzz_target!(|data: &[u8]| {
+    let Some((choice, data)) = data.split_first() else { return };
+    let ending = ENDINGS[usize::from(*choice) % ENDINGS.len()];
+    let mut file = tempfile::Builder::new().suffix(ending).tempfile().expect("a temporary file");
+    file.write_all(data).expect("room for it");
+    let mut read = |policy| {
+        let mut documents = 0u64;
+        let report = SourceFiles::matching(["."]).read(file.path(), policy, &mut |document| {
+            documents += 1;
+            assert!(!document.is_blank());
+            ControlFlow::Continue(())
+        });
+        (report, documents)
+    };
+    let (strict, documents) = read(OnMalformed::Fail);
+    let (lenient, more) = read(OnMalformed::Skip);
+    // Skipping never loses what reading strictly gives.
+    assert!(more >= documents);
+    match strict {
+        Ok(report) => assert_eq!(Ok(report), lenient.map_err(|e| e.to_string())),
+        Err(error) => assert!(error.to_string().contains(ending)),
+    }
+});

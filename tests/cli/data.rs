@@ -1,0 +1,206 @@
+//! Data from the command line: tables without training, tokenising that is killed or runs out of disk, ledgers.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Instant;
+
+use crate::harness::{example, run_tiny, stderr};
+
+fn run(name: &str, dir: &Path, args: &[&str]) -> Output {
+    Command::new(example(name)).current_dir(dir).args(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", stderr(output));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Some megabytes of generated text, a line a document.
+fn texts(dir: &Path, documents: usize) {
+    let generator = corpus::Generator::new(4);
+    let mut text = String::new();
+    for document in generator.documents(corpus::Domain::General).take(documents) {
+        writeln!(text, "{}", serde_json::json!({"text": document.text})).unwrap();
+    }
+    std::fs::write(dir.join("a.jsonl"), &text).unwrap();
+    std::fs::write(dir.join("b.jsonl.zst"), zstd::encode_all(text.as_bytes(), 3).unwrap()).unwrap();
+    let args = ["train-bpe", "--vocab", "600", "--max-mb", "1", "--out", "tokenizer.json", "a.jsonl"];
+    stdout(&run("corpus", dir, &args));
+}
+
+/// Every file below a folder.
+fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if path.is_dir() {
+            files.extend(contents(&path).into_iter().map(|(file, bytes)| (format!("{name}/{file}"), bytes)));
+        } else {
+            files.insert(name, std::fs::read(path).unwrap());
+        }
+    }
+    files
+}
+
+const TOKENIZE: [&str; 9] =
+    ["tokenize", "--tokenizer", "tokenizer.json", "--name", "x", "--held-out-permille", "50", "--shard-mb", "1"];
+
+/// Killed at any moment and run again: the bytes of a run that was not.
+#[test]
+fn tokenising_survives_kills() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    texts(dir, 4000);
+    let tokenize = |out: &str| {
+        let mut command = Command::new(example("corpus"));
+        command.current_dir(dir).args(TOKENIZE).args(["--deduplicate", "--out", out, "a.jsonl", "b.jsonl.zst"]);
+        command
+    };
+    let started = Instant::now();
+    let said = stdout(&tokenize("whole").output().unwrap());
+    let duration = started.elapsed();
+    assert!(said.contains("4000 duplicates"), "{said}");
+    let expected = contents(&dir.join("whole"));
+    let mut interrupted = 0;
+    for tenth in [2, 4, 6, 8] {
+        let out = format!("killed-{tenth}");
+        let mut child = tokenize(&out).stdout(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(duration * tenth / 10);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        interrupted += usize::from(!dir.join(&out).join("train/store.json").exists());
+        let said = stdout(&tokenize(&out).output().unwrap());
+        assert_eq!(contents(&dir.join(&out)), expected, "{said}");
+    }
+    assert!(interrupted > 0, "no kill came before the end");
+    let verified = stdout(&run("corpus", dir, &["verify", "whole/train"]));
+    assert!(verified.contains("whole; fingerprint"), "{verified}");
+    let inspected = stdout(&run("corpus", dir, &["inspect", "whole/held-out"]));
+    assert!(inspected.contains("x: ") && inspected.contains("vocabulary 600"), "{inspected}");
+    // What is held out was never trained on.
+    let overlap =
+        stdout(&run("corpus", dir, &["overlap", "--n", "400", "--evaluated", "whole/held-out", "whole/train"]));
+    assert!(overlap.contains(": 0 of "), "{overlap}");
+}
+
+/// A disk that fills up, as a limit on the size of files: an error that names the file, nothing half-written.
+#[cfg(unix)]
+#[test]
+fn tokenising_says_when_the_disk_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    texts(dir, 3000);
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 256; exec {} {} --out out a.jsonl",
+        example("corpus").display(),
+        TOKENIZE.join(" ")
+    );
+    let output = Command::new("bash").current_dir(dir).args(["-c", &script]).output().unwrap();
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("00000-0000.tokens: File too large"), "{message}");
+    let left = contents(&dir.join("out"));
+    assert!(left.keys().all(|name| !name.contains("tmp") && !name.contains("store.json")), "{:?}", left.keys());
+    // With room again the same command finishes.
+    let again =
+        Command::new(example("corpus")).current_dir(dir).args(TOKENIZE).args(["--out", "out", "a.jsonl"]).output();
+    stdout(&again.unwrap());
+    stdout(&run("corpus", dir, &["verify", "out/train"]));
+}
+
+/// A data set by its name, from a cache in the layout of Hugging Face's own libraries.
+#[test]
+fn data_sets_come_from_the_hubs_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    texts(dir, 100);
+    let snapshot = dir.join("cache/datasets--tiny--texts/snapshots/0123/data");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(dir.join("cache/datasets--tiny--texts/refs")).unwrap();
+    std::fs::write(dir.join("cache/datasets--tiny--texts/refs/main"), "0123").unwrap();
+    std::fs::copy(dir.join("b.jsonl.zst"), snapshot.join("train.jsonl.zst")).unwrap();
+    let tokenize = |file: &str| {
+        let mut command = Command::new(example("corpus"));
+        command.current_dir(dir).env("HF_HUB_CACHE", dir.join("cache")).env("HF_HUB_OFFLINE", "1");
+        command.args(TOKENIZE).args(["--out", "out", file]).output().unwrap()
+    };
+    assert!(stdout(&tokenize("hf://tiny/texts/data/*")).contains("documents"));
+    let message = stderr(&tokenize("hf://tiny/tests/data/*"));
+    assert!(message.contains("hf://tiny/tests@main: is not in the cache"), "{message}");
+}
+
+#[test]
+fn bad_input_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    texts(dir, 100);
+    let refused = |args: &[&str], expected: &str| {
+        let output = run("corpus", dir, args);
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains(expected) && !message.contains("panicked"), "{message}");
+    };
+    let tokenize = |file| [&TOKENIZE[..], &["--out", "o", file]].concat();
+    std::fs::write(dir.join("bad.jsonl"), "{\"text\":\"a\"}\nx\n").unwrap();
+    refused(&tokenize("bad.jsonl"), "bad.jsonl:2: malformed JSON");
+    refused(&tokenize("none/*.jsonl"), "no file matches none/*.jsonl");
+    refused(&tokenize("[.jsonl"), "pattern \"[.jsonl\"");
+    refused(&["inspect", "a.jsonl"], "a.jsonl: is no token store of this version");
+    refused(&["verify", "nowhere"], "nowhere: No such file");
+    let skipping = [&TOKENIZE[..], &["--out", "s", "--skip-malformed", "bad.jsonl"]].concat();
+    let said = stdout(&run("corpus", dir, &skipping));
+    assert!(said.contains("1 malformed records left out, the first: bad.jsonl:2"), "{said}");
+}
+
+/// The paper's arms, planned without any data: all can be had but continued mathematics.
+#[test]
+fn the_papers_arms_are_planned() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = stdout(&run("table1", dir.path(), &["--preset", "paper", "--print-plan"]));
+    assert!(plan.ends_with("28 arms: 27 fit, 1 refused\n"), "{plan}");
+    let refused: Vec<&str> = plan.lines().filter(|line| line.ends_with("  REFUSED")).collect();
+    assert_eq!(refused, ["Ctd. pretrain (Math)       REFUSED"]);
+    let reason = plan.lines().find(|line| line.starts_with("REFUSED: ")).unwrap();
+    for words in ["source math", "needs 22.93B tokens", "has 12.00B", "a start at step 55278 or later"] {
+        assert!(reason.contains(words), "{reason}");
+    }
+    assert!(plan.contains("note: it starts at step 6000, before the warm-up ends (6100)"), "{plan}");
+    assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "a plan writes nothing");
+    let table = stdout(&run("table5", dir.path(), &["--preset", "paper", "--quiet"]));
+    assert!(table.contains("SciQ             13679  Yes") && table.contains("11 679 + 1 000 + 1 000"), "{table}");
+}
+
+/// What two arms of a study have seen: the same until one leaves, then what its weight says.
+#[test]
+fn ledgers_can_be_asked_and_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    run_tiny(dir.path(), &["--quiet"]);
+    let stretches: Vec<String> = std::fs::read_dir(dir.path().join("store/pretrain"))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path().join("ledger").display().to_string())
+        .collect();
+    let begins = |step: &str, code: bool| {
+        let found = stretches.iter().find(|path| {
+            let text = std::fs::read_to_string(path).unwrap();
+            text.lines().nth(2).unwrap().starts_with(&format!("{step} ")) && text.contains("starcoder") == code
+        });
+        found.unwrap().as_str()
+    };
+    // The general trunk up to the fork at step 10, its continuation, the arm with code.
+    let (trunk, control, arm) = (begins("0", false), begins("10", false), begins("10", true));
+    // 30 steps of 8 sequences of 32 tokens; from step 10 on a fifth is code.
+    let seen = stdout(&run("ledger", dir.path(), &["seen-by", "30", trunk, arm]));
+    let tokens: BTreeMap<&str, u64> =
+        seen.lines().map(|line| line.split_once(' ').unwrap()).map(|(name, n)| (name, n.parse().unwrap())).collect();
+    assert_eq!(tokens["general"] + tokens["starcoder"], 30 * 8 * 32);
+    assert_eq!(tokens["starcoder"], 20 * 8 * 32 / 5);
+    let diff = stdout(&run("ledger", dir.path(), &["diff", control, arm]));
+    assert!(diff.starts_with("20 steps in common: ") && diff.contains("starcoder: 0 and 1024 tokens"), "{diff}");
+    let digest = stdout(&run("ledger", dir.path(), &["digest", "12", control]));
+    assert_eq!(digest.trim().len(), 16);
+    let output = run("ledger", dir.path(), &["digest", "5", control]);
+    assert!(stderr(&output).contains("step = 6 must be from 10 to 30"), "{}", stderr(&output));
+}
