@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     let ending = ENDINGS[usize::from(*choice) % ENDINGS.len()];
     let mut file = tempfile::Builder::new().suffix(ending).tempfile().expect("a temporary file");
     file.write_all(data).expect("room for it");
-    let mut read = |policy| {
+    let read = |policy| {
         let mut documents = 0u64;
         let report = SourceFiles::matching(["."]).read(file.path(), policy, &mut |document| {
             documents += 1;

@@ -29,6 +29,49 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! With stores behind it, a plan gives batches — any step's, any rank's part, made ahead:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use corpus::{StoreDocument, StoreInfo, StoreWriter, TokenStore};
+//! use data_mixer::{
+//!     BatchSource, MixPlan, MixSpec, MixedBatches, Pairing, RankView, Sequences, SourceSize, prefetch,
+//! };
+//! use schedule::{Phase, Shares, Step, Timeline, Weight};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! let open = |name: &str| -> Result<Sequences, Box<dyn std::error::Error>> {
+//!     let path = dir.path().join(name);
+//!     let mut writer = StoreWriter::create(&path, StoreInfo::new(name, "my tokenizer", 50_304))?;
+//!     for document in 0..100 {
+//!         writer.push(StoreDocument { tokens: &[document, 1, 2, 3, 4, 5, 6, 0], ..Default::default() })?;
+//!     }
+//!     writer.finish()?;
+//!     Ok(Sequences::new(Arc::new(TokenStore::open(&path)?), 4)?) // sequences of 4 tokens
+//! };
+//! let sources = [open("web")?, open("code")?];
+//! let plan = MixPlan::build(MixSpec {
+//!     seed: 1,
+//!     batch: 8,
+//!     time: 4,
+//!     // The weight rises from 0 to a half over the last 10 of 20 steps.
+//!     timeline: Timeline::new(Step(20), Shares::one("web")?, vec![
+//!         Phase::ramp(Step(10), "code", Weight::ZERO, Weight::parse("0.5")?)?,
+//!     ])?,
+//!     sources: ["web", "code"].iter().zip(&sources).map(|(name, s)| SourceSize::new(name, s.len())).collect(),
+//!     pairing: Pairing::Displace,
+//!     max_epochs: 1.0,
+//! })?;
+//! let batches = MixedBatches::new(plan, sources.to_vec())?;
+//! // The second of three ranks, from step 12 on.
+//! let mine = RankView::new(&batches, 1, 3)?;
+//! let rows = prefetch(&mine, 12..mine.steps(), 2, |queue| {
+//!     queue.map(|batch| Ok(batch?.rows())).sum::<Result<usize, data_mixer::Error>>()
+//! })?;
+//! assert_eq!(rows, 8 * 3); // 8 steps of rows 2..5
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! [`MixedBatches`] fills the slots from token stores, [`SftBatches`] makes fine-tuning batches; both are
 //! [`BatchSource`]s: any step's batch, any rank's part of it ([`RankView`]), made ahead by [`prefetch`]. A [`Ledger`]
 //! says what a run has seen and where two runs differ.

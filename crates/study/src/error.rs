@@ -113,7 +113,12 @@ impl Error {
             | Self::Usage { .. }
             | Self::Parse { .. }
             | Self::Input { .. }
-            | Self::Tokenizer(corpus::TokenizeError::File { .. } | corpus::TokenizeError::Tokenizer(_))
+            | Self::Tokenizer(
+                corpus::TokenizeError::File { .. }
+                | corpus::TokenizeError::Tokenizer(_)
+                | corpus::TokenizeError::Read(_),
+            )
+            | Self::Train(trainer::Error::Field { .. })
             | Self::Mixture { .. }
             | Self::Schedule { .. }
             | Self::Model(_)

@@ -8,6 +8,7 @@ use schedule::{Convention, LrSpec, Phase, Shares, Span, Timeline, TimelineSpec, 
 use serde::{Deserialize, Serialize};
 use trainer::AdamWSpec;
 
+use crate::recipe::{finetune_recipe, pretrain_recipe};
 use crate::{Error, Sources};
 
 /// Everything that determines a study's numbers.
@@ -252,6 +253,9 @@ pub struct EvalSpec {
     pub c4_sequences: u64,
 }
 
+/// The most seeds of a kind: more is a slip of the pen, and would take the memory there is.
+const MAX_SEEDS: u64 = 10_000;
+
 /// The role of general text.
 pub(crate) const GENERAL: &str = "general";
 
@@ -301,6 +305,11 @@ impl StudySpec {
         };
         positive("pretrain_seeds", self.pretrain_seeds)?;
         positive("sft_seeds", self.sft_seeds)?;
+        for (field, seeds) in [("pretrain_seeds", self.pretrain_seeds), ("sft_seeds", self.sft_seeds)] {
+            if seeds > MAX_SEEDS {
+                return Err(Error::field(field, seeds, format!("must not exceed {MAX_SEEDS}")));
+            }
+        }
         positive("pretrain.batch", self.pretrain.batch)?;
         positive("pretrain.time", self.pretrain.time as u64)?;
         positive("eval.c4_sequences", self.eval.c4_sequences)?;
@@ -345,6 +354,12 @@ impl StudySpec {
         }
         if let Some(lr) = grid.iter().find(|lr| !(lr.is_finite() && **lr > 0.0)) {
             return Err(Error::field("sft.lr", lr, "must be positive"));
+        }
+        pretrain_recipe(self).validate()?;
+        finetune_recipe(self, grid[0], 1).validate()?;
+        let max_epochs = self.pretrain.max_epochs;
+        if !(max_epochs.is_finite() && max_epochs > 0.0) {
+            return Err(Error::field("pretrain.max_epochs", max_epochs, "must be positive"));
         }
         Ok(())
     }

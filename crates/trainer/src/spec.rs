@@ -94,6 +94,14 @@ impl TrainSpec {
     }
 
     /// Checks every field.
+    ///
+    /// # Errors
+    /// The first outside its limits.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.build().map(|_| ())
+    }
+
+    /// Checks every field; the learning rate's curve.
     pub(crate) fn build(&self) -> Result<LrSchedule, Error> {
         let o = &self.optimizer;
         let field =

@@ -3,101 +3,23 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{TokenizeError, Tokenizer};
+use super::shard::{FinishedShard, ShardWriters, shard_name};
+use super::{Input, SIDES, TokenizeError, Tokenizer};
 use crate::document::held_out_by_hash;
 use crate::store::{StoreDocument, finish_store, io};
-use crate::{Document, OnMalformed, ReadError, ReadReport, SourceFiles, StoreError, StoreWriter, TokenStore};
+use crate::{Document, OnMalformed, ReadError, ReadReport, StoreError, TokenStore};
 
 /// Text that is tokenised at once: enough for every core, little enough to be forgotten.
 const CHUNK_BYTES: usize = 4 << 20;
 /// Chunks that are read ahead.
 const QUEUE: usize = 2;
-
-type Read<'a> = dyn Fn(OnMalformed, &mut dyn FnMut(Document) -> ControlFlow<()>) -> Result<ReadReport, ReadError>
-    + Send
-    + Sync
-    + 'a;
-
-/// A part of a corpus that is read in one go, such as a file.
-pub struct Input<'a> {
-    /// What messages call it.
-    label: String,
-    /// Changes whenever its documents may.
-    fingerprint: String,
-    /// Whether its documents may be held out.
-    held_out: bool,
-    read: Box<Read<'a>>,
-}
-
-impl<'a> Input<'a> {
-    /// A file of a set. Its fingerprint is the digest of its bytes.
-    ///
-    /// # Errors
-    /// A file that cannot be read.
-    pub fn file(files: SourceFiles, path: PathBuf) -> Result<Self, ReadError> {
-        let content = crate::fingerprint_file(&path)?;
-        let how = serde_json::to_string(&files).expect("a spec of plain data is JSON");
-        let fingerprint = format!("{content}-{:016x}", xxh3_64(how.as_bytes()));
-        let label = path.display().to_string();
-        let read =
-            Box::new(move |policy, each: &mut dyn FnMut(Document) -> ControlFlow<()>| files.read(&path, policy, each));
-        Ok(Self { label, fingerprint, held_out: true, read })
-    }
-
-    /// Documents that can be made again and again, the same ones each time.
-    pub fn documents<I>(label: &str, fingerprint: &str, documents: impl Fn() -> I + Send + Sync + 'a) -> Self
-    where
-        I: Iterator<Item = Document>,
-    {
-        let read = move |_, each: &mut dyn FnMut(Document) -> ControlFlow<()>| {
-            let mut report = ReadReport::default();
-            for document in documents() {
-                report.documents += 1;
-                if each(document).is_break() {
-                    break;
-                }
-            }
-            Ok(report)
-        };
-        let (label, fingerprint) = (label.to_owned(), fingerprint.to_owned());
-        Self { label, fingerprint, held_out: true, read: Box::new(read) }
-    }
-
-    /// The same, with all its documents for training.
-    #[must_use]
-    pub fn never_held_out(self) -> Self {
-        Self { held_out: false, ..self }
-    }
-
-    /// Changes whenever its documents may.
-    pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
-    }
-
-    /// Whether its documents may be held out.
-    pub fn may_be_held_out(&self) -> bool {
-        self.held_out
-    }
-
-    /// Calls `each` with its documents in order, until it says to stop.
-    ///
-    /// # Errors
-    /// Whatever is wrong with it.
-    pub fn read(
-        &self,
-        on_malformed: OnMalformed,
-        each: &mut dyn FnMut(Document) -> ControlFlow<()>,
-    ) -> Result<ReadReport, ReadError> {
-        (self.read)(on_malformed, each)
-    }
-}
 
 /// How inputs become a training store and a held-out store.
 ///
@@ -186,8 +108,6 @@ impl BuiltStores {
     }
 }
 
-const SIDES: [&str; 2] = ["train", "held-out"];
-
 impl<'a> StoreBuilder<'a> {
     /// Stores of this name: nothing held out, duplicates kept, malformed records an error.
     pub fn new(tokenizer: &'a Tokenizer, name: &str) -> Self {
@@ -263,8 +183,8 @@ impl<'a> StoreBuilder<'a> {
             run.input(number, input)?;
         }
         if inputs.is_empty() {
-            let name = ShardWriters::create(&run, 0, 0, "")?.finish(&mut run, true)?;
-            run.shards.push(name);
+            let shard = run.begin(0, 0, "", 0)?;
+            run.end(shard, 0, true)?;
         }
         for side in SIDES {
             finish_store(&dir.join(side), &run.shards)?;
@@ -305,10 +225,6 @@ fn remove_temporaries(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What a shard notes, to go on after it: documents of its input read by its end, duplicates and malformed records in
-/// it, and whether the input ends with it.
-const NOTES: [&str; 5] = ["input", "read", "duplicates", "skipped", "last"];
-
 struct Run<'a, 'b> {
     builder: &'a StoreBuilder<'a>,
     dir: &'a Path,
@@ -330,7 +246,7 @@ impl Run<'_, '_> {
         let fingerprint = self.builder.fingerprint(input);
         let mut part = 0;
         let mut read = 0;
-        while let Some((last, by_its_end)) = self.keep(number, part, &fingerprint)? {
+        while let Some((last, by_its_end)) = self.keep(number, part, &fingerprint) {
             (part, read) = (part + 1, by_its_end);
             if last {
                 return Ok(());
@@ -343,44 +259,47 @@ impl Run<'_, '_> {
             let written = self.write_shards(number, part, read, input, &fingerprint, chunks);
             let report = reader.join().expect("reading returns its errors");
             // An error of writing stops the reader: it comes first.
-            let writers = written?;
+            let shard = written?;
             let report = report?;
-            let before: u64 = self.report.skipped;
-            self.report.skipped = before + report.skipped;
             self.report.first_skipped = self.report.first_skipped.take().or(report.first_skipped);
-            let name = writers.finish(self, true)?;
-            self.shards.push(name);
-            Ok(())
+            self.end(shard, report.skipped, true)
         })
     }
 
     /// Takes a finished shard of an earlier run as it is: whether it is its input's last, and the documents read by
     /// its end.
-    fn keep(&mut self, input: usize, part: usize, fingerprint: &str) -> Result<Option<(bool, u64)>, TokenizeError> {
+    fn keep(&mut self, input: usize, part: usize, fingerprint: &str) -> Option<(bool, u64)> {
         let name = shard_name(input, part);
-        let [train, held_out] = SIDES.map(|side| TokenStore::open(&self.dir.join(side).join(&name)));
-        let (Ok(train), Ok(held_out)) = (train, held_out) else { return Ok(None) };
-        let notes = train.inspect().shards.remove(0).3;
-        let note = |key: &str| notes.iter().find(|(k, _)| k == key).map(|(_, v)| v.trim().to_owned());
-        let number = |key: &str| note(key).and_then(|v| v.parse::<u64>().ok());
-        let current = note("input").as_deref() == Some(fingerprint);
-        let (true, Some(read), Some(duplicates), Some(skipped)) =
-            (current, number("read"), number("duplicates"), number("skipped"))
-        else {
-            return Ok(None);
-        };
-        if self.builder.deduplicate {
-            for store in [&train, &held_out] {
+        let shard = FinishedShard::open(self.dir, &name, fingerprint)?;
+        for (i, store) in shard.sides.iter().enumerate() {
+            if self.builder.deduplicate {
                 self.seen.extend((0..store.document_count()).filter_map(|d| store.document_hash(d)));
             }
+            self.report.documents[i] += store.document_count();
         }
-        self.report.documents[0] += train.document_count();
-        self.report.documents[1] += held_out.document_count();
-        self.report.duplicates += duplicates;
-        self.report.skipped += skipped;
+        self.report.duplicates += shard.duplicates;
+        self.report.skipped += shard.skipped;
         self.report.shards_kept += 1;
         self.shards.push(name);
-        Ok(Some((note("last").as_deref() == Some("true"), read)))
+        Some((shard.last, shard.read))
+    }
+
+    fn begin(&self, input: usize, part: usize, fingerprint: &str, read: u64) -> Result<ShardWriters, TokenizeError> {
+        let info = self.builder.tokenizer.store_info(&self.builder.name);
+        ShardWriters::create(self.dir, shard_name(input, part), info, fingerprint, read)
+    }
+
+    /// Finishes a shard; `skipped`: malformed records of its input, where it is the last.
+    fn end(&mut self, shard: ShardWriters, skipped: u64, last: bool) -> Result<(), TokenizeError> {
+        let duplicates = shard.duplicates;
+        let (name, documents) = shard.finish(skipped, last)?;
+        self.report.documents[0] += documents[0];
+        self.report.documents[1] += documents[1];
+        self.report.duplicates += duplicates;
+        self.report.skipped += skipped;
+        self.report.shards_written += 1;
+        self.shards.push(name);
+        Ok(())
     }
 
     /// Tokenises chunks into shards; gives back the last, unfinished one.
@@ -393,8 +312,7 @@ impl Run<'_, '_> {
         fingerprint: &str,
         chunks: Receiver<Vec<Document>>,
     ) -> Result<ShardWriters, TokenizeError> {
-        let mut writers = ShardWriters::create(self, number, part, fingerprint)?;
-        writers.read = read;
+        let mut shard = self.begin(number, part, fingerprint, read)?;
         for chunk in chunks {
             let tokenizer = self.builder.tokenizer;
             let encoded: Vec<_> = chunk
@@ -403,25 +321,22 @@ impl Run<'_, '_> {
                 .collect::<Result<_, TokenizeError>>()?;
             for (hash, document) in encoded {
                 // Full before this document, not after the last one: so that the last shard is never empty.
-                if writers.bytes() >= self.builder.shard_bytes {
-                    let full =
-                        std::mem::replace(&mut writers, ShardWriters::create(self, number, part + 1, fingerprint)?);
-                    let name = full.finish(self, false)?;
-                    self.shards.push(name);
+                if shard.bytes() >= self.builder.shard_bytes {
                     part += 1;
-                    writers.read = read;
+                    let next = self.begin(number, part, fingerprint, read)?;
+                    self.end(std::mem::replace(&mut shard, next), 0, false)?;
                 }
                 read += 1;
-                writers.read = read;
+                shard.read = read;
                 self.documents += 1;
                 self.bytes += u64::from(document.text_bytes);
                 self.tokens += document.tokens.len() as u64;
                 if self.builder.deduplicate && !self.seen.insert(hash) {
-                    writers.duplicates += 1;
+                    shard.duplicates += 1;
                     continue;
                 }
                 let side = usize::from(input.held_out && held_out_by_hash(hash, self.builder.held_out_permille));
-                writers.sides[side].push(StoreDocument {
+                shard.sides[side].push(StoreDocument {
                     tokens: &document.tokens,
                     prompt: document.prompt,
                     later_prompts: &document.later_prompts,
@@ -439,7 +354,7 @@ impl Run<'_, '_> {
                 elapsed: self.started.elapsed(),
             });
         }
-        Ok(writers)
+        Ok(shard)
     }
 }
 
@@ -473,57 +388,4 @@ fn read_chunks(
         let _ = sender.send(chunk);
     }
     Ok(report)
-}
-
-fn shard_name(input: usize, part: usize) -> String {
-    format!("{input:05}-{part:04}.tokens")
-}
-
-/// The two files of a shard.
-struct ShardWriters {
-    name: String,
-    sides: [StoreWriter; 2],
-    read: u64,
-    duplicates: u64,
-    skipped_before: u64,
-}
-
-impl ShardWriters {
-    fn create(run: &Run<'_, '_>, input: usize, part: usize, fingerprint: &str) -> Result<Self, TokenizeError> {
-        let name = shard_name(input, part);
-        let builder = run.builder;
-        let mut info = builder.tokenizer.store_info(&builder.name);
-        for key in NOTES {
-            // Room for any number.
-            info = info.with_source(key, " ".repeat(20));
-        }
-        let create = |side: &str| StoreWriter::create(&run.dir.join(side).join(&name), info.clone());
-        let mut sides = [create(SIDES[0])?, create(SIDES[1])?];
-        for side in &mut sides {
-            side.note("input", fingerprint)?;
-        }
-        Ok(Self { sides, read: 0, duplicates: 0, skipped_before: run.report.skipped, name })
-    }
-
-    fn bytes(&self) -> u64 {
-        self.sides.iter().map(StoreWriter::text_bytes).sum()
-    }
-
-    /// Writes both files, the training one last: it says that both are there.
-    fn finish(self, run: &mut Run<'_, '_>, last: bool) -> Result<String, TokenizeError> {
-        let Self { name, mut sides, read, duplicates, skipped_before } = self;
-        for (i, side) in sides.iter_mut().enumerate() {
-            run.report.documents[i] += side.document_count();
-            side.note("read", read)?;
-            side.note("duplicates", duplicates)?;
-            side.note("skipped", run.report.skipped - skipped_before)?;
-            side.note("last", last)?;
-        }
-        run.report.duplicates += duplicates;
-        run.report.shards_written += 1;
-        let [train, held_out] = sides;
-        held_out.finish()?;
-        train.finish()?;
-        Ok(name)
-    }
 }

@@ -1,6 +1,8 @@
 //! Tokenizers: from a Hugging Face `tokenizer.json`, or a byte-level BPE trained here.
 
 mod build;
+mod input;
+mod shard;
 mod train;
 
 use std::path::{Path, PathBuf};
@@ -9,11 +11,15 @@ use tokenizers::Tokenizer as HfTokenizer;
 
 use crate::{Document, ReadError, StoreError, StoreInfo};
 
-pub use build::{BuildProgress, BuildReport, BuiltStores, Input, StoreBuilder};
+pub use build::{BuildProgress, BuildReport, BuiltStores, StoreBuilder};
+pub use input::Input;
 pub use train::train_bpe;
 
 /// The token that ends a document.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// The folders of a building's two stores.
+const SIDES: [&str; 2] = ["train", "held-out"];
 
 /// What can go wrong with a tokenizer.
 #[derive(Debug, thiserror::Error)]

@@ -124,6 +124,14 @@ fn interrupted_builds_are_finished() {
         // And once more: nothing is left to do.
         let again = builder.build(&inputs(&FINE), broken.path(), &mut |_| {}).unwrap();
         assert_eq!((again.shards_written, again.shards_kept), (0, expected.shards_written));
+        // A shard that was damaged since is made again.
+        let path = broken.path().join("train/00000-0001.tokens");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        builder.build(&inputs(&FINE), broken.path(), &mut |_| {}).unwrap();
+        assert_eq!(contents(whole.path()), contents(broken.path()));
     }
 }
 

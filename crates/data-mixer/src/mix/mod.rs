@@ -156,6 +156,10 @@ impl MixPlan {
             let limit = format!("times {} steps exceeds {} slots", timeline.end(), WeightCurve::MAX_SLOTS);
             Error::field("batch", spec.batch, limit)
         })?;
+        if slots.checked_mul(spec.time).is_none() {
+            let limit = format!("times {slots} sequences is more tokens than can be counted");
+            return Err(Error::field("sequence length", spec.time, limit));
+        }
         let general = Track::new(spec.indices(&timeline.general_sources())?);
         let specialised = Track::new(spec.indices(&timeline.specialised_sources())?);
         let mut plan = Self { slots, general, specialised, spans: Vec::new(), spec };

@@ -1,0 +1,87 @@
+//! A part of a corpus that is read in one go.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{Document, OnMalformed, ReadError, ReadReport, SourceFiles};
+
+type Read<'a> = dyn Fn(OnMalformed, &mut dyn FnMut(Document) -> ControlFlow<()>) -> Result<ReadReport, ReadError>
+    + Send
+    + Sync
+    + 'a;
+
+/// A part of a corpus that is read in one go, such as a file.
+pub struct Input<'a> {
+    /// What messages call it.
+    pub(super) label: String,
+    /// Changes whenever its documents may.
+    pub(super) fingerprint: String,
+    /// Whether its documents may be held out.
+    pub(super) held_out: bool,
+    read: Box<Read<'a>>,
+}
+
+impl<'a> Input<'a> {
+    /// A file of a set. Its fingerprint is the digest of its bytes.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn file(files: SourceFiles, path: PathBuf) -> Result<Self, ReadError> {
+        let content = crate::fingerprint_file(&path)?;
+        let how = serde_json::to_string(&files).expect("a spec of plain data is JSON");
+        let fingerprint = format!("{content}-{:016x}", xxh3_64(how.as_bytes()));
+        let label = path.display().to_string();
+        let read =
+            Box::new(move |policy, each: &mut dyn FnMut(Document) -> ControlFlow<()>| files.read(&path, policy, each));
+        Ok(Self { label, fingerprint, held_out: true, read })
+    }
+
+    /// Documents that can be made again and again, the same ones each time.
+    pub fn documents<I>(label: &str, fingerprint: &str, documents: impl Fn() -> I + Send + Sync + 'a) -> Self
+    where
+        I: Iterator<Item = Document>,
+    {
+        let read = move |_, each: &mut dyn FnMut(Document) -> ControlFlow<()>| {
+            let mut report = ReadReport::default();
+            for document in documents() {
+                report.documents += 1;
+                if each(document).is_break() {
+                    break;
+                }
+            }
+            Ok(report)
+        };
+        let (label, fingerprint) = (label.to_owned(), fingerprint.to_owned());
+        Self { label, fingerprint, held_out: true, read: Box::new(read) }
+    }
+
+    /// The same, with all its documents for training.
+    #[must_use]
+    pub fn never_held_out(self) -> Self {
+        Self { held_out: false, ..self }
+    }
+
+    /// Changes whenever its documents may.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Whether its documents may be held out.
+    pub fn may_be_held_out(&self) -> bool {
+        self.held_out
+    }
+
+    /// Calls `each` with its documents in order, until it says to stop.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it.
+    pub fn read(
+        &self,
+        on_malformed: OnMalformed,
+        each: &mut dyn FnMut(Document) -> ControlFlow<()>,
+    ) -> Result<ReadReport, ReadError> {
+        (self.read)(on_malformed, each)
+    }
+}
