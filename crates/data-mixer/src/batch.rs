@@ -61,7 +61,7 @@ impl Batch {
         }
     }
 
-    /// Tokens read of each source: its rows times T, or what is predicted or read of a padded row.
+    /// Positions computed of each source: its rows times T, padding included.
     pub fn tokens_by_source(&self, sources: usize) -> Vec<u64> {
         let mut tokens = vec![0; sources];
         for source in &self.sources {
