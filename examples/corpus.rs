@@ -212,9 +212,10 @@ fn inspect(path: &Path) -> Result<String> {
     if let Some([least, middle, most]) = s.lengths {
         out += &format!("tokens of a document: {least} to {most}, median {middle}\n");
     }
-    for (path, documents, tokens, notes) in s.shards {
-        let notes: Vec<String> = notes.iter().map(|(k, v)| format!("{k} {}", v.trim())).collect();
-        out += &format!("  {}: {documents} documents, {tokens} tokens; {}\n", path.display(), notes.join(", "));
+    for shard in s.shards {
+        let notes: Vec<String> = shard.source.iter().map(|(k, v)| format!("{k} {}", v.trim())).collect();
+        let (path, documents, tokens) = (shard.path.display(), shard.documents, shard.tokens);
+        out += &format!("  {path}: {documents} documents, {tokens} tokens; {}\n", notes.join(", "));
     }
     Ok(out)
 }

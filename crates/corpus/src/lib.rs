@@ -25,7 +25,8 @@
 mod store;
 
 pub use store::{
-    Piece, StoreDocument, StoreError, StoreInfo, StoreSummary, StoreWriter, TokenStore, TokenWidth, finish_store,
+    Piece, ShardSummary, StoreDocument, StoreError, StoreInfo, StoreSummary, StoreWriter, TokenStore, TokenWidth,
+    finish_store,
 };
 
 #[cfg(feature = "overlap")]

@@ -221,13 +221,13 @@ impl LrSpec {
                 }))
             }
             Self::Linear { peak, min, warmup, total, convention } => {
-                Ramped::new((*peak, *min), *warmup, None, *total, Decay::Linear, *convention)
+                Ramped::curve((*peak, *min), *warmup, None, *total, Decay::Linear, *convention)
             }
             Self::Cosine { peak, min, warmup, total, convention } => {
-                Ramped::new((*peak, *min), *warmup, None, *total, Decay::Cosine, *convention)
+                Ramped::curve((*peak, *min), *warmup, None, *total, Decay::Cosine, *convention)
             }
             Self::Wsd { peak, min, warmup, decay, shape, total, convention } => {
-                Ramped::new((*peak, *min), *warmup, Some(*decay), *total, *shape, *convention)
+                Ramped::curve((*peak, *min), *warmup, Some(*decay), *total, *shape, *convention)
             }
             Self::Sequence { stages } => {
                 let mut starts = Vec::new();
@@ -314,7 +314,7 @@ struct Ramped {
 
 impl Ramped {
     /// `decay`: the length of the last stretch; all after the warm-up where absent.
-    fn new(
+    fn curve(
         (peak, min): (f64, f64),
         warmup: Span,
         decay: Option<Span>,

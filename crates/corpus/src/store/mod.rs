@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use header::{StoreInfo, TokenWidth};
 pub use manifest::finish_store;
-pub use reader::{Piece, StoreSummary, TokenStore};
+pub use reader::{Piece, ShardSummary, StoreSummary, TokenStore};
 pub use writer::{StoreDocument, StoreWriter};
 
 /// What can go wrong with a store.

@@ -1,5 +1,6 @@
 //! Reading a store, without copying it.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -36,8 +37,21 @@ pub struct StoreSummary {
     pub text_bytes: u64,
     /// Tokens of the shortest, the middle and the longest document.
     pub lengths: Option<[u64; 3]>,
-    /// Each shard: its file, documents, tokens and what is noted of its source.
-    pub shards: Vec<(PathBuf, u64, u64, Vec<(String, String)>)>,
+    /// Its files.
+    pub shards: Vec<ShardSummary>,
+}
+
+/// One file of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardSummary {
+    /// The file.
+    pub path: PathBuf,
+    /// Documents in it.
+    pub documents: u64,
+    /// Tokens in it.
+    pub tokens: u64,
+    /// What is noted of its source.
+    pub source: BTreeMap<String, String>,
 }
 
 impl TokenStore {
@@ -92,9 +106,11 @@ impl TokenStore {
             let shortest = low.iter().copied().min().unwrap_or(*median);
             [shortest, *median, high.iter().copied().max().unwrap_or(*median)]
         });
-        let shards = self.shards.iter().map(|s| {
-            let notes = s.header.info.source.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-            (s.path.clone(), s.header.documents, s.header.tokens, notes)
+        let shards = self.shards.iter().map(|s| ShardSummary {
+            path: s.path.clone(),
+            documents: s.header.documents,
+            tokens: s.header.tokens,
+            source: s.header.info.source.clone(),
         });
         StoreSummary {
             name: self.name().to_owned(),

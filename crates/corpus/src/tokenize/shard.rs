@@ -84,8 +84,8 @@ impl FinishedShard {
         let (train, held_out) = (train.ok()?, held_out.ok()?);
         // Reading it costs little beside making it again later.
         train.verify().and_then(|()| held_out.verify()).ok()?;
-        let notes = train.inspect().shards.pop()?.3;
-        let note = |key: &str| notes.iter().find(|(k, _)| k == key).map(|(_, v)| v.trim());
+        let notes = train.inspect().shards.pop()?.source;
+        let note = |key: &str| notes.get(key).map(|v| v.trim());
         let number = |key: &str| note(key)?.parse().ok();
         if note("input") != Some(fingerprint) {
             return None;

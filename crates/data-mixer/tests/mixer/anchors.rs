@@ -23,7 +23,7 @@ fn two(start: u64, weight: u64, web: u64, code: u64, pairing: Pairing, max_epoch
     })
 }
 
-/// 1. Data switched in the middle of a run (litgpt #1729, litData #263): the switch is in the plan, takes effect at its
+/// (1) Data switched in the middle of a run (litgpt #1729, litData #263): the switch is in the plan, takes effect at its
 /// step and not later, and does not start the general text again.
 #[test]
 fn data_can_be_switched_in_the_middle_of_a_run() {
@@ -45,7 +45,7 @@ fn data_can_be_switched_in_the_middle_of_a_run() {
     }
 }
 
-/// 2. Resuming mixed data, and later epochs that repeat the tail alone (litData #363, #694, #331, litgpt #1712,
+/// (2) Resuming mixed data, and later epochs that repeat the tail alone (litData #363, #694, #331, litgpt #1712,
 /// llm-foundry #1277): every epoch is whole and has its own order, from wherever it is entered.
 #[test]
 fn later_epochs_are_whole_and_in_another_order() {
@@ -84,7 +84,7 @@ proptest! {
     }
 }
 
-/// 4. Small weights that vanish (marin #8373, Megatron-LM #705, #1007): a millionth of 62 million sequences is 62 of
+/// (4) Small weights that vanish (marin #8373, Megatron-LM #705, #1007): a millionth of 62 million sequences is 62 of
 /// them; where a weight asks for less than one sequence in all, that is said.
 #[test]
 fn a_millionth_is_a_millionth() {
@@ -110,7 +110,7 @@ fn a_millionth_is_a_millionth() {
     assert!(message.contains("source rare: its weights ask for 0.010 sequences of 10240"), "{message}");
 }
 
-/// 5. Ratios of documents taken for ratios of tokens (Megatron-Energon #212, gpt-neox #992, Megatron-LM #547): documents
+/// (5) Ratios of documents taken for ratios of tokens (Megatron-Energon #212, gpt-neox #992, Megatron-LM #547): documents
 /// of 3 and of 300 tokens, mixed half and half, are half of the tokens each.
 #[test]
 fn shares_are_shares_of_tokens() {
@@ -141,7 +141,7 @@ fn shares_are_shares_of_tokens() {
     }
 }
 
-/// 6. The learning rate at a phase border (nanotron #233, #243, #420, Megatron-LM #963, llm-foundry #194): the curve is a
+/// (6) The learning rate at a phase border (nanotron #233, #243, #420, Megatron-LM #963, llm-foundry #194): the curve is a
 /// function of the step alone; a phase of the mixture neither restarts nor bends it. (A stage that is to warm up again
 /// is a stage of the curve: `schedule`'s tests.)
 #[test]
@@ -153,7 +153,7 @@ fn a_phase_does_not_touch_the_learning_rate() {
     assert!(falls.windows(2).all(|pair| pair[0] > 0.0 && (pair[1] / pair[0] - 1.0).abs() < 0.15), "{falls:?}");
 }
 
-/// 9. Which sequences were repeated (pythia #144), and where documents begin (torchtitan #3130, #4075, nanochat #78): the
+/// (9) Which sequences were repeated (pythia #144), and where documents begin (torchtitan #3130, #4075, nanochat #78): the
 /// plan names the first step that repeats and every repeated draw; borders come from the store, not from token ids
 /// (`batches::document_starts_are_the_stores_borders`).
 #[test]
