@@ -71,11 +71,8 @@ struct FilesArgs {
 impl FilesArgs {
     fn set(&self) -> Result<SourceFiles> {
         let template = self.text.as_ref().map(|text| Template::parse(&self.prompt, text)).transpose()?;
-        Ok(SourceFiles { template, ..SourceFiles::matching(self.files.clone()) })
-    }
-
-    fn policy(&self) -> OnMalformed {
-        if self.skip_malformed { OnMalformed::Skip } else { OnMalformed::Fail }
+        let malformed = if self.skip_malformed { OnMalformed::Skip } else { OnMalformed::Fail };
+        Ok(SourceFiles { template, malformed, ..SourceFiles::matching(self.files.clone()) })
     }
 
     fn inputs(&self) -> Result<Vec<Input<'static>>> {
@@ -150,7 +147,6 @@ fn tokenize(args: &TokenizeArgs) -> Result<String> {
     let builder = StoreBuilder::new(&tokenizer, args.name.as_ref().unwrap_or(&folder))
         .held_out_permille(args.held_out_permille)
         .deduplicate(args.deduplicate)
-        .on_malformed(args.files.policy())
         .shard_bytes(args.shard_mb << 20);
     let mut said = Instant::now();
     let mut say = |p: &BuildProgress<'_>| {
@@ -182,7 +178,7 @@ fn tokenize(args: &TokenizeArgs) -> Result<String> {
 fn train(args: &TrainBpeArgs) -> Result<String> {
     let (mut texts, mut bytes) = (Vec::new(), 0);
     for input in args.files.inputs()? {
-        input.read(args.files.policy(), &mut |document| {
+        input.read(&mut |document| {
             bytes += document.len();
             texts.push(document.whole());
             if bytes < args.max_mb << 20 {

@@ -14,9 +14,9 @@ fuzz_target!(|data: &[u8]| {
     let ending = ENDINGS[usize::from(*choice) % ENDINGS.len()];
     let mut file = tempfile::Builder::new().suffix(ending).tempfile().expect("a temporary file");
     file.write_all(data).expect("room for it");
-    let read = |policy| {
+    let read = |malformed| {
         let mut documents = 0u64;
-        let report = SourceFiles::matching(["."]).read(file.path(), policy, &mut |document| {
+        let report = SourceFiles { malformed, ..SourceFiles::matching(["."]) }.read(file.path(), &mut |document| {
             documents += 1;
             assert!(!document.is_blank());
             ControlFlow::Continue(())

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use corpus::{BuiltStores, Document, Input, OnMalformed, Piece, SourceFiles, StoreBuilder, Template, Tokenizer};
+use corpus::{BuiltStores, Document, Input, Piece, SourceFiles, StoreBuilder, Template, Tokenizer};
 use memmap2::Mmap;
 use metrics_proximity::{Counts, Variant, similarity};
 use serde_json::{Value, json};
@@ -87,7 +87,7 @@ impl Tokenize {
     fn documents(&self, files: &SourceFiles) -> Result<Vec<Document>, Error> {
         let mut documents = Vec::new();
         files
-            .read(&self.file, OnMalformed::Fail, &mut |document| {
+            .read(&self.file, &mut |document| {
                 documents.push(document);
                 let full = self.limit.is_some_and(|limit| documents.len() >= limit);
                 if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

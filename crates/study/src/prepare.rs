@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use corpus::{
-    BuildProgress, BuiltStores, Document, Domain, Generator, Input, OnMalformed, SourceFiles, StoreBuilder, TokenStore,
-    Tokenizer, is_held_out, train_bpe,
+    BuildProgress, BuiltStores, Document, Domain, Generator, Input, SourceFiles, StoreBuilder, TokenStore, Tokenizer,
+    is_held_out, train_bpe,
 };
 use metrics_proximity::Counts;
 
@@ -119,12 +119,18 @@ pub fn prepare(spec: &StudySpec, store: &Path, note: &mut dyn FnMut(&str)) -> Re
                 .held_out_permille(spec.held_out_permille)
                 .deduplicate(spec.deduplicate);
             let mut said = Instant::now();
-            builder.build(&input.parts, address, &mut |progress| {
+            let report = builder.build(&input.parts, address, &mut |progress| {
                 if said.elapsed() > Duration::from_secs(10) {
                     said = Instant::now();
                     note(&tokenising(&input.role, progress));
                 }
             })?;
+            if report.duplicates > 0 {
+                note(&format!("{}: {} duplicates left out", input.role, report.duplicates));
+            }
+            if let Some(first) = report.first_skipped {
+                note(&format!("{}: {} malformed records left out, the first: {first}", input.role, report.skipped));
+            }
         }
     }
     let tokenizer_file = match &spec.tokenizer {
@@ -303,7 +309,7 @@ impl<'a> RoleInput<'a> {
     fn each(&self, permille: u16, f: &mut dyn FnMut(Document, bool) -> ControlFlow<()>) -> Result<(), Error> {
         for part in &self.parts {
             let mut flow = ControlFlow::Continue(());
-            part.read(OnMalformed::Fail, &mut |document| {
+            part.read(&mut |document| {
                 let held_out = part.may_be_held_out() && is_held_out(&document, permille);
                 flow = f(document, held_out);
                 flow

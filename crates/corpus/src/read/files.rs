@@ -28,12 +28,19 @@ pub struct SourceFiles {
     /// How a record becomes a document; chosen by each file's first record where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<Template>,
+    /// What happens to malformed records: `"fail"` or `"skip"` (they are counted).
+    #[serde(default, skip_serializing_if = "is_fail")]
+    pub malformed: OnMalformed,
     /// Only records with these values of these fields.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub only: std::collections::BTreeMap<String, Vec<String>>,
     /// No records with these values of these fields.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub except: std::collections::BTreeMap<String, Vec<String>>,
+}
+
+fn is_fail(policy: &OnMalformed) -> bool {
+    *policy == OnMalformed::Fail
 }
 
 fn is_line(unit: &TextUnit) -> bool {
@@ -91,6 +98,7 @@ impl SourceFiles {
             header: None,
             unit: TextUnit::Line,
             template: None,
+            malformed: OnMalformed::Fail,
             only: Default::default(),
             except: Default::default(),
         }
@@ -129,11 +137,10 @@ impl SourceFiles {
     pub fn read(
         &self,
         path: &Path,
-        on_malformed: OnMalformed,
         each: &mut dyn FnMut(Document) -> ControlFlow<()>,
     ) -> Result<ReadReport, ReadError> {
         let (format, compression) = format_of(path, self.format)?;
-        let mut records = Records::new(self, path, on_malformed, each);
+        let mut records = Records::new(self, path, each);
         // Stopped or at its end: what was met is reported.
         let _: ControlFlow<()> = match format {
             Format::Txt => text::read_text(compression.open(path)?, self.unit, &mut records)?,
@@ -194,7 +201,6 @@ pub(super) struct Records<'a> {
     path: &'a Path,
     files: &'a SourceFiles,
     template: Option<Template>,
-    on_malformed: OnMalformed,
     each: &'a mut dyn FnMut(Document) -> ControlFlow<()>,
     pub(super) report: ReadReport,
 }
@@ -203,13 +209,8 @@ pub(super) struct Records<'a> {
 pub(super) type Flow = Result<ControlFlow<()>, ReadError>;
 
 impl<'a> Records<'a> {
-    fn new(
-        files: &'a SourceFiles,
-        path: &'a Path,
-        on_malformed: OnMalformed,
-        each: &'a mut dyn FnMut(Document) -> ControlFlow<()>,
-    ) -> Self {
-        Self { path, files, template: files.template.clone(), on_malformed, each, report: ReadReport::default() }
+    fn new(files: &'a SourceFiles, path: &'a Path, each: &'a mut dyn FnMut(Document) -> ControlFlow<()>) -> Self {
+        Self { path, files, template: files.template.clone(), each, report: ReadReport::default() }
     }
 
     pub(super) fn path(&self) -> &'a Path {
@@ -238,7 +239,7 @@ impl<'a> Records<'a> {
     /// A record that is not what it should be.
     pub(super) fn malformed(&mut self, line: u64, reason: String) -> Flow {
         let error = ReadError::Line { path: self.path.to_owned(), line, reason };
-        if self.on_malformed == OnMalformed::Fail {
+        if self.files.malformed == OnMalformed::Fail {
             return Err(error);
         }
         self.report.skipped += 1;

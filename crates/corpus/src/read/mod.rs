@@ -11,6 +11,8 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 pub use files::{Format, SourceFiles, TextUnit};
 pub use hub::HubPath;
 pub use template::Template;
@@ -84,7 +86,8 @@ pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> ReadError {
 }
 
 /// What happens to a record that is malformed: not UTF-8, not JSON, without a field that the template names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnMalformed {
     /// It ends the reading, with its file and line.
     #[default]

@@ -14,7 +14,7 @@ use super::shard::{FinishedShard, ShardWriters, shard_name};
 use super::{Input, SIDES, TokenizeError, Tokenizer};
 use crate::document::held_out_by_hash;
 use crate::store::{StoreDocument, finish_store, io};
-use crate::{Document, OnMalformed, ReadError, ReadReport, StoreError, TokenStore};
+use crate::{Document, ReadError, ReadReport, StoreError, TokenStore};
 
 /// Text that is tokenised at once: enough for every core, little enough to be forgotten.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -31,7 +31,6 @@ pub struct StoreBuilder<'a> {
     name: String,
     held_out_permille: u16,
     deduplicate: bool,
-    on_malformed: OnMalformed,
     shard_bytes: u64,
 }
 
@@ -109,16 +108,9 @@ impl BuiltStores {
 }
 
 impl<'a> StoreBuilder<'a> {
-    /// Stores of this name: nothing held out, duplicates kept, malformed records an error.
+    /// Stores of this name: nothing held out, duplicates kept.
     pub fn new(tokenizer: &'a Tokenizer, name: &str) -> Self {
-        Self {
-            tokenizer,
-            name: name.to_owned(),
-            held_out_permille: 0,
-            deduplicate: false,
-            on_malformed: OnMalformed::Fail,
-            shard_bytes: 256 << 20,
-        }
+        Self { tokenizer, name: name.to_owned(), held_out_permille: 0, deduplicate: false, shard_bytes: 256 << 20 }
     }
 
     /// Of 1000 documents, how many are held out, by the hash of their content.
@@ -131,12 +123,6 @@ impl<'a> StoreBuilder<'a> {
     #[must_use]
     pub fn deduplicate(self, deduplicate: bool) -> Self {
         Self { deduplicate, ..self }
-    }
-
-    /// What happens to malformed records.
-    #[must_use]
-    pub fn on_malformed(self, on_malformed: OnMalformed) -> Self {
-        Self { on_malformed, ..self }
     }
 
     /// Text of a shard, about: the work that a kill can cost. It decides where shards end, so it changes their bytes.
@@ -198,14 +184,13 @@ impl<'a> StoreBuilder<'a> {
     /// What decides an input's shards, besides their number.
     fn fingerprint(&self, input: &Input<'_>) -> String {
         let settings = format!(
-            "1 {} {} {} {} {} {} {:?} {}",
+            "2 {} {} {} {} {} {} {}",
             input.fingerprint,
             input.held_out,
             self.tokenizer.fingerprint(),
             self.name,
             self.held_out_permille,
             self.deduplicate,
-            self.on_malformed,
             self.shard_bytes
         );
         format!("{:016x}", xxh3_64(settings.as_bytes()))
@@ -254,8 +239,7 @@ impl Run<'_, '_> {
         }
         std::thread::scope(|scope| {
             let (sender, chunks) = sync_channel(QUEUE);
-            let policy = self.builder.on_malformed;
-            let reader = scope.spawn(move || read_chunks(input, policy, read, sender));
+            let reader = scope.spawn(move || read_chunks(input, read, sender));
             let written = self.write_shards(number, part, read, input, &fingerprint, chunks);
             let report = reader.join().expect("reading returns its errors");
             // An error of writing stops the reader: it comes first.
@@ -359,14 +343,9 @@ impl Run<'_, '_> {
 }
 
 /// Sends an input's documents in chunks, after those that finished shards hold.
-fn read_chunks(
-    input: &Input<'_>,
-    policy: OnMalformed,
-    skip: u64,
-    sender: SyncSender<Vec<Document>>,
-) -> Result<ReadReport, ReadError> {
+fn read_chunks(input: &Input<'_>, skip: u64, sender: SyncSender<Vec<Document>>) -> Result<ReadReport, ReadError> {
     let (mut chunk, mut bytes, mut read) = (Vec::new(), 0, 0);
-    let report = input.read(policy, &mut |document| {
+    let report = input.read(&mut |document| {
         read += 1;
         if read <= skip {
             return ControlFlow::Continue(());

@@ -5,12 +5,9 @@ use std::path::PathBuf;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{Document, OnMalformed, ReadError, ReadReport, SourceFiles};
+use crate::{Document, ReadError, ReadReport, SourceFiles};
 
-type Read<'a> = dyn Fn(OnMalformed, &mut dyn FnMut(Document) -> ControlFlow<()>) -> Result<ReadReport, ReadError>
-    + Send
-    + Sync
-    + 'a;
+type Read<'a> = dyn Fn(&mut dyn FnMut(Document) -> ControlFlow<()>) -> Result<ReadReport, ReadError> + Send + Sync + 'a;
 
 /// A part of a corpus that is read in one go, such as a file.
 pub struct Input<'a> {
@@ -33,8 +30,7 @@ impl<'a> Input<'a> {
         let how = serde_json::to_string(&files).expect("a spec of plain data is JSON");
         let fingerprint = format!("{content}-{:016x}", xxh3_64(how.as_bytes()));
         let label = path.display().to_string();
-        let read =
-            Box::new(move |policy, each: &mut dyn FnMut(Document) -> ControlFlow<()>| files.read(&path, policy, each));
+        let read = Box::new(move |each: &mut dyn FnMut(Document) -> ControlFlow<()>| files.read(&path, each));
         Ok(Self { label, fingerprint, held_out: true, read })
     }
 
@@ -43,7 +39,7 @@ impl<'a> Input<'a> {
     where
         I: Iterator<Item = Document>,
     {
-        let read = move |_, each: &mut dyn FnMut(Document) -> ControlFlow<()>| {
+        let read = move |each: &mut dyn FnMut(Document) -> ControlFlow<()>| {
             let mut report = ReadReport::default();
             for document in documents() {
                 report.documents += 1;
@@ -77,11 +73,7 @@ impl<'a> Input<'a> {
     ///
     /// # Errors
     /// Whatever is wrong with it.
-    pub fn read(
-        &self,
-        on_malformed: OnMalformed,
-        each: &mut dyn FnMut(Document) -> ControlFlow<()>,
-    ) -> Result<ReadReport, ReadError> {
-        (self.read)(on_malformed, each)
+    pub fn read(&self, each: &mut dyn FnMut(Document) -> ControlFlow<()>) -> Result<ReadReport, ReadError> {
+        (self.read)(each)
     }
 }

@@ -176,18 +176,18 @@ fn malformed_records_end_or_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.jsonl");
     std::fs::write(&path, "{\"text\":\"one\"}\noops\n{\"text\":\"two\"}\n").unwrap();
-    let input = || [Input::file(SourceFiles::folder(""), path.clone()).unwrap()];
+    let input = |malformed| [Input::file(SourceFiles { malformed, ..SourceFiles::folder("") }, path.clone()).unwrap()];
     let out = dir.path().join("out");
     let builder = StoreBuilder::new(&tokenizer, "x");
-    let message = builder.build(&input(), &out, &mut |_| {}).unwrap_err().to_string();
+    let message = builder.build(&input(OnMalformed::Fail), &out, &mut |_| {}).unwrap_err().to_string();
     assert!(message.contains("a.jsonl:2: malformed JSON"), "{message}");
     assert!(!BuiltStores::exist(&out));
-    let report = builder.on_malformed(OnMalformed::Skip).build(&input(), &out, &mut |_| {}).unwrap();
+    let report = builder.build(&input(OnMalformed::Skip), &out, &mut |_| {}).unwrap();
     assert_eq!((report.documents, report.skipped), ([2, 0], 1));
     assert!(report.first_skipped.unwrap().contains("a.jsonl:2"));
     assert_eq!(BuiltStores::open(&out).unwrap().held_out.token_count(), 0);
     // A file that goes away while it is being tokenised.
-    let gone = input();
+    let gone = input(OnMalformed::Fail);
     std::fs::remove_file(&path).unwrap();
     let message = builder_error(&tokenizer, &gone, &dir.path().join("other"));
     assert!(message.contains("a.jsonl: No such file"), "{message}");
@@ -226,7 +226,7 @@ fn broken_tokenizers_are_errors() {
 fn inputs_stop_when_asked() {
     let all = documents(50);
     let mut seen = 0;
-    let report = input("a", &all).read(OnMalformed::Fail, &mut |_| {
+    let report = input("a", &all).read(&mut |_| {
         seen += 1;
         if seen < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });

@@ -8,9 +8,9 @@ use corpus::{Document, OnMalformed, ReadError, ReadReport, SourceFiles, Template
 use proptest::prelude::*;
 use serde_json::json;
 
-fn read_with(path: &Path, set: &SourceFiles, policy: OnMalformed) -> Result<(Vec<Document>, ReadReport), ReadError> {
+fn read_with(path: &Path, set: &SourceFiles) -> Result<(Vec<Document>, ReadReport), ReadError> {
     let mut out = Vec::new();
-    let report = set.read(path, policy, &mut |d| {
+    let report = set.read(path, &mut |d| {
         out.push(d);
         ControlFlow::Continue(())
     })?;
@@ -19,7 +19,11 @@ fn read_with(path: &Path, set: &SourceFiles, policy: OnMalformed) -> Result<(Vec
 }
 
 fn read(path: &Path, set: &SourceFiles) -> Result<Vec<Document>, ReadError> {
-    read_with(path, set, OnMalformed::Fail).map(|(documents, _)| documents)
+    read_with(path, set).map(|(documents, _)| documents)
+}
+
+fn skipping() -> SourceFiles {
+    SourceFiles { malformed: OnMalformed::Skip, ..plain() }
 }
 
 fn plain() -> SourceFiles {
@@ -145,7 +149,7 @@ fn malformed_records_can_be_skipped() {
     for (name, bytes, skipped, first) in cases {
         let path = dir.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let (documents, report) = read_with(&path, &plain(), OnMalformed::Skip).unwrap();
+        let (documents, report) = read_with(&path, &skipping()).unwrap();
         assert_eq!(documents, [Document::plain("a"), Document::plain("b")], "{name}");
         assert_eq!(report.skipped, skipped as u64, "{name}");
         assert!(report.first_skipped.as_ref().unwrap().contains(first), "{report:?}");
@@ -154,7 +158,7 @@ fn malformed_records_can_be_skipped() {
     // What cannot be read on is an error whatever the policy.
     let path = dir.path().join("e.json");
     std::fs::write(&path, "[{\"text\":\"a\"}, oops]").unwrap();
-    assert!(read_with(&path, &plain(), OnMalformed::Skip).unwrap_err().to_string().contains("malformed JSON"));
+    assert!(read_with(&path, &skipping()).unwrap_err().to_string().contains("malformed JSON"));
 }
 
 /// Files that another writer made: nested columns, nulls, several row groups, two codecs.
@@ -219,7 +223,7 @@ fn reading_stops_when_asked() {
         let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         let mut seen = 0;
-        let report = plain().read(&path, OnMalformed::Fail, &mut |_| {
+        let report = plain().read(&path, &mut |_| {
             seen += 1;
             if seen == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -258,8 +262,8 @@ proptest! {
         for ending in ["txt", "jsonl", "json", "csv", "tsv", "jsonl.gz", "json.zst", "parquet"] {
             let path = dir.path().join(format!("f.{ending}"));
             std::fs::write(&path, &bytes).unwrap();
-            for policy in [OnMalformed::Fail, OnMalformed::Skip] {
-                let _ = read_with(&path, &plain(), policy);
+            for set in [plain(), skipping()] {
+                let _ = read_with(&path, &set);
             }
         }
     }
