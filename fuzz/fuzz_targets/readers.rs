@@ -1,4 +1,7 @@
 //! Any bytes in any format are documents or an error that names the file. The first byte chooses the format.
+//!
+//! Not Parquet: the crate that reads it panics on some damaged files, which the reader turns into errors but libFuzzer
+//! ends at. A property test of `corpus` damages such files instead.
 #![no_main]
 
 use std::io::Write as _;
@@ -7,7 +10,7 @@ use std::ops::ControlFlow;
 use corpus::{OnMalformed, SourceFiles};
 use libfuzzer_sys::fuzz_target;
 
-const ENDINGS: [&str; 8] = [".txt", ".jsonl", ".json", ".csv", ".tsv", ".jsonl.gz", ".json.zst", ".parquet"];
+const ENDINGS: [&str; 7] = [".txt", ".jsonl", ".json", ".csv", ".tsv", ".jsonl.gz", ".json.zst"];
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, data)) = data.split_first() else { return };

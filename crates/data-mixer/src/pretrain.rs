@@ -90,6 +90,10 @@ impl MixedBatches {
         if sources.len() != expected {
             return Err(Error::field("sources", sources.len(), format!("must be the plan's {expected}")));
         }
+        // Rows name their source in two bytes.
+        if expected > usize::from(u16::MAX) {
+            return Err(Error::field("sources", expected, format!("must not exceed {}", u16::MAX)));
+        }
         let time = plan.spec().time;
         for (i, s) in sources.iter().enumerate() {
             let size = plan.source(i);

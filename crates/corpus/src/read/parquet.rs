@@ -2,28 +2,64 @@
 
 use std::fs::File;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::record::reader::RowIter;
 
 use super::files::{Flow, Records};
 use super::{ReadError, io};
 
 /// Rows as records by their columns' names; nested ones as lists and groups of fields.
 pub(super) fn read_rows(path: &Path, records: &mut Records<'_>) -> Flow {
-    let broken = |line: u64, e: &dyn std::fmt::Display| ReadError::Line {
-        path: path.to_owned(),
-        line,
-        reason: format!("is no readable Parquet file: {e}"),
+    let broken = |line: u64, reason: String| {
+        let reason = format!("is no readable Parquet file: {reason}");
+        ReadError::Line { path: path.to_owned(), line, reason }
     };
     let file = File::open(path).map_err(io(path))?;
-    let reader = SerializedFileReader::new(file).map_err(|e| broken(0, &e))?;
-    let rows = reader.get_row_iter(None).map_err(|e| broken(0, &e))?;
-    for (number, row) in (1..).zip(rows) {
-        let flow = records.record(number, &row.map_err(|e| broken(number, &e))?.to_json_value())?;
+    let size = file.metadata().map_err(io(path))?.len();
+    let mut rows = contained(|| rows(file, size)).map_err(|reason| broken(0, reason))?;
+    for number in 1.. {
+        let next = contained(|| match rows.next() {
+            Some(Ok(row)) => Ok(Some(row.to_json_value())),
+            Some(Err(e)) => Err(e.to_string()),
+            None => Ok(None),
+        });
+        let Some(record) = next.map_err(|reason| broken(number, reason))? else { break };
+        let flow = records.record(number, &record)?;
         if flow.is_break() {
             return Ok(flow);
         }
     }
     Ok(ControlFlow::Continue(()))
+}
+
+fn rows(file: File, size: u64) -> Result<RowIter<'static>, String> {
+    let reader = SerializedFileReader::new(file).map_err(|e| e.to_string())?;
+    check_places(reader.metadata(), size)?;
+    RowIter::from_file_into(Box::new(reader)).project(None).map_err(|e| e.to_string())
+}
+
+/// Columns must lie in the file: the parquet crate takes it for granted.
+fn check_places(metadata: &ParquetMetaData, size: u64) -> Result<(), String> {
+    for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
+        let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+        let end = start.checked_add(column.compressed_size());
+        let inside = |at: i64| u64::try_from(at).is_ok_and(|at| at <= size);
+        if !(inside(start) && column.compressed_size() >= 0 && end.is_some_and(inside)) {
+            return Err(format!("column {} does not lie in the file", column.column_path()));
+        }
+    }
+    Ok(())
+}
+
+/// The parquet crate panics on some damaged files (found by fuzzing): here that is an error of the file.
+fn contained<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    // What was being read is given up with the error.
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(format!("its content is damaged ({})", message.unwrap_or("no reason given")))
+    })
 }

@@ -182,6 +182,14 @@ fn parquet_rows_are_records() {
     }
 }
 
+/// A file that fuzzing found: its footer puts a column at a negative place, and the crate that reads it panics.
+#[test]
+fn a_parquet_file_with_impossible_places_is_an_error() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/damaged.parquet");
+    let message = read(&path, &plain()).unwrap_err().to_string();
+    assert!(message.contains("damaged.parquet:0: is no readable Parquet file: column"), "{message}");
+}
+
 #[test]
 fn filters_by_field() {
     let dir = tempfile::tempdir().unwrap();
@@ -249,6 +257,31 @@ fn folders_hold_the_files_that_can_be_read() {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    /// A damaged Parquet file is an error or documents: the panics of the crate that reads them do not come through.
+    #[test]
+    fn damaged_parquet_files_are_errors(
+        snappy: bool,
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..6),
+    ) {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let mut bytes = std::fs::read(fixtures.join(if snappy { "snappy.parquet" } else { "zstd.parquet" })).unwrap();
+        // The footer, which says where everything is, is the last third.
+        let footer = bytes.len() * 2 / 3;
+        for (at, value, in_footer) in flips {
+            let from = if in_footer { footer } else { 0 };
+            let at = from + at.index(bytes.len() - from);
+            bytes[at] = value;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.parquet");
+        std::fs::write(&path, &bytes).unwrap();
+        for set in [plain(), skipping()] {
+            if let Err(error) = read_with(&path, &set) {
+                prop_assert!(error.to_string().contains("f.parquet:"));
+            }
+        }
+    }
 
     /// No bytes, in any format, make a reader panic, and a policy of skipping never loses a good record before.
     #[test]
