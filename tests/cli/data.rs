@@ -199,6 +199,14 @@ fn ledgers_can_be_asked_and_compared() {
     assert_eq!(tokens["starcoder"], 20 * 8 * 32 / 5);
     let diff = stdout(&run("ledger", dir.path(), &["diff", control, arm]));
     assert!(diff.starts_with("20 steps in common: ") && diff.contains("starcoder: 0 and 1024 tokens"), "{diff}");
+    // The arm's learning rates are the control's: a phase of the mixture neither restarts nor bends the curve.
+    let rates = |ledger: &str| {
+        let log = std::fs::read_to_string(Path::new(ledger).with_file_name("log.jsonl")).unwrap();
+        let rate = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["lr"].as_f64().unwrap();
+        log.lines().map(rate).collect::<Vec<f64>>()
+    };
+    assert_eq!((rates(control).len(), rates(control)), (20, rates(arm)));
+    assert!(rates(trunk).last() > rates(arm).first(), "the curve falls on across the fork");
     let digest = stdout(&run("ledger", dir.path(), &["digest", "12", control]));
     assert_eq!(digest.trim().len(), 16);
     let output = run("ledger", dir.path(), &["digest", "5", control]);
