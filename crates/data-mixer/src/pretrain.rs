@@ -83,8 +83,8 @@ impl MixedBatches {
     /// `sources` in the plan's order.
     ///
     /// # Errors
-    /// Sources whose number, length or sequence count differ from the plan's, or of which only some have a document
-    /// mask.
+    /// Sources whose number, length or sequence count differ from the plan's, stores of different tokenizers, or a
+    /// document mask on some of them only.
     pub fn new(plan: MixPlan, sources: Vec<Sequences>) -> Result<Self, Error> {
         let expected = plan.spec().sources.len();
         if sources.len() != expected {
@@ -100,6 +100,14 @@ impl MixedBatches {
             if s.len() != size.sequences || s.time as u64 != time {
                 let limit = format!("of length {} differ from the plan's {} of {time}", s.time, size.sequences);
                 return Err(Error::field(format!("sequences of {}", size.name), s.len(), limit));
+            }
+            // The same ids mean other tokens elsewhere: a mixture of them would train on noise.
+            if s.store.tokenizer() != sources[0].store.tokenizer() {
+                return Err(Error::Store(corpus::StoreError::Tokenizer {
+                    path: s.store.path().to_owned(),
+                    found: s.store.tokenizer().to_owned(),
+                    expected: sources[0].store.tokenizer().to_owned(),
+                }));
             }
             if s.document_mask != sources[0].document_mask {
                 let field = format!("document mask of {}", size.name);

@@ -142,7 +142,8 @@ fn shares_are_shares_of_tokens() {
 }
 
 /// (6) The learning rate at a phase border (nanotron #233, #243, #420, Megatron-LM #963, llm-foundry #194): the curve is a
-/// function of the step alone; a phase of the mixture neither restarts nor bends it. (A stage that is to warm up again
+/// function of the step alone; a phase of the mixture neither restarts nor bends it (on a study's logs: the command-line
+/// tests). (A stage that is to warm up again
 /// is a stage of the curve: `schedule`'s tests.)
 #[test]
 fn a_phase_does_not_touch_the_learning_rate() {

@@ -50,6 +50,22 @@ fn batches_follow_the_plan() {
     assert!(batches.batch_rows(3, 4..7).unwrap_err().to_string().contains("rows = 4..7 must lie in 0..6"));
 }
 
+/// Stores of different tokenizers do not mix: the same ids mean other tokens.
+#[test]
+fn other_tokenizers_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let batches = mixed(dir.path(), "0.3", false);
+    let path = dir.path().join("other");
+    let mut writer = StoreWriter::create(&path, StoreInfo::new("other", "changed", 65_536)).unwrap();
+    let tokens = vec![1; store(dir.path(), "code", 200, 5000).token_count() as usize];
+    writer.push(StoreDocument { tokens: &tokens, ..Default::default() }).unwrap();
+    writer.finish().unwrap();
+    let web = Sequences::new(store(dir.path(), "web", 300, 1000), 8).unwrap();
+    let other = Sequences::new(Arc::new(TokenStore::open(&path).unwrap()), 8).unwrap();
+    let message = MixedBatches::new(batches.plan().clone(), vec![web, other]).unwrap_err().to_string();
+    assert!(message.contains("other: was made by the tokenizer changed, not test"), "{message}");
+}
+
 /// The store's own borders, also where the end token occurs inside a document.
 #[test]
 fn document_starts_are_the_stores_borders() {
