@@ -3,10 +3,12 @@
 //! A fixture directory holds one folder a family (`models`, `generate`, `train`, `tokenizer`, `cka`, `proximity`,
 //! `stats`, `bound`). Each file is one [`Line`]: the largest error met, as a multiple of the tolerance stated for it.
 
+mod bound;
 mod cka;
 mod fixture;
 mod models;
 mod proximity;
+mod stats;
 mod tokenizer;
 mod train;
 
@@ -191,8 +193,8 @@ pub fn run(dir: &Path, options: &Options<'_>) -> Result<Vec<Line>, String> {
             "tokenizer" => tokenizer::lines(dir, tokenizer),
             "cka" => cka::lines(&folder),
             "proximity" => proximity::lines(&folder),
-            "stats" => vec![unsupported("stats/expected.json", "correlations and bootstrap are not there yet")],
-            _ => vec![unsupported("bound/expected.json", "the terms of the bound are not there yet")],
+            "stats" => stats::lines(&folder),
+            _ => bound::lines(&folder),
         });
     }
     if lines.is_empty() {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use corpus::{BuiltStores, Document, Input, Piece, SourceFiles, StoreBuilder, Template, Tokenizer};
 use memmap2::Mmap;
-use metrics_proximity::{Counts, Variant, similarity};
+use metrics_proximity::{Counts, Distribution, Options, similarity};
 use serde_json::{Value, json};
 
 use super::{median, peak_memory_mib};
@@ -130,7 +130,8 @@ impl Count {
             let b = Counts::of_ids(self.vocabulary, self.ids(&maps[1])).map_err(|e| content(1, e))?;
             counting.push(started.elapsed().as_secs_f64());
             let started = Instant::now();
-            result = Some(similarity(&a, &b, Variant::Paper).map_err(|e| content(0, e))?);
+            let of = |i: usize, counts: &Counts| Distribution::of(counts).map_err(|e| content(i, e));
+            result = Some(similarity(&of(0, &a)?, &of(1, &b)?, &Options::paper()).map_err(|e| content(0, e))?);
             comparing.push(started.elapsed().as_secs_f64());
         }
         let bytes = (maps[0].len() + maps[1].len()) as f64;

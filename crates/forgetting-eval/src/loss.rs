@@ -36,6 +36,51 @@ impl HeldOut {
     }
 }
 
+/// Held-out losses by document: tokens of one document are not independent, documents are.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct DocumentLosses(Vec<HeldOut>);
+
+impl DocumentLosses {
+    /// Of these documents; those without a predicted token are left out.
+    pub fn new(documents: impl IntoIterator<Item = HeldOut>) -> Self {
+        Self(documents.into_iter().filter(|d| d.tokens > 0).collect())
+    }
+
+    /// Documents.
+    pub fn documents(&self) -> &[HeldOut] {
+        &self.0
+    }
+
+    /// All of it.
+    pub fn total(&self) -> HeldOut {
+        self.0.iter().copied().reduce(HeldOut::merge).unwrap_or_default()
+    }
+
+    /// Standard error of [`HeldOut::nats_per_token`] over documents (the ratio estimator's, each document weighted by
+    /// its tokens); `None` below two documents.
+    pub fn standard_error(&self) -> Option<f64> {
+        self.ratio_error(|d| (d.nats, d.tokens as f64))
+    }
+
+    /// Standard error of [`HeldOut::bits_per_byte`] over documents; `None` below two or where bytes are unknown.
+    pub fn bits_per_byte_standard_error(&self) -> Option<f64> {
+        self.total().bytes?;
+        self.ratio_error(|d| (d.nats / std::f64::consts::LN_2, d.bytes.unwrap_or(0) as f64))
+    }
+
+    /// Linearised variance of Σa/Σb.
+    fn ratio_error(&self, parts: impl Fn(&HeldOut) -> (f64, f64)) -> Option<f64> {
+        let n = self.0.len();
+        if n < 2 {
+            return None;
+        }
+        let (a, b) = self.0.iter().map(&parts).fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
+        let ratio = a / b;
+        let squares: f64 = self.0.iter().map(&parts).map(|(x, y)| (x - ratio * y).powi(2)).sum();
+        Some((squares * n as f64 / (n - 1) as f64).sqrt() / b)
+    }
+}
+
 /// Δ_P = J_P(θ_K) − J_P(θ_0) (Eq. 9): how much the loss on pretraining text rose in fine-tuning.
 pub fn forgetting(before: f64, after: f64) -> f64 {
     after - before
@@ -59,5 +104,20 @@ mod tests {
         assert!((both.bits_per_byte().unwrap() - 100.0 / std::f64::consts::LN_2 / 100.0).abs() < 1e-12);
         assert_eq!(a.merge(HeldOut { bytes: None, ..b }).bits_per_byte(), None);
         assert!(HeldOut::default().nats_per_token().is_nan());
+    }
+
+    #[test]
+    fn the_error_is_over_documents() {
+        let document = |nats, tokens| HeldOut { nats, tokens, bytes: Some(tokens * 4) };
+        // Equal sizes: the error of the mean of 1, 2 and 3.
+        let even = DocumentLosses::new([document(10.0, 10), document(20.0, 10), document(30.0, 10)]);
+        assert!((even.standard_error().unwrap() - 1.0 / 3f64.sqrt()).abs() < 1e-12);
+        let bits = even.bits_per_byte_standard_error().unwrap();
+        assert!((bits * 4.0 * std::f64::consts::LN_2 - 1.0 / 3f64.sqrt()).abs() < 1e-12);
+        // A document without tokens says nothing, nor does a single one of the spread.
+        let one = DocumentLosses::new([document(10.0, 10), document(0.0, 0)]);
+        assert_eq!((one.documents().len(), one.standard_error()), (1, None));
+        assert_eq!(one.total().nats_per_token(), 1.0);
+        assert!(DocumentLosses::default().total().nats_per_token().is_nan());
     }
 }

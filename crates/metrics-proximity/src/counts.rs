@@ -1,39 +1,10 @@
-//! Unigram counts and exact mixtures of them.
+//! Unigram counts.
 
 use corpus::{Piece, TokenStore};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// What can be wrong with counts.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// A token id that the vocabulary does not have.
-    #[error("token id {id} is not below the vocabulary size {vocabulary}")]
-    Id {
-        /// The id.
-        id: u32,
-        /// The vocabulary size.
-        vocabulary: usize,
-    },
-    /// Counts under vocabularies of different sizes.
-    #[error("vocabularies of {left} and {right} tokens cannot be compared")]
-    Vocabulary {
-        /// One side.
-        left: usize,
-        /// The other.
-        right: usize,
-    },
-    /// A corpus without tokens has no distribution.
-    #[error("an empty corpus has no token distribution")]
-    Empty,
-    /// A weight outside 0 to 1.
-    #[error("weight = {0} must be from 0 to 1")]
-    Weight(f64),
-    /// A store that cannot be read.
-    #[error(transparent)]
-    Store(#[from] corpus::StoreError),
-}
+use crate::Error;
 
 /// Tokens that one task counts.
 const TASK: u64 = 1 << 24;
@@ -95,7 +66,14 @@ impl Counts {
         counts.try_reduce(|| Self::none(vocabulary), Self::merged)
     }
 
-    fn none(vocabulary: usize) -> Self {
+    /// From the counts themselves, by token id.
+    pub fn from_counts(counts: Vec<u64>) -> Self {
+        let total = counts.iter().sum();
+        Self { counts, total }
+    }
+
+    /// Of no tokens.
+    pub(crate) fn none(vocabulary: usize) -> Self {
         Self { counts: vec![0; vocabulary], total: 0 }
     }
 
@@ -146,6 +124,11 @@ impl Counts {
         self.total
     }
 
+    /// Tokens that occur.
+    pub fn types(&self) -> usize {
+        self.counts.iter().filter(|c| **c > 0).count()
+    }
+
     /// The counts by token id.
     pub fn as_slice(&self) -> &[u64] {
         &self.counts
@@ -156,59 +139,11 @@ impl Counts {
         let total = self.total as f64;
         -self.counts.iter().filter(|c| **c > 0).map(|c| *c as f64 / total).map(|p| p * p.ln()).sum::<f64>()
     }
-
-    /// Relative frequencies.
-    ///
-    /// # Errors
-    /// No tokens.
-    pub(crate) fn frequencies(&self) -> Result<Vec<f64>, Error> {
-        if self.total == 0 {
-            return Err(Error::Empty);
-        }
-        let total = self.total as f64;
-        Ok(self.counts.iter().map(|c| *c as f64 / total).collect())
-    }
 }
 
 fn same_vocabulary(a: &Counts, b: &Counts) -> Result<(), Error> {
     match (a.counts.len(), b.counts.len()) {
         (left, right) if left != right => Err(Error::Vocabulary { left, right }),
         _ => Ok(()),
-    }
-}
-
-/// A corpus or a mixture of two: `(1 − w)·general + w·specialised`, of the frequencies, exactly.
-#[derive(Debug, Clone)]
-pub struct Mixture {
-    pub(crate) general: Vec<f64>,
-    pub(crate) mixed: Vec<f64>,
-}
-
-impl Mixture {
-    /// With a share `weight` of the specialised corpus.
-    ///
-    /// # Errors
-    /// A weight outside 0 to 1, an empty corpus, different vocabularies.
-    pub fn new(general: &Counts, specialised: &Counts, weight: f64) -> Result<Self, Error> {
-        if !(0.0..=1.0).contains(&weight) {
-            return Err(Error::Weight(weight));
-        }
-        same_vocabulary(general, specialised)?;
-        let (general, specialised) = (general.frequencies()?, specialised.frequencies()?);
-        let mixed = general
-            .iter()
-            .zip(&specialised)
-            // The ends are the parts themselves, without rounding.
-            .map(|(g, s)| {
-                if weight == 0.0 {
-                    *g
-                } else if weight == 1.0 {
-                    *s
-                } else {
-                    (1.0 - weight) * g + weight * s
-                }
-            })
-            .collect();
-        Ok(Self { general, mixed })
     }
 }

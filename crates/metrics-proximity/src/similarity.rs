@@ -1,141 +1,306 @@
-//! The similarities and the score built from them.
+//! The similarities and the score built from them (Appendix D).
 
-use crate::{Counts, Error, Mixture};
+use serde::{Deserialize, Serialize};
 
-/// How supports are compared.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Variant {
-    /// Every side at the same token budget N: a token belongs to a support to the degree `1 − (1 − p)^N` (its chance to
-    /// occur among N draws). Unequal corpus sizes do not shift the score, and PA is 0 at w = 0.
-    Controlled {
-        /// N.
+use crate::distribution::occurs;
+use crate::{Distribution, Error};
+
+/// What counts as a corpus's vocabulary.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Support {
+    /// The tokens that were observed; for a mixture those of any part. It grows with the corpus, so that corpora of
+    /// unequal sizes look less alike than they are.
+    Observed,
+    /// What `budget` draws would show: a token belongs to the degree `1 − (1 − p)^budget`. All sides are at the same
+    /// budget, and nothing jumps when a first trace of something is mixed in.
+    Expected {
+        /// Draws.
         budget: f64,
     },
-    /// Supports as observed; a mixture's is the union of its parts' (the paper's Appendix D as it stands).
-    Paper,
 }
 
-/// All similarities of two token distributions, each from 0 (nothing shared) to 1 (equal).
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// The similarity made of the Jensen–Shannon divergence. (The paper does not say which.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JsForm {
+    /// 1 − JSD in bits.
+    Divergence,
+    /// 1 − √(JSD in bits).
+    DistanceBits,
+    /// 1 − √(JSD in nats), from SciPy's distance; at least 1 − √ln 2, also for disjoint corpora.
+    DistanceNats,
+}
+
+/// How corpora are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// What counts as a vocabulary.
+    pub support: Support,
+    /// The Jensen–Shannon similarity.
+    pub js: JsForm,
+    /// Weights of cosine, Jaccard and Jensen–Shannon similarity in the combined score.
+    pub weights: [f64; 3],
+}
+
+impl Options {
+    /// Appendix D's weights and 1 − JSD₂, every side at the same token budget.
+    pub fn controlled(budget: f64) -> Self {
+        Self { support: Support::Expected { budget }, ..Self::paper() }
+    }
+
+    /// Appendix D as it stands: supports as observed.
+    pub fn paper() -> Self {
+        Self { support: Support::Observed, js: JsForm::Divergence, weights: [0.4, 0.3, 0.3] }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        if let Support::Expected { budget } = self.support
+            && !(budget.is_finite() && budget >= 1.0)
+        {
+            return Err(Error::Option { field: "budget", value: budget, limit: "must be at least 1 token" });
+        }
+        match self.weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
+            Some(w) => Err(Error::Option { field: "weights", value: *w, limit: "must not be negative" }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All similarities of two token distributions, each from 0 (nothing shared) to 1 (equal) where not said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Similarity {
-    /// |A∩B| / |A∪B| of the supports.
+    /// |A∩B| / |A∪B| of the vocabularies.
     pub jaccard: f64,
     /// |A∩B| / min(|A|, |B|).
     pub overlap: f64,
+    /// |A∩B| / |A|.
+    pub overlap_left: f64,
+    /// |A∩B| / |B|.
+    pub overlap_right: f64,
+    /// Σ min(p, q): the probability mass in common.
+    pub shared_mass: f64,
     /// Cosine of the frequencies.
     pub cosine: f64,
-    /// Jensen–Shannon divergence in bits, from 0 to 1 (not a similarity).
+    /// Jensen–Shannon divergence in bits (0 for equal, 1 for disjoint corpora: not a similarity).
     pub jsd_bits: f64,
-    /// 0.4·cosine + 0.3·Jaccard + 0.3·(1 − JSD₂), Appendix D.
+    /// The weighted sum of cosine, Jaccard and Jensen–Shannon similarity.
     pub combined: f64,
 }
 
 impl Similarity {
-    pub(crate) fn of(p: &[f64], q: &[f64], variant: Variant) -> Self {
-        let (jaccard, overlap) = supports(p, q, variant);
-        let (dot, pp, qq) =
-            p.iter().zip(q).fold((0.0, 0.0, 0.0), |(d, a, b), (p, q)| (d + p * q, a + p * p, b + q * q));
-        // Cauchy–Schwarz holds only up to rounding.
-        let cosine = (dot / (pp.sqrt() * qq.sqrt())).min(1.0);
-        let jsd_bits = jensen_shannon_bits(p, q);
-        let combined = 0.4 * cosine + 0.3 * jaccard + 0.3 * (1.0 - jsd_bits);
-        Self { jaccard, overlap, cosine, jsd_bits, combined }
+    /// Jensen–Shannon divergence in nats, from 0 to ln 2.
+    pub fn jsd_nats(&self) -> f64 {
+        self.jsd_bits * std::f64::consts::LN_2
+    }
+
+    /// The Jensen–Shannon similarity of a form.
+    pub fn js(&self, form: JsForm) -> f64 {
+        match form {
+            JsForm::Divergence => 1.0 - self.jsd_bits,
+            JsForm::DistanceBits => 1.0 - self.jsd_bits.sqrt(),
+            JsForm::DistanceNats => 1.0 - self.jsd_nats().sqrt(),
+        }
+    }
+
+    fn of(p: &[f64], q: &[f64], options: &Options) -> Self {
+        let degree = |x: f64| match options.support {
+            Support::Observed => f64::from(u8::from(x > 0.0)),
+            Support::Expected { budget } => occurs(x, budget),
+        };
+        let (mut both, mut either, mut left, mut right) = (0.0, 0.0, 0.0, 0.0);
+        let (mut dot, mut pp, mut qq, mut shared_mass) = (0.0, 0.0, 0.0, 0.0);
+        for (p, q) in p.iter().zip(q).filter(|(p, q)| **p > 0.0 || **q > 0.0) {
+            let (a, b) = (degree(*p), degree(*q));
+            both += a.min(b);
+            either += a.max(b);
+            left += a;
+            right += b;
+            dot += p * q;
+            pp += p * p;
+            qq += q * q;
+            shared_mass += p.min(*q);
+        }
+        let mut out = Self {
+            jaccard: both / either,
+            overlap: both / left.min(right),
+            overlap_left: both / left,
+            overlap_right: both / right,
+            shared_mass,
+            // Cauchy–Schwarz holds only up to rounding.
+            cosine: (dot / (pp.sqrt() * qq.sqrt())).min(1.0),
+            jsd_bits: jensen_shannon_bits(p, q),
+            combined: 0.0,
+        };
+        let [cosine, jaccard, js] = options.weights;
+        out.combined = cosine * out.cosine + jaccard * out.jaccard + js * out.js(options.js);
+        out
     }
 }
 
-/// Expected (or observed) sizes of intersection over union, and over the smaller side.
-fn supports(p: &[f64], q: &[f64], variant: Variant) -> (f64, f64) {
-    let member = |x: f64| match variant {
-        Variant::Paper => f64::from(u8::from(x > 0.0)),
-        // −expm1(N·ln(1−x)), exact for tiny x.
-        Variant::Controlled { budget } => -(budget * (-x).ln_1p()).exp_m1(),
-    };
-    let (mut both, mut either, mut left, mut right) = (0.0, 0.0, 0.0, 0.0);
-    for (p, q) in p.iter().zip(q) {
-        let (a, b) = (member(*p), member(*q));
-        both += a.min(b);
-        either += a.max(b);
-        left += a;
-        right += b;
-    }
-    (both / either, both / left.min(right))
-}
-
-/// JSD₂ = (KL(p‖m) + KL(q‖m))/2 with m the mean. Each term is summed in the form that rounding cannot turn negative.
+/// JSD₂ = (KL(p‖m) + KL(q‖m))/2 with m the mean. Both logarithms of a token are taken before they are added, so that
+/// equal distributions give 0, and what rounding leaves of a sum that cannot be negative is cut off.
 fn jensen_shannon_bits(p: &[f64], q: &[f64]) -> f64 {
     let term = |a: f64, m: f64| if a > 0.0 { a * (a / m).log2() } else { 0.0 };
-    let sum: f64 = p
-        .iter()
-        .zip(q)
-        .map(|(p, q)| {
-            let m = 0.5 * (p + q);
-            term(*p, m) + term(*q, m)
-        })
-        .sum();
-    (0.5 * sum).clamp(0.0, 1.0)
+    let terms = p.iter().zip(q).map(|(p, q)| {
+        let m = 0.5 * (p + q);
+        term(*p, m) + term(*q, m)
+    });
+    (0.5 * terms.sum::<f64>()).clamp(0.0, 1.0)
 }
 
-/// Similarity of two corpora.
+/// Similarity of two corpora or mixtures.
 ///
 /// # Errors
-/// An empty corpus or different vocabularies.
-pub fn similarity(a: &Counts, b: &Counts, variant: Variant) -> Result<Similarity, Error> {
-    let (left, right) = (a.as_slice().len(), b.as_slice().len());
-    if left != right {
-        return Err(Error::Vocabulary { left, right });
+/// Different vocabularies, options outside their limits.
+pub fn similarity(a: &Distribution, b: &Distribution, options: &Options) -> Result<Similarity, Error> {
+    options.validate()?;
+    let (p, q) = (a.as_slice(), b.as_slice());
+    if p.len() != q.len() {
+        return Err(Error::Vocabulary { left: p.len(), right: q.len() });
     }
-    Ok(Similarity::of(&a.frequencies()?, &b.frequencies()?, variant))
-}
-
-impl Mixture {
-    /// Similarity of the mixture and a corpus.
-    ///
-    /// # Errors
-    /// An empty corpus or another vocabulary.
-    pub fn similarity(&self, target: &Counts, variant: Variant) -> Result<Similarity, Error> {
-        self.compare(&self.mixed, target, variant)
-    }
-
-    fn compare(&self, side: &[f64], target: &Counts, variant: Variant) -> Result<Similarity, Error> {
-        if side.len() != target.as_slice().len() {
-            return Err(Error::Vocabulary { left: side.len(), right: target.as_slice().len() });
-        }
-        Ok(Similarity::of(side, &target.frequencies()?, variant))
-    }
+    Ok(Similarity::of(p, q, options))
 }
 
 /// PA(M→T) = prox(M, T) − prox(general, T) (Eq. 6), with the combined score.
 ///
 /// # Errors
-/// An empty corpus or another vocabulary.
-pub fn proximity_advantage(mixture: &Mixture, target: &Counts, variant: Variant) -> Result<f64, Error> {
-    let mixed = mixture.similarity(target, variant)?;
-    let general = mixture.compare(&mixture.general, target, variant)?;
-    Ok(mixed.combined - general.combined)
+/// As for [`similarity`].
+pub fn proximity_advantage(
+    mixture: &Distribution,
+    general: &Distribution,
+    target: &Distribution,
+    options: &Options,
+) -> Result<f64, Error> {
+    Ok(similarity(mixture, target, options)?.combined - similarity(general, target, options)?.combined)
+}
+
+/// KL(target‖general) − KL(target‖mixture) in nats: how much nearer the mixture is to the target, in the measure by
+/// which data selection is judged ("KL reduction", Xie et al. 2023). A share `uniform` of the uniform distribution is
+/// mixed into general and mixture, since a token that they lack would make a divergence infinite.
+///
+/// # Errors
+/// Different vocabularies, a share that is not between 0 and 1.
+pub fn kl_reduction(
+    mixture: &Distribution,
+    general: &Distribution,
+    target: &Distribution,
+    uniform: f64,
+) -> Result<f64, Error> {
+    if !(uniform > 0.0 && uniform < 1.0) {
+        return Err(Error::Option { field: "uniform", value: uniform, limit: "must be between 0 and 1" });
+    }
+    let t = target.as_slice();
+    for other in [mixture, general] {
+        if other.as_slice().len() != t.len() {
+            return Err(Error::Vocabulary { left: other.as_slice().len(), right: t.len() });
+        }
+    }
+    let smooth = |p: f64| (1.0 - uniform) * p + uniform / t.len() as f64;
+    let terms = t.iter().zip(mixture.as_slice()).zip(general.as_slice()).filter(|((t, _), _)| **t > 0.0);
+    Ok(terms.map(|((t, m), g)| t * (smooth(*m) / smooth(*g)).ln()).sum())
+}
+
+/// What makes two sides less comparable than they look.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Warning {
+    /// The sides' token counts differ by more than 1 %: observed vocabularies, and with them Jaccard and overlap, depend
+    /// on the size alone.
+    UnequalSizes {
+        /// Tokens of one side.
+        left: u64,
+        /// Tokens of the other.
+        right: u64,
+    },
+    /// The budget exceeds the tokens counted: what more tokens would show is unknown.
+    BudgetBeyond {
+        /// The budget.
+        budget: f64,
+        /// Tokens of the smaller side.
+        tokens: u64,
+    },
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::UnequalSizes { left, right } => {
+                write!(f, "{left} and {right} tokens: sizes that differ by more than 1 % shift Jaccard and overlap")
+            }
+            Self::BudgetBeyond { budget, tokens } => {
+                write!(f, "a budget of {budget:.0} tokens where {tokens} were counted")
+            }
+        }
+    }
+}
+
+/// What to know before two sides are compared.
+pub fn warning(a: &Distribution, b: &Distribution, options: &Options) -> Option<Warning> {
+    let (left, right) = (a.tokens(), b.tokens());
+    let (small, large) = (left.min(right), left.max(right));
+    match options.support {
+        Support::Observed => {
+            ((large - small) as f64 > 0.01 * large as f64).then_some(Warning::UnequalSizes { left, right })
+        }
+        Support::Expected { budget } => {
+            (budget > small as f64).then_some(Warning::BudgetBeyond { budget, tokens: small })
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Counts;
 
-    fn counts(tokens: &[u32]) -> Counts {
-        Counts::of_tokens(10, tokens.iter().copied()).unwrap()
+    fn of(tokens: &[u32]) -> Distribution {
+        Distribution::of(&Counts::of_tokens(10, tokens.iter().copied()).unwrap()).unwrap()
     }
 
     #[test]
     fn disjoint_and_identical() {
-        for variant in [Variant::Paper, Variant::Controlled { budget: 100.0 }] {
-            let apart = similarity(&counts(&[0, 1]), &counts(&[2, 3]), variant).unwrap();
+        for options in [Options::paper(), Options::controlled(100.0)] {
+            let apart = similarity(&of(&[0, 1]), &of(&[2, 3]), &options).unwrap();
             assert_eq!((apart.cosine, apart.jsd_bits, apart.combined), (0.0, 1.0, 0.0));
-            let same = similarity(&counts(&[4, 5, 5]), &counts(&[4, 5, 5]), variant).unwrap();
+            let same = similarity(&of(&[4, 5, 5]), &of(&[4, 5, 5]), &options).unwrap();
             assert!((same.combined - 1.0).abs() < 1e-15 && same.jsd_bits == 0.0);
         }
     }
 
     #[test]
-    fn empty_and_foreign_ids_are_errors() {
-        assert!(matches!(similarity(&counts(&[]), &counts(&[1]), Variant::Paper), Err(Error::Empty)));
+    fn empty_and_foreign_are_errors() {
+        assert!(matches!(Distribution::of(&Counts::of_tokens(3, []).unwrap()), Err(Error::Empty)));
         assert!(matches!(Counts::of_tokens(3, [3]), Err(Error::Id { id: 3, vocabulary: 3 })));
-        assert!(matches!(Mixture::new(&counts(&[1]), &counts(&[2]), 1.5), Err(Error::Weight(_))));
+        let (a, b) = (of(&[1]), of(&[2]));
+        for weights in [[1.5, -0.5], [0.5, 0.4], [f64::NAN, 1.0]] {
+            let mixture = Distribution::mixture(&[(&a, weights[0]), (&b, weights[1])]);
+            assert!(matches!(mixture, Err(Error::Weights { .. })), "{weights:?}");
+        }
+        assert!(Distribution::mixture(&[]).is_err());
+        let other = Distribution::of(&Counts::from_counts(vec![1, 2])).unwrap();
+        assert!(matches!(similarity(&a, &other, &Options::paper()), Err(Error::Vocabulary { left: 10, right: 2 })));
+        assert!(similarity(&a, &b, &Options::controlled(f64::NAN)).is_err());
+    }
+
+    #[test]
+    fn unequal_sizes_are_told() {
+        let (a, b) = (of(&[1, 2, 3]), of(&[1, 2]));
+        let found = warning(&a, &b, &Options::paper());
+        assert_eq!(found, Some(Warning::UnequalSizes { left: 3, right: 2 }));
+        assert!(found.unwrap().to_string().contains("3 and 2 tokens"));
+        assert_eq!(warning(&a, &a, &Options::paper()), None);
+        assert_eq!(warning(&a, &b, &Options::controlled(2.0)), None);
+        assert!(matches!(warning(&a, &b, &Options::controlled(3.0)), Some(Warning::BudgetBeyond { tokens: 2, .. })));
+    }
+
+    #[test]
+    fn kl_reduction_by_hand() {
+        let (general, special, target) = (of(&[0, 1]), of(&[2, 3]), of(&[2]));
+        let mix = Distribution::mixture(&[(&general, 0.5), (&special, 0.5)]).unwrap();
+        // Token 2: 0.25 in the mixture, 0 in general; 0.1 of the uniform 1/10 in both.
+        let expected = ((0.9 * 0.25 + 0.01f64) / 0.01).ln();
+        assert!((kl_reduction(&mix, &general, &target, 0.1).unwrap() - expected).abs() < 1e-12);
+        assert_eq!(kl_reduction(&general, &general, &target, 0.1).unwrap(), 0.0);
+        assert!(kl_reduction(&mix, &general, &target, 0.0).is_err());
     }
 }

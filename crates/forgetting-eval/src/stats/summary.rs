@@ -1,21 +1,8 @@
 //! Mean, spread and interval over seeds; paired differences.
 
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// What can be wrong with samples.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// Samples that cannot be paired.
-    #[error("{left} values cannot be paired with {right}")]
-    Unpaired {
-        /// Values on one side.
-        left: usize,
-        /// Values on the other.
-        right: usize,
-    },
-}
+use super::{Error, t_quantile, t_two_sided_p};
 
 /// Mean and spread of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -48,9 +35,20 @@ impl Summary {
             return None;
         }
         let sd = self.sd?;
-        let t = StudentsT::new(0.0, 1.0, (self.n - 1) as f64).ok()?.inverse_cdf(0.5 + level / 2.0);
+        let t = t_quantile(0.5 + level / 2.0, (self.n - 1) as f64);
         let half = t * sd / (self.n as f64).sqrt();
         Some((self.mean - half, self.mean + half))
+    }
+
+    /// Standard error of the mean; `None` below two values.
+    pub fn standard_error(&self) -> Option<f64> {
+        Some(self.sd? / (self.n as f64).sqrt())
+    }
+
+    /// t of the mean against 0, and its two-sided p; `None` below two values or where all are the same.
+    pub fn t_test(&self) -> Option<(f64, f64)> {
+        let t = self.mean / self.standard_error().filter(|e| *e > 0.0)?;
+        Some((t, t_two_sided_p(t, (self.n - 1) as f64)))
     }
 }
 
@@ -90,7 +88,7 @@ mod tests {
         assert!((s.sd.unwrap() - 2.5f64.sqrt()).abs() < 1e-15);
         let (low, high) = s.interval(0.95).unwrap();
         let half = 2.776_445_105_197_793 * (2.5f64 / 5.0).sqrt();
-        assert!((low - (3.0 - half)).abs() < 1e-8 && (high - (3.0 + half)).abs() < 1e-8, "{low} {high}");
+        assert!((low - (3.0 - half)).abs() < 1e-14 && (high - (3.0 + half)).abs() < 1e-14, "{low} {high}");
     }
 
     #[test]
