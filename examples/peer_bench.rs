@@ -10,7 +10,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use midtrain::gptneox_model::GptNeoXConfig;
-use midtrain::peer::{Count, Tokenize, TrainStep, Work, import};
+use midtrain::metrics_cka::Form;
+use midtrain::peer::{Cka, Count, Tokenize, TrainStep, Work, import};
 use midtrain::versus::Versus;
 use midtrain::{Backend, Error, parse_precision};
 
@@ -36,6 +37,8 @@ enum What {
     Tokenize(TokenizeArgs),
     /// Counting two raw files of token ids, and their similarity. (The script's --make writes such files.)
     Count(CountArgs),
+    /// Linear CKA of all pairs of layers of two made-up sets of states, streamed in batches.
+    Cka(CkaArgs),
     /// Alternates one of the others with another program that takes the same options; prints medians and ratios.
     Versus(VersusArgs),
 }
@@ -147,6 +150,37 @@ struct CountArgs {
 }
 
 #[derive(Args)]
+struct CkaArgs {
+    /// Examples.
+    #[arg(long, default_value_t = 4096)]
+    n: usize,
+    /// Features of a layer.
+    #[arg(long, default_value_t = 512)]
+    p: usize,
+    /// Layers of either side.
+    #[arg(long, default_value_t = 7)]
+    layers: usize,
+    /// features, gram, or auto: the cheaper one.
+    #[arg(long, default_value = "features", value_parser = ["features", "gram", "auto"])]
+    method: String,
+    #[arg(long, default_value = "f32", value_parser = ["f32", "f64"])]
+    dtype: String,
+    /// Examples of a batch.
+    #[arg(long, default_value_t = 512)]
+    batch: usize,
+    /// Examples of a product.
+    #[arg(long, default_value_t = 2048)]
+    chunk: usize,
+    /// Groups of the jackknife.
+    #[arg(long, default_value_t = 1)]
+    groups: usize,
+    #[arg(long, default_value_t = 3)]
+    repeat: usize,
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+#[derive(Args)]
 struct VersusArgs {
     /// The other program with what it alone needs, such as "python torch_train_step.py --fused".
     #[arg(long)]
@@ -173,6 +207,7 @@ fn main() -> ExitCode {
         }
         What::Tokenize(args) => tokenize(args),
         What::Count(args) => count(args),
+        What::Cka(args) => cka(args),
         What::Versus(args) => versus(&args),
     };
     match result {
@@ -203,6 +238,17 @@ fn count(args: CountArgs) -> Result<String, Error> {
     let id_bytes = if args.dtype == "uint16" { 2 } else { 4 };
     let files = [a.clone(), b.clone()];
     Ok(Count { files, id_bytes, vocabulary: args.vocab, repeat: args.repeat }.run()?.to_string())
+}
+
+fn cka(args: CkaArgs) -> Result<String, Error> {
+    threads(args.threads)?;
+    let CkaArgs { n, p, layers, batch, chunk, groups, repeat, .. } = args;
+    let form = match args.method.as_str() {
+        "gram" => Form::Gram,
+        "auto" => Form::Auto,
+        _ => Form::Features,
+    };
+    Ok(Cka { n, p, layers, form, batch, chunk, double: args.dtype == "f64", groups, repeat }.run()?.to_string())
 }
 
 fn threads(threads: Option<usize>) -> Result<(), Error> {

@@ -13,8 +13,6 @@ const fn code(weight: &'static str, start: u64) -> Option<Mix<'static>> {
 }
 
 const PROTOCOL: Protocol<'_> = Protocol {
-    // 61 000 steps of 1024 sequences of 2048 tokens: 128 B tokens.
-    steps: 61_000,
     arms: &[
         // Tables 2 and 8.
         ("C4", None),
@@ -51,8 +49,11 @@ const PROTOCOL: Protocol<'_> = Protocol {
     ],
     // The sets are needed for a study to be one; nothing here depends on them.
     sft: &[("Pycode", "sft/pycode", false)],
+    ..Protocol::PAPER
 };
 
 fn main() -> std::process::ExitCode {
-    midtrain::run_data_example("table1", &PROTOCOL, preflights, table1)
+    midtrain::run_data_example("table1", &PROTOCOL, preflights, |spec, plan, prepared| {
+        Ok(table1(spec, plan, prepared)?.into())
+    })
 }

@@ -10,8 +10,6 @@
 use midtrain::study::{Mix, Protocol, Table2};
 
 const PROTOCOL: Protocol<'_> = Protocol {
-    // 61 000 steps of 1024 sequences of 2048 tokens: 128 B tokens.
-    steps: 61_000,
     // What is mixed in, how much of each batch, from which step on.
     arms: &[
         ("C4", None),
@@ -28,6 +26,7 @@ const PROTOCOL: Protocol<'_> = Protocol {
         ("LIMA", "sft/lima", false),
         ("SciQ", "sft/sciq", true),
     ],
+    ..Protocol::PAPER
 };
 
 fn main() -> std::process::ExitCode {

@@ -8,7 +8,6 @@
 use midtrain::study::{Mix, Protocol, preflights, table5};
 
 const PROTOCOL: Protocol<'_> = Protocol {
-    steps: 61_000,
     // The mixes whose text the held-out examples are looked for in.
     arms: &[
         ("C4", None),
@@ -25,8 +24,9 @@ const PROTOCOL: Protocol<'_> = Protocol {
         ("LIMA", "sft/lima", false),
         ("SciQ", "sft/sciq", true),
     ],
+    ..Protocol::PAPER
 };
 
 fn main() -> std::process::ExitCode {
-    midtrain::run_data_example("table5", &PROTOCOL, preflights, |spec, _, prepared| table5(spec, prepared))
+    midtrain::run_data_example("table5", &PROTOCOL, preflights, |spec, _, prepared| Ok(table5(spec, prepared)?.into()))
 }

@@ -5,11 +5,18 @@ use std::process::ExitCode;
 use std::str::FromStr as _;
 
 use study::{
-    Args, DataSpec, DataTable, Error, Execution, Plan, Prepared, Progress, Protocol, StopSignal, StudyResults,
-    StudySpec, Table2, execute, exit_code, prepare, write_outputs,
+    Analysis, Args, DataSpec, Error, Execution, Page, Plan, Prepared, Progress, Protocol, Question, StopSignal,
+    StudyResults, StudySpec, Table2, execute, exit_code, prepare, write_outputs,
 };
 
 use crate::Backend;
+
+fn exit(result: Result<(), Error>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit_code(&error),
+    }
+}
 
 /// Runs an example: parses the options, prepares the data, plans, runs what the store lacks, prints and writes.
 pub fn run_example(
@@ -18,19 +25,44 @@ pub fn run_example(
     render: impl FnOnce(&StudySpec, &StudyResults) -> Table2,
 ) -> ExitCode {
     let args = <Args as clap::Parser>::parse();
-    match run(name, protocol, &args, render) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit_code(&error),
-    }
+    exit(run(
+        protocol,
+        &args,
+        |_| Ok(()),
+        |analysis, description| {
+            let (spec, results) = (analysis.execution.spec, analysis.results);
+            let table = render(spec, results);
+            let out = args.out(name);
+            write_outputs(&out, spec, description, results, &table)?;
+            print(&table.text(std::io::stdout().is_terminal()))?;
+            say_where(&args, &out, "tables/, figures/, report.html, spec.toml, plan.txt");
+            Ok(())
+        },
+    ))
 }
 
-/// Runs an example whose table shows data alone: prepares what there is, plans, prints and writes. Arms that cannot be
-/// had are marked, not an error. `plan` is what `--print-plan` prints.
+/// Runs an example that asks more of a study than its losses.
+pub fn run_analysis(name: &str, protocol: &Protocol<'_>, question: impl Question) -> ExitCode {
+    let args = <Args as clap::Parser>::parse();
+    exit(run(
+        protocol,
+        &args,
+        |spec| question.check(spec),
+        |analysis, description| {
+            let page = question.answer(analysis)?;
+            analysis.progress.finish();
+            write_page(&page, name, &args, analysis.execution.spec, description)
+        },
+    ))
+}
+
+/// Runs an example that shows data alone: prepares what there is, plans, prints and writes. Arms that cannot be had are
+/// marked, not an error. `plan` is what `--print-plan` prints.
 pub fn run_data_example(
     name: &str,
     protocol: &Protocol<'_>,
     plan: impl FnOnce(&Plan) -> String,
-    render: impl FnOnce(&StudySpec, &Plan, Option<&Prepared>) -> Result<DataTable, Error>,
+    render: impl FnOnce(&StudySpec, &Plan, Option<&Prepared>) -> Result<Page, Error>,
 ) -> ExitCode {
     let args = <Args as clap::Parser>::parse();
     let run = || {
@@ -49,28 +81,36 @@ pub fn run_data_example(
         if args.print_plan {
             return print(&description);
         }
-        let table = render(&spec, &planned, prepared.as_ref())?;
-        let out = args.out(name);
-        table.write(&out, &spec, &description)?;
-        print(&table.text())?;
-        if !args.quiet {
-            eprintln!("\nwritten to {}: tables/, spec.toml, plan.txt", out.display());
-        }
-        Ok(())
+        let page = render(&spec, &planned, prepared.as_ref())?;
+        write_page(&page, name, &args, &spec, &description)
     };
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit_code(&error),
+    exit(run())
+}
+
+fn write_page(page: &Page, name: &str, args: &Args, spec: &StudySpec, description: &str) -> Result<(), Error> {
+    let out = args.out(name);
+    page.write(&out, spec, description)?;
+    print(&page.text())?;
+    let figures = if page.figures.is_empty() { "" } else { "figures/, " };
+    say_where(args, &out, &format!("tables/, {figures}report.html, spec.toml, plan.txt"));
+    Ok(())
+}
+
+fn say_where(args: &Args, out: &std::path::Path, what: &str) {
+    if !args.quiet {
+        eprintln!("\nwritten to {}: {what}", out.display());
     }
 }
 
+/// Checks and runs the study, then `show` with its results and the plan's description; with `--print-plan` the plan alone.
 fn run(
-    name: &str,
     protocol: &Protocol<'_>,
     args: &Args,
-    render: impl FnOnce(&StudySpec, &StudyResults) -> Table2,
+    check: impl FnOnce(&StudySpec) -> Result<(), Error>,
+    show: impl FnOnce(&mut Analysis<'_, '_>, &str) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let spec = args.study(protocol)?;
+    check(&spec)?;
     let engine = Backend::from_str(&args.backend)
         .and_then(|backend| backend.engine(args.checkpoint_seconds))
         .map_err(|e| Error::Usage { reason: e.to_string() })?;
@@ -99,14 +139,7 @@ fn run(
     let results = execute(&execution, &mut progress);
     progress.finish();
     let results = results?;
-    let table = render(&spec, &results);
-    let out = args.out(name);
-    write_outputs(&out, &spec, &description, &results, &table)?;
-    print(&table.text(std::io::stdout().is_terminal()))?;
-    if !args.quiet {
-        eprintln!("\nwritten to {}: tables/, figures/, report.html, spec.toml, plan.txt", out.display());
-    }
-    Ok(())
+    show(&mut Analysis { execution: &execution, results: &results, progress: &mut progress }, &description)
 }
 
 /// To standard output; a reader that went away is no failure.

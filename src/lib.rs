@@ -8,9 +8,9 @@
 //! use midtrain::study::{Mix, Protocol, Table2};
 //!
 //! const PROTOCOL: Protocol<'_> = Protocol {
-//!     steps: 61_000,
 //!     arms: &[("C4", None), ("Starcoder (20%)", Some(Mix { role: "starcoder", weight: "0.2", start: 6_000 }))],
 //!     sft: &[("Pycode", "sft/pycode", false)],
+//!     ..Protocol::PAPER
 //! };
 //!
 //! fn main() -> std::process::ExitCode {
@@ -31,7 +31,7 @@ pub mod versus;
 
 pub use backend::{Backend, UnknownBackend};
 pub use error::Error;
-pub use example::{run_data_example, run_example};
+pub use example::{run_analysis, run_data_example, run_example};
 pub use model_file::convert;
 
 pub use {

@@ -1,5 +1,6 @@
 //! Measurements that mirror those of other software, for side-by-side runs.
 
+mod cka;
 mod data;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use trainer::{Phases, TrainSpec, Trainer};
 use crate::backend::OnBackend;
 use crate::{Backend, Error, evaluate, model_file};
 
+pub use cka::Cka;
 pub use data::{Count, Tokenize};
 
 /// What a timed step does.

@@ -1,39 +1,117 @@
-//! CKA: pairs of activation matrices, and layer × layer matrices of stored states.
+//! CKA: pairs of activation matrices, and layer × layer matrices of stored states, by every path there is.
 
 use std::path::Path;
 
-use ndarray::{Array2, ArrayView3, Axis};
+use metrics_cka::{
+    Accumulator, Activations, Cell, Form, Layer, LayerValues, Matrix, Options, Real, SumOptions, Treatment, compare,
+};
 use safetensors::SafeTensors;
 
 use super::fixture::{bytes, floats, json, number};
 use super::{Check, Line, line};
 
+/// In f64, and from stored f32 states with sums in f32.
 const EXACT: f64 = 1e-9;
+const SINGLE: f64 = 1e-4;
+/// Examples of a batch, few enough that fixtures come in several.
+const BATCH: usize = 16;
 
 pub(super) fn lines(folder: &Path) -> Vec<Line> {
     vec![line("cka/expected.json", cases(folder)), line("cka/layer_matrices.json", layers(folder))]
+}
+
+/// Examples by features.
+struct Features {
+    width: usize,
+    values: Vec<f64>,
+}
+
+impl Features {
+    fn rows(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    fn batch<T: Real>(&self, name: &str, from: usize) -> LayerValues<T> {
+        let to = (from + BATCH).min(self.rows());
+        let values = self.values[from * self.width..to * self.width].iter().map(|v| T::from_f64(*v)).collect();
+        LayerValues { layer: Layer::new(name, self.width), values }
+    }
+}
+
+fn name(i: usize) -> String {
+    format!("state.{i}")
+}
+
+fn activations<T: Real>(states: &[Features], from: usize) -> Activations<T> {
+    Activations::new(from as u64, states.iter().enumerate().map(|(i, s)| s.batch(&name(i), from)).collect())
+}
+
+fn layout(states: &[Features]) -> Vec<Layer> {
+    states.iter().enumerate().map(|(i, s)| Layer::new(name(i), s.width)).collect()
+}
+
+/// Streamed in batches.
+fn streamed<T: Real>(left: &[Features], right: &[Features], form: Form) -> Result<Matrix, String> {
+    let options = SumOptions { form, chunk: 64, ..SumOptions::default() };
+    let mut sums = Accumulator::<T>::new(&layout(left), &layout(right), options).map_err(|e| e.to_string())?;
+    for from in (0..left[0].rows()).step_by(BATCH) {
+        sums.push(&activations(left, from), &activations(right, from), 0).map_err(|e| e.to_string())?;
+    }
+    Ok(sums.finish())
+}
+
+/// Every path, with its tolerance.
+fn paths(left: &[Features], right: &[Features]) -> Result<Vec<(String, f64, Matrix)>, String> {
+    let mut out = Vec::new();
+    for form in [Form::Features, Form::Gram] {
+        out.push((format!("f64 {form:?}"), EXACT, streamed::<f64>(left, right, form)?));
+        out.push((format!("f32 {form:?}"), SINGLE, streamed::<f32>(left, right, form)?));
+    }
+    Ok(out)
+}
+
+/// A value, or a reason where the reference has no number.
+fn compare_cell(
+    check: &mut Check,
+    cell: Cell,
+    truth: Result<f64, String>,
+    tolerance: f64,
+    place: &str,
+) -> Result<(), String> {
+    match truth {
+        Ok(truth) if !truth.is_nan() => {
+            check.near(cell.value, truth, tolerance, place);
+            Ok(())
+        }
+        _ => check.exact(cell.value.is_nan() && cell.reason.is_some(), &format!("{place} has a reason")),
+    }
 }
 
 fn cases(folder: &Path) -> Result<Check, String> {
     let mut check = Check::new();
     let data = bytes(&folder.join("cases.safetensors"))?;
     let file = SafeTensors::deserialize(&data).map_err(|e| e.to_string())?;
-    let matrix = |name: String| -> Result<Array2<f64>, String> {
+    let features = |name: String| -> Result<Features, String> {
         let (shape, values) = floats(&file, &name)?;
-        Array2::from_shape_vec((shape[0], shape[1]), values).map_err(|e| e.to_string())
+        let &[_, width] = shape.as_slice() else { return Err(format!("{name} has shape {shape:?}")) };
+        Ok(Features { width, values })
     };
     for (name, case) in json(&folder.join("expected.json"))?.as_object().into_iter().flatten() {
-        let (x, y) = (matrix(format!("{name}.x"))?, matrix(format!("{name}.y"))?);
-        let forms: [(&str, fn(_, _) -> _); 2] = [("biased", metrics_cka::biased), ("debiased", metrics_cka::debiased)];
-        for (form, function) in forms {
-            let place = format!("{form} of {name}");
-            match (function(x.view(), y.view()), number(case, form)) {
-                (Ok(found), Ok(truth)) => check.near(found, truth, EXACT, &place),
-                // No value on either side: undefined there, an error here.
-                (Err(_), Err(_)) => check.exact(true, &place)?,
-                (Err(_), Ok(truth)) => check.exact(truth.is_nan(), &place)?,
-                (Ok(found), Err(_)) => return Err(format!("{place}: {found}, but the reference has no value")),
+        let (x, y) = ([features(format!("{name}.x"))?], [features(format!("{name}.y"))?]);
+        for (path, tolerance, m) in paths(&x, &y)? {
+            for (form, cell) in [("biased", m.biased[0][0]), ("debiased", m.debiased[0][0])] {
+                compare_cell(&mut check, cell, number(case, form), tolerance, &format!("{form} of {name}, {path}"))?;
             }
+        }
+        if let Some(truth) = case["biased_after_unit_variance"].as_f64() {
+            let options = Options { treatments: vec![Treatment::Standardised], groups: 1, ..Options::default() };
+            let report = compare(&layout(&x), &layout(&y), options, |receive| {
+                let starts = (0..x[0].rows()).step_by(BATCH);
+                starts.map(|from| receive(&activations::<f64>(&x, from), &activations(&y, from), 0)).collect()
+            });
+            let report: Result<_, metrics_cka::Error> = report;
+            let found = report.map_err(|e| e.to_string())?.results[0].matrix.biased[0][0].value;
+            check.near(found, truth, EXACT, &format!("biased of standardised {name}"));
         }
     }
     Ok(check)
@@ -48,17 +126,18 @@ fn layers(folder: &Path) -> Result<Check, String> {
         let (pooling, pair) = name.split_once('.').ok_or("names are pooling.pair")?;
         let (left, right) = pair.split_once('_').ok_or("pairs are two models")?;
         let (left, right) = (states(&file, left, pooling)?, states(&file, right, pooling)?);
-        let forms: [(&str, fn(_, _) -> _); 2] = [("biased", metrics_cka::biased), ("debiased", metrics_cka::debiased)];
-        for (form, function) in forms {
-            let rows = case[form].as_array().ok_or("a matrix is a list of rows")?;
-            if rows.len() != left.len() {
-                return Err(format!("{name}: {} rows for {} states", rows.len(), left.len()));
-            }
-            for (i, (row, x)) in rows.iter().zip(&left).enumerate() {
-                for (j, (truth, y)) in row.as_array().into_iter().flatten().zip(&right).enumerate() {
-                    let found = function(x.view(), y.view()).map_err(|e| e.to_string())?;
-                    let truth = truth.as_f64().unwrap_or(f64::NAN);
-                    check.near(found, truth, EXACT, &format!("{form} {name} [{i}, {j}]"));
+        for (path, tolerance, m) in paths(&left, &right)? {
+            for (form, found) in [("biased", &m.biased), ("debiased", &m.debiased)] {
+                let rows = case[form].as_array().ok_or("a matrix is a list of rows")?;
+                if rows.len() != found.len() {
+                    return Err(format!("{name}: {} rows for {} states", rows.len(), found.len()));
+                }
+                for (i, (row, found)) in rows.iter().zip(found).enumerate() {
+                    for (j, (truth, cell)) in row.as_array().into_iter().flatten().zip(found).enumerate() {
+                        let truth = truth.as_f64().ok_or_else(|| format!("{name} [{i}, {j}] is no number"));
+                        let place = format!("{form} {name} [{i}, {j}], {path}");
+                        compare_cell(&mut check, *cell, truth, tolerance, &place)?;
+                    }
                 }
             }
         }
@@ -67,23 +146,25 @@ fn layers(folder: &Path) -> Result<Check, String> {
 }
 
 /// All states of a model in the matrices' order, pooled to `[n, p]`.
-fn states(file: &SafeTensors<'_>, model: &str, pooling: &str) -> Result<Vec<Array2<f64>>, String> {
+fn states(file: &SafeTensors<'_>, model: &str, pooling: &str) -> Result<Vec<Features>, String> {
     let names = file.names();
     let numbered = (0..).map(|i| format!("{model}.hidden_states.{i}")).take_while(|n| names.contains(&n.as_str()));
     let mut order: Vec<String> = numbered.collect();
     order.push(format!("{model}.last_layer_output_before_final_norm"));
-    order
-        .iter()
-        .map(|name| {
-            let (shape, values) = floats(file, name)?;
-            let (b, t, c) = (shape[0], shape[1], shape[2]);
-            let cube = ArrayView3::from_shape((b, t, c), &values).map_err(|e| e.to_string())?;
-            match pooling {
-                "all_positions" => Array2::from_shape_vec((b * t, c), values.clone()).map_err(|e| e.to_string()),
-                "mean_over_positions" => cube.mean_axis(Axis(1)).ok_or_else(|| "no positions".to_owned()),
-                "last_position" => Ok(cube.index_axis(Axis(1), t - 1).to_owned()),
-                other => Err(format!("unknown pooling {other}")),
-            }
-        })
-        .collect()
+    order.iter().map(|name| pooled(floats(file, name)?, pooling)).collect()
+}
+
+fn pooled((shape, values): (Vec<usize>, Vec<f64>), pooling: &str) -> Result<Features, String> {
+    let &[_, t, width] = shape.as_slice() else { return Err(format!("a state has shape {shape:?}")) };
+    let rows = values.chunks_exact(t * width);
+    let values = match pooling {
+        "all_positions" => values.clone(),
+        "mean_over_positions" => {
+            let mean = |row: &[f64], c: usize| row.iter().skip(c).step_by(width).sum::<f64>() / t as f64;
+            rows.flat_map(|row| (0..width).map(move |c| mean(row, c))).collect()
+        }
+        "last_position" => rows.flat_map(|row| &row[(t - 1) * width..]).copied().collect(),
+        other => return Err(format!("unknown pooling {other}")),
+    };
+    Ok(Features { width, values })
 }

@@ -41,6 +41,6 @@ pub mod theory;
 pub use comparison::{ArmComparison, compare_arms};
 pub use loss::{DocumentLosses, HeldOut, forgetting, relative_improvement};
 pub use stats::{
-    Block, Bootstrap, Correlation, Error, Level, Nested, Paired, Summary, block_permutation_p, cluster_bootstrap, pearson,
-    pearson_within_blocks, percentile_interval, spearman, t_quantile, t_two_sided_p,
+    Block, Bootstrap, Correlation, Error, Level, Nested, Paired, Summary, block_permutation_p, cluster_bootstrap,
+    pearson, pearson_within_blocks, percentile_interval, spearman, t_quantile, t_two_sided_p,
 };

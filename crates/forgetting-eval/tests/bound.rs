@@ -116,14 +116,18 @@ proptest! {
 
 #[test]
 fn points_that_do_not_fit_are_refused() {
-    let point = |theta: Vec<f64>, loss_p| Point { grad_p: theta.clone(), grad_t: theta.clone(), theta, loss_p, loss_t: 1.0 };
+    let point =
+        |theta: Vec<f64>, loss_p| Point { grad_p: theta.clone(), grad_t: theta.clone(), theta, loss_p, loss_t: 1.0 };
     let walk = |rates: &[f64], points: Vec<Point<f64>>| Path::walk(rates, |k| Ok::<_, PathError>(points[k].clone()));
     assert!(matches!(
         walk(&[0.1], vec![point(vec![1.0], 0.0), point(vec![1.0, 2.0], 0.0)]),
         Err(PathError::Length { point: 1, what: "theta", found: 2, expected: 1 })
     ));
-    assert!(matches!(walk(&[], vec![point(vec![1.0], f64::NAN)]), Err(PathError::NotFinite { point: 0, what: "loss_p" })));
-    assert!(matches!(walk(&[0.0], vec![point(vec![1.0], 0.0)]), Err(PathError::Rate { step: 0, .. })));
+    assert!(matches!(
+        walk(&[], vec![point(vec![1.0], f64::NAN)]),
+        Err(PathError::NotFinite { point: 0, what: "loss_p" })
+    ));
+    assert!(matches!(walk(&[-0.1], vec![point(vec![1.0], 0.0)]), Err(PathError::Rate { step: 0, .. })));
     // A path of one point has forgotten nothing.
     let still = walk(&[], vec![point(vec![1.0], 2.0)]).unwrap();
     assert_eq!((still.forgetting(), still.smoothness().l_p), (0.0, 0.0));

@@ -35,4 +35,4 @@ pub use block::{BlockContext, BlockParameters, BlockSettings};
 pub use cached::{KeyValues, cached_attention};
 pub use ops::FusedOps;
 pub use tensor::{HeadLoss, adamw, causal_attention, gelu, head_loss, layer_norm, linear, sum_squares, token_losses};
-pub use types::{AdamWStep, AttentionShape, Gelu, Precision, loss_rows};
+pub use types::{AdamWStep, AttentionShape, Gelu, Precision, Updated, loss_rows};

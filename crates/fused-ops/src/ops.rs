@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor};
 use crate::block::{self, BlockContext, BlockParameters};
 use crate::definition::attention::Rotary;
 use crate::definition::{adamw, attention, float, gelu, head, linear, norm, prim};
-use crate::{AdamWStep, AttentionShape, Gelu, Precision};
+use crate::{AdamWStep, AttentionShape, Gelu, Precision, Updated};
 
 /// The document starts `[B, T]` as a tensor.
 fn int<B: Backend>(starts: IntTensor<B>) -> Tensor<B, 2, Int> {
@@ -174,14 +174,14 @@ pub trait FusedOps: Backend {
         Self::float_sum(Self::float_mul(t.clone(), t))
     }
 
-    /// One update of a parameter and its moments, of any rank: the new `(p, m, v)`.
+    /// One update of a parameter and its moments, of any rank: the new ones and `Σ (change of p)²` as `[1]`.
     fn adamw(
         p: FloatTensor<Self>,
         g: FloatTensor<Self>,
         m: FloatTensor<Self>,
         v: FloatTensor<Self>,
         step: AdamWStep,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+    ) -> Updated<FloatTensor<Self>> {
         adamw::update::<Self>(p, g, m, v, step)
     }
 }

@@ -81,7 +81,7 @@ pub fn adamw<B: FusedOps, const D: usize>(
     m: Tensor<B, D>,
     v: Tensor<B, D>,
     step: AdamWStep,
-) -> (Tensor<B, D>, Tensor<B, D>, Tensor<B, D>) {
-    let (p, m, v) = B::adamw(prim(p), prim(g), prim(m), prim(v), step);
-    (float(p), float(m), float(v))
+) -> (Tensor<B, D>, Tensor<B, D>, Tensor<B, D>, Tensor<B, 1>) {
+    let new = B::adamw(prim(p), prim(g), prim(m), prim(v), step);
+    (float(new.p), float(new.m), float(new.v), float(new.change))
 }

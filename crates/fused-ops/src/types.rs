@@ -52,6 +52,19 @@ impl AttentionShape {
     }
 }
 
+/// A parameter and its moments after an update.
+#[derive(Debug, Clone)]
+pub struct Updated<T> {
+    /// The parameter.
+    pub p: T,
+    /// Its first moment.
+    pub m: T,
+    /// Its second moment.
+    pub v: T,
+    /// `Σ (change of p)²`, of shape `[1]`.
+    pub change: T,
+}
+
 /// One AdamW update with decoupled decay, as `torch.optim.AdamW`:
 /// `p ← p(1 − lr·decay)`, then `p ← p − lr/bias1 · m / (√v/√bias2 + eps)`.
 #[derive(Debug, Clone, Copy, PartialEq)]

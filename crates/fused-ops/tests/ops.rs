@@ -359,16 +359,22 @@ fn adamw_on<B: FusedOps>() {
     for update in 1..=5u64 {
         let step =
             AdamWStep { lr: 0.01, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, update, grad_scale: 0.5 };
-        (p, m, v) = adamw(p, t(update as u32 + 1), m, v, step);
+        let change;
+        (p, m, v, change) = adamw(p, t(update as u32 + 1), m, v, step);
+        let mut moved = 0.0;
         for (state, g) in truth.iter_mut().zip(values(100, update as u32 + 1)) {
             let [p, m, v] = state;
+            let before = *p;
             let g = 0.5 * f64::from(g);
             *p *= 1.0 - 0.01 * 0.1;
             *m = 0.9 * *m + 0.1 * g;
             *v = 0.95 * *v + 0.05 * g * g;
             let t = update as i32;
             *p -= 0.01 / (1.0 - 0.9f64.powi(t)) * *m / ((*v / (1.0 - 0.95f64.powi(t))).sqrt() + 1e-8);
+            moved += (*p - before).powi(2);
         }
+        let change: f32 = burn::tensor::ElementConversion::elem(change.into_scalar());
+        assert!((f64::from(change) / moved - 1.0).abs() < 1e-4, "{change} {moved}");
     }
     let p = p.into_data().to_vec::<f32>().unwrap();
     assert_close(&p, &truth.iter().map(|s| s[0] as f32).collect::<Vec<_>>(), 1e-6, "parameters");

@@ -1,4 +1,6 @@
-//! Linear CKA between two activation matrices, biased (Kornblith et al. 2019) and debiased (HSIC₁, Song et al. 2012).
+//! Linear CKA between layers and models: biased (Kornblith et al. 2019) and debiased (HSIC₁, Song et al. 2012).
+//!
+//! Two matrices:
 //!
 //! ```
 //! use metrics_cka::{biased, debiased};
@@ -11,8 +13,33 @@
 //! # Ok::<(), metrics_cka::Error>(())
 //! ```
 //!
-//! Letters: n examples, p and q features.
+//! All pairs of layers of two models, batch by batch: an [`Accumulator`] keeps sums whose size does not depend on the
+//! number of examples, and merges with others; a [`Comparison`] (or [`compare()`]) keeps within a stated memory, gives
+//! intervals over groups of documents, and shows standardised features and those without massive dimensions beside the
+//! raw ones. A [`Recorder`] takes hidden states from a model's observer; sides that did not see the same inputs are
+//! refused.
+//!
+//! Products are computed in f32 or f64, on this machine's cores ([`Host`]) or on a burn device ([`Device`]), and are
+//! added up in f64. Where there is no value there is a [`Reason`]; nothing is cut off at 0 or 1.
+//!
+//! Letters: n examples (tokens), p and q features.
 
+mod accumulator;
+mod activations;
+mod comparison;
+mod error;
+mod gram;
 mod linear;
+mod matrix;
+mod products;
+mod real;
+mod sums;
 
-pub use linear::{Error, biased, debiased};
+pub use accumulator::{Accumulator, Form, SumOptions};
+pub use activations::{Activations, Layer, LayerValues, Recorder};
+pub use comparison::{Comparison, Options, Report, Treated, Treatment, compare};
+pub use error::{Error, Reason, Side};
+pub use linear::{biased, debiased};
+pub use matrix::{Cell, Matrix};
+pub use products::{Device, Host, Products};
+pub use real::Real;

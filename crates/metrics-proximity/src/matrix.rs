@@ -33,7 +33,8 @@ impl SimilarityMatrix {
         };
         let cells = rows.par_iter().map(|row| columns.iter().map(|column| cell(row, column)).collect());
         let cells = cells.collect::<Result<Vec<Vec<_>>, _>>()?;
-        let pairs = rows.iter().enumerate().flat_map(|(i, a)| columns.iter().enumerate().map(move |(j, b)| (i, j, a, b)));
+        let pairs =
+            rows.iter().enumerate().flat_map(|(i, a)| columns.iter().enumerate().map(move |(j, b)| (i, j, a, b)));
         let warnings = pairs.filter_map(|(i, j, a, b)| Some((i, j, warning(&a.1, &b.1, options)?))).collect();
         let labels = |of: &[(String, Distribution)]| of.iter().map(|(label, _)| label.clone()).collect();
         Ok(Self { rows: labels(rows), columns: labels(columns), cells, warnings })

@@ -6,7 +6,7 @@ use clap::Parser;
 use fused_ops::Precision;
 
 use crate::spec::GENERAL;
-use crate::{DataSpec, Error, Protocol, Sources, StudySpec, TokenizerSpec, preset};
+use crate::{DataSpec, Error, Protocol, Size, Sources, StudySpec, TokenizerSpec, preset};
 
 /// Options of an example.
 #[derive(Debug, Clone, Parser)]
@@ -19,8 +19,11 @@ pub struct Args {
     /// Size of the study: smoke (minutes), mini (hours on 2 cores), paper (to be planned).
     #[arg(long, default_value = "smoke")]
     pub preset: String,
+    /// Size of the model: s, m or l, the paper's 70m, 160m and 410m or their stand-ins (default: the example's).
+    #[arg(long, value_enum)]
+    pub size: Option<Size>,
     /// A resolved study file, such as the spec.toml of an output directory, instead of a preset.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "data", "tokenizer", "sources"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "size", "data", "tokenizer", "sources"])]
     pub spec: Option<PathBuf>,
     /// Where tables, figures and the report go (default: runs/EXAMPLE-PRESET).
     #[arg(long, value_name = "DIR")]
@@ -75,7 +78,7 @@ impl Args {
                 let text = std::fs::read_to_string(path).map_err(|e| parse(e.to_string()))?;
                 toml::from_str(&text).map_err(|e| parse(e.to_string()))?
             }
-            None => preset(&self.preset, protocol)?,
+            None => preset(&self.preset, &Protocol { size: self.size.unwrap_or(protocol.size), ..*protocol })?,
         };
         spec.pretrain_seeds = self.pretrain_seeds.unwrap_or(spec.pretrain_seeds);
         spec.sft_seeds = self.seeds.unwrap_or(spec.sft_seeds);

@@ -1,27 +1,51 @@
 //! What runs jobs: training on this process's backend.
 
+use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
-use data_mixer::{Batch, BatchSource, LedgerHead, Sequences, SftBatches};
+use corpus::TokenStore;
+use data_mixer::{Batch, BatchSource, IGNORE, LedgerHead, Sequences, SftBatches};
+use forgetting_eval::{DocumentLosses, HeldOut};
 use fused_ops::FusedOps;
 use gptneox_model::{GptNeoX, GptNeoXConfig, SaveOptions, save_pretrained};
+use metrics_cka::{Device, Host, Products};
 use schedule::LrSpec;
 use serde::{Deserialize, Serialize};
-use trainer::{Control, EvalLoss, Outcome, RunOptions, TrainSpec, Trainer, evaluate, load_weights, run};
+use trainer::{Control, Outcome, RunOptions, TrainSpec, Trainer, evaluate_tokens, load_weights, run};
 
-use crate::{Error, Progress, StudySpec};
+use crate::{Error, PathJob, PathResult, ProbeJob, ProbeResult, Progress, StudySpec};
 
 /// Most steps between checkpoints.
 const CHECKPOINT_STEPS: u64 = 500;
 /// Checkpoints kept while a job runs.
 const KEEP: usize = 2;
 
+/// The loss on a document's tokens in the evaluated sequences.
+struct DocumentLoss {
+    range: Range<u64>,
+    nats: f64,
+    tokens: u64,
+}
+
+impl DocumentLoss {
+    /// With the bytes of its text; of a document that is cut, in proportion to its tokens.
+    fn held_out(&self, store: &TokenStore) -> HeldOut {
+        let length = self.range.end - self.range.start;
+        let bytes = store.document_of(self.range.start).map(|d| u64::from(store.text_bytes(d)));
+        let bytes = bytes.map(|bytes| (bytes * self.tokens).div_ceil(length.max(1)));
+        HeldOut { nats: self.nats, tokens: self.tokens, bytes }
+    }
+}
+
 /// Held-out general sequences.
 #[derive(Clone)]
 pub struct GeneralEval {
-    /// Where they come from.
+    /// The store they lie in.
+    pub store: Arc<TokenStore>,
+    /// The sequences.
     pub sequences: Sequences,
     /// How many.
     pub count: u64,
@@ -51,13 +75,39 @@ pub struct PretrainJob {
     pub tokens: u64,
 }
 
+/// A loss on held-out text.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct HeldOutLoss {
+    /// Nats per predicted token.
+    pub loss: f64,
+    /// Predicted tokens.
+    pub tokens: u64,
+    /// Documents they are of.
+    pub documents: u64,
+    /// Standard error of the loss over documents; `None` with one document.
+    pub standard_error: Option<f64>,
+    /// Bits per byte of text, where its bytes are known.
+    pub bits_per_byte: Option<f64>,
+}
+
+impl HeldOutLoss {
+    fn of(losses: &DocumentLosses) -> Self {
+        let total = losses.total();
+        Self {
+            loss: total.nats_per_token(),
+            tokens: total.tokens,
+            documents: losses.documents().len() as u64,
+            standard_error: losses.standard_error(),
+            bits_per_byte: total.bits_per_byte(),
+        }
+    }
+}
+
 /// What came out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PretrainResult {
-    /// Held-out general loss at the end, nats per token.
-    pub c4_loss: f64,
-    /// Tokens it is over.
-    pub c4_tokens: u64,
+    /// Held-out general loss at the end.
+    pub c4: HeldOutLoss,
     /// What was seen since step 0.
     pub ledger: LedgerHead,
     /// Steps left out because their loss or gradient was not finite.
@@ -91,12 +141,10 @@ pub struct FinetuneJob {
 /// What came out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FinetuneResult {
-    /// Held-out loss on the set after fine-tuning, nats per predicted token.
-    pub sft_loss: f64,
-    /// Tokens it is over.
-    pub sft_tokens: u64,
+    /// Held-out loss on the set after fine-tuning.
+    pub sft: HeldOutLoss,
     /// Held-out general loss after fine-tuning.
-    pub c4_loss: f64,
+    pub c4: HeldOutLoss,
     /// Peak learning rate.
     pub lr: f64,
     /// Training examples.
@@ -125,6 +173,18 @@ pub trait Engine {
     /// # Errors
     /// Training that failed, or a signal.
     fn finetune(&self, job: &FinetuneJob, progress: &mut Progress) -> Result<FinetuneResult, Error>;
+
+    /// Compares the representations of model states.
+    ///
+    /// # Errors
+    /// Models that cannot be read, a memory that is too small, or a signal.
+    fn probe(&self, job: &ProbeJob, progress: &mut Progress) -> Result<ProbeResult, Error>;
+
+    /// Walks a fine-tuning path again and measures the theory's terms along it.
+    ///
+    /// # Errors
+    /// Models or logs that cannot be read, values that are not finite, or a signal.
+    fn walk(&self, job: &PathJob, progress: &mut Progress) -> Result<PathResult, Error>;
 
     /// Measures the operations a second that pretraining this study's model sustains: two short steps on made-up
     /// tokens.
@@ -157,7 +217,7 @@ where
         model: &GptNeoX<AB::InnerBackend>,
         eval: &GeneralEval,
         recipe: &TrainSpec,
-    ) -> Result<EvalLoss, Error> {
+    ) -> Result<HeldOutLoss, Error> {
         let batches = (0..eval.count).step_by(16).map(|from| {
             let mut batch = Batch::with_capacity(16, eval.sequences.time());
             for i in from..(from + 16).min(eval.count) {
@@ -165,7 +225,42 @@ where
             }
             Ok(batch)
         });
-        Ok(evaluate(model, batches, recipe, &self.device)?)
+        // Position j of sequence i predicts token i·T + j + 1.
+        let mut documents: Vec<DocumentLoss> = Vec::new();
+        let mut at = 0;
+        evaluate_tokens(model, batches, recipe, &self.device, &mut |_, losses| {
+            for loss in losses {
+                at += 1;
+                if documents.last().is_none_or(|d| !d.range.contains(&at)) {
+                    let range = eval.store.documents_in(at..at + 1).next().unwrap_or(at..at + 1);
+                    documents.push(DocumentLoss { range, nats: 0.0, tokens: 0 });
+                }
+                let current = documents.last_mut().expect("one was pushed if there was none");
+                current.nats += f64::from(*loss);
+                current.tokens += 1;
+            }
+        })?;
+        Ok(HeldOutLoss::of(&DocumentLosses::new(documents.iter().map(|d| d.held_out(&eval.store)))))
+    }
+
+    /// Losses on held-out examples: each row is one.
+    fn sft_loss(
+        &self,
+        model: &GptNeoX<AB::InnerBackend>,
+        examples: &SftBatches,
+        recipe: &TrainSpec,
+    ) -> Result<HeldOutLoss, Error> {
+        let mut rows = Vec::new();
+        evaluate_tokens(model, examples.in_order(), recipe, &self.device, &mut |batch, losses| {
+            let row = |(losses, targets): (&[f32], &[i32])| HeldOut {
+                nats: losses.iter().map(|l| f64::from(*l)).sum(),
+                tokens: targets.iter().filter(|t| **t != IGNORE).count() as u64,
+                // With prompts left out it is unknown which bytes the rest stands for.
+                bytes: None,
+            };
+            rows.extend(losses.chunks_exact(batch.time).zip(batch.targets.chunks_exact(batch.time)).map(row));
+        })?;
+        Ok(HeldOutLoss::of(&DocumentLosses::new(rows)))
     }
 
     /// Trains up to `until`; the trainer comes back unless a signal came. Progress counts `tokens` under `label`.
@@ -228,10 +323,8 @@ where
         let trainer =
             self.train(trainer, job.batches.as_ref(), &job.dir, job.until, (&job.label, job.tokens), progress)?;
         trainer.save(&job.dir.join(FINAL))?;
-        let loss = self.general_loss(&trainer.model().valid(), &job.general, &job.recipe)?;
         Ok(PretrainResult {
-            c4_loss: loss.mean(),
-            c4_tokens: loss.targets,
+            c4: self.general_loss(&trainer.model().valid(), &job.general, &job.recipe)?,
             ledger: trainer.ledger(),
             skipped: trainer.steps_skipped(),
         })
@@ -248,19 +341,29 @@ where
         save_pretrained(&model, &to, &SaveOptions::default())?;
         let copy = to.join("tokenizer.json");
         std::fs::copy(&job.tokenizer, &copy).map_err(|source| Error::Io { path: job.tokenizer.clone(), source })?;
-        let sft = evaluate(&model, job.held_out.in_order(), &job.recipe, &self.device)?;
-        let c4 = self.general_loss(&model, &job.general, &job.recipe)?;
         let report = job.batches.report();
         Ok(FinetuneResult {
-            sft_loss: sft.mean(),
-            sft_tokens: sft.targets,
-            c4_loss: c4.mean(),
+            sft: self.sft_loss(&model, &job.held_out, &job.recipe)?,
+            c4: self.general_loss(&model, &job.general, &job.recipe)?,
             lr: job.lr,
             examples: report.examples,
             truncated: report.truncated,
             dropped: report.dropped,
             ledger,
         })
+    }
+
+    fn probe(&self, job: &ProbeJob, progress: &mut Progress) -> Result<ProbeResult, Error> {
+        // GPUs multiply faster than states travel.
+        let products: Arc<dyn Products<f32>> = match self.name {
+            "cuda" | "vulkan" => Arc::new(Device::<AB::InnerBackend>::new(self.device.clone())),
+            _ => Arc::new(Host),
+        };
+        job.run::<AB::InnerBackend>(&self.device, products, progress)
+    }
+
+    fn walk(&self, job: &PathJob, progress: &mut Progress) -> Result<PathResult, Error> {
+        job.run::<AB>(&self.device, progress)
     }
 
     fn speed(&self, spec: &StudySpec) -> Result<f64, Error> {

@@ -72,6 +72,15 @@ pub enum Error {
     /// Token counts that cannot be had.
     #[error(transparent)]
     Counts(#[from] metrics_proximity::Error),
+    /// Representations that cannot be compared.
+    #[error(transparent)]
+    Representations(#[from] metrics_cka::Error),
+    /// A fine-tuning path that cannot be measured.
+    #[error(transparent)]
+    Path(#[from] forgetting_eval::theory::PathError),
+    /// Statistics that cannot be had.
+    #[error(transparent)]
+    Statistics(#[from] forgetting_eval::Error),
     /// A file that cannot be read or written.
     #[error("{path}: {source}", path = path.display())]
     Io {

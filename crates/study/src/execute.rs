@@ -45,6 +45,7 @@ pub fn execute(execution: &Execution<'_>, progress: &mut Progress) -> Result<Stu
         sequences: Sequences::new(prepared.roles[GENERAL].held_out.clone(), spec.pretrain.time)?
             .with_document_mask(spec.pretrain.document_mask),
         count: spec.eval.c4_sequences,
+        store: prepared.roles[GENERAL].held_out.clone(),
     };
     let general = GeneralEval { count: general.count.min(general.sequences.len()), ..general };
     if general.count == 0 {
@@ -80,7 +81,7 @@ impl Run<'_, '_> {
         self.execution.store.join(kind).join(key)
     }
 
-    /// The stored result, or `job`'s, stored.
+    /// The stored result, or `job`'s, stored; progress counts its tokens.
     fn once<T: Serialize + DeserializeOwned>(
         &mut self,
         dir: &Path,
@@ -116,7 +117,7 @@ impl Run<'_, '_> {
             (name, fingerprint)
         });
         let inputs = PretrainKey {
-            kind: "pretrain 3",
+            kind: "pretrain 4",
             engine: engine.name(),
             model: &spec.model,
             init_seed: pretrain_seed(spec, "first weights", node.seed),
@@ -182,7 +183,7 @@ impl Run<'_, '_> {
         let recipe = finetune_recipe(spec, lr, batches.steps());
         let stores = &prepared.roles[&set_spec.role];
         let inputs = FinetuneKey {
-            kind: "finetune 4",
+            kind: "finetune 5",
             base: &base,
             recipe: &addressed(&recipe),
             rows: (s.epochs, s.batch, s.max_time, s.truncation, s.examples, s.held_out, set_spec.mask_prompt),
@@ -223,9 +224,9 @@ impl Run<'_, '_> {
         let mut best = (f64::INFINITY, 0);
         for (i, lr) in grid.iter().enumerate() {
             let (finetune_key, result) = self.finetune(arm, set, 0, 0, *lr)?;
-            points.push(SweepPoint { arm, set, lr: *lr, sft_loss: result.sft_loss, finetune_key });
-            if result.sft_loss < best.0 {
-                best = (result.sft_loss, i);
+            points.push(SweepPoint { arm, set, lr: *lr, sft_loss: result.sft.loss, finetune_key });
+            if result.sft.loss < best.0 {
+                best = (result.sft.loss, i);
             }
         }
         if grid.len() > 1 && (best.1 == 0 || best.1 + 1 == grid.len()) {
@@ -261,9 +262,12 @@ impl Run<'_, '_> {
                             pretrain_seed,
                             sft_seed,
                             lr,
-                            sft_loss: result.sft_loss,
-                            c4_before: self.results[node].c4_loss,
-                            c4_loss: result.c4_loss,
+                            sft_loss: result.sft.loss,
+                            sft_document_se: result.sft.standard_error,
+                            c4_before: self.results[node].c4.loss,
+                            c4_loss: result.c4.loss,
+                            c4_document_se: result.c4.standard_error,
+                            c4_bits_per_byte: result.c4.bits_per_byte,
                             examples: result.examples,
                             truncated: result.truncated,
                             dropped: result.dropped,
@@ -274,11 +278,17 @@ impl Run<'_, '_> {
                 }
             }
         }
-        let before = |arm: &crate::PlannedArm| arm.ends.iter().map(|node| self.results[*node].c4_loss).collect();
+        let before = |arm: &crate::PlannedArm| arm.ends.iter().map(|node| self.results[*node].c4.loss).collect();
+        let fork = |node: &usize| {
+            let node = &plan.nodes[*node];
+            node.parent.filter(|_| !node.phases.is_empty()).map(|parent| self.keys[parent].clone())
+        };
+        let forks = plan.arms.iter().map(|arm| arm.ends.iter().map(fork).collect()).collect();
         Ok(StudyResults {
             measurements,
             sweep,
             c4_before: plan.arms.iter().map(before).collect(),
+            forks,
             unigram_entropy: prepared.unigram_entropy,
             engine: engine.name().to_owned(),
         })

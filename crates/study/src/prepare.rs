@@ -247,9 +247,10 @@ impl<'a> RoleInput<'a> {
                     "sft/gsm8k" => (Domain::Gsm8k, *sft),
                     "sft/lima" => (Domain::Lima, *sft),
                     "sft/sciq" => (Domain::Sciq, *sft),
+                    "probe" => (Domain::Problems, *sft),
                     _ => {
                         let known = "is not generated; generated roles: general, starcoder, math, flan, knowledgeqa, \
-                                     dclm, sft/pycode, sft/gsm8k, sft/lima, sft/sciq";
+                                     dclm, sft/pycode, sft/gsm8k, sft/lima, sft/sciq, probe";
                         return Err(Error::field("role", &role, known));
                     }
                 };

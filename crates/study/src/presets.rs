@@ -6,7 +6,8 @@ use schedule::{Convention, Phase, Span, Weight};
 use trainer::AdamWSpec;
 
 use crate::{
-    ArmSpec, DataSpec, Error, EvalSpec, LrChoice, PretrainSpec, SftSetSpec, SftSpec, Sources, StudySpec, TokenizerSpec,
+    ArmSpec, DataSpec, Error, EvalSpec, LrChoice, PretrainSpec, ProbeSpec, SftSetSpec, SftSpec, Sources, StudySpec,
+    TokenizerSpec,
 };
 
 /// The presets' names.
@@ -23,15 +24,60 @@ pub struct Mix<'a> {
     pub start: u64,
 }
 
+/// One of the paper's three smaller sizes, or its stand-in at a preset's size: findings that depend on size need several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Size {
+    /// 70m.
+    S,
+    /// 160m.
+    #[default]
+    M,
+    /// 410m.
+    L,
+}
+
+impl Size {
+    /// Hidden size, blocks and heads of the stand-ins of a preset.
+    fn of(self, ladder: [(usize, usize, usize); 3]) -> (usize, usize, usize) {
+        ladder[self as usize]
+    }
+
+    fn letter(self) -> &'static str {
+        ["s", "m", "l"][self as usize]
+    }
+}
+
 /// A protocol as the paper states it: what an example declares.
+///
+/// ```
+/// use study::{Mix, Protocol, Size};
+///
+/// const PROTOCOL: Protocol<'_> = Protocol {
+///     size: Size::S,
+///     arms: &[("C4", None), ("Starcoder (20%)", Some(Mix { role: "starcoder", weight: "0.20", start: 6_000 }))],
+///     sft: &[("Pycode", "sft/pycode", false)],
+///     probes: &[("APPS", "probe")],
+///     ..Protocol::PAPER
+/// };
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Protocol<'a> {
+    /// The model's size.
+    pub size: Size,
     /// Steps of the paper's pretraining run.
     pub steps: u64,
     /// Arms: name, and what is mixed in.
     pub arms: &'a [(&'a str, Option<Mix<'a>>)],
     /// Fine-tuning sets: name, role, whether the prompt is masked.
     pub sft: &'a [(&'a str, &'a str, bool)],
+    /// Probes of representations: name, role.
+    pub probes: &'a [(&'a str, &'a str)],
+}
+
+impl Protocol<'_> {
+    /// What the paper's tables and figures have in common: 61 000 steps (of 1024 sequences of 2048 tokens: 128 B
+    /// tokens); no arms, sets and probes yet.
+    pub const PAPER: Protocol<'static> = Protocol { size: Size::M, steps: 61_000, arms: &[], sft: &[], probes: &[] };
 }
 
 /// The protocol at a preset's size, on the generated corpus (`paper`: on stated token counts, to be planned).
@@ -40,9 +86,9 @@ pub struct Protocol<'a> {
 /// An unknown preset (lists those there are) or a weight that is none.
 pub fn preset(name: &str, protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
     let mut spec = match name {
-        "smoke" => smoke(),
-        "mini" => mini(),
-        "paper" => paper()?,
+        "smoke" => smoke(protocol.size),
+        "mini" => mini(protocol.size),
+        "paper" => paper(protocol.size)?,
         _ => return Err(Error::field("preset", name, format!("is unknown; presets: {}", PRESETS.join(", ")))),
     };
     spec.arms = protocol
@@ -63,6 +109,8 @@ pub fn preset(name: &str, protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
         .iter()
         .map(|(name, role, mask)| SftSetSpec { name: (*name).into(), role: (*role).into(), mask_prompt: *mask })
         .collect();
+    spec.probes =
+        protocol.probes.iter().map(|(name, role)| ProbeSpec { name: (*name).into(), role: (*role).into() }).collect();
     Ok(spec)
 }
 
@@ -72,10 +120,11 @@ fn bpe(vocab_size: usize, max_bytes: u64) -> TokenizerSpec {
 }
 
 /// Minutes on two cores, on the generated corpus.
-fn smoke() -> StudySpec {
+fn smoke(size: Size) -> StudySpec {
     let steps = 240;
+    let (hidden, blocks, heads) = size.of([(64, 2, 4), (96, 3, 4), (128, 4, 4)]);
     StudySpec {
-        model_name: "smoke-m".to_owned(),
+        model_name: format!("smoke-{}", size.letter()),
         study_seed: 0,
         pretrain_seeds: 1,
         sft_seeds: 2,
@@ -83,7 +132,7 @@ fn smoke() -> StudySpec {
         tokenizer: bpe(2048, 3_000_000),
         held_out_permille: 100,
         deduplicate: false,
-        model: GptNeoXConfig::of_size(2048, 96, 3, 4),
+        model: GptNeoXConfig::of_size(2048, hidden, blocks, heads),
         pretrain: PretrainSpec {
             steps,
             batch: 16,
@@ -114,7 +163,8 @@ fn smoke() -> StudySpec {
             clip: 1.0,
             sets: Vec::new(),
         },
-        eval: EvalSpec { c4_sequences: 64 },
+        eval: EvalSpec { c4_sequences: 64, probe_documents: 200, path_rows: 32, path_stride: 1 },
+        probes: Vec::new(),
     }
 }
 
@@ -124,16 +174,17 @@ const TENTH: Weight = match Weight::from_parts_const(100_000_000) {
 };
 
 /// An hour or two on two cores, on real data: a size at which the paper's Finding 1 was seen to show.
-fn mini() -> StudySpec {
+fn mini(size: Size) -> StudySpec {
     let steps = 500;
-    let smoke = smoke();
+    let smoke = smoke(size);
+    let (hidden, blocks, heads) = size.of([(192, 3, 4), (256, 4, 4), (320, 6, 5)]);
     StudySpec {
-        model_name: "mini-m".to_owned(),
+        model_name: format!("mini-{}", size.letter()),
         sft_seeds: 1,
         data: DataSpec::Generated { seed: 1, general: 60_000, specialised: 40_000, sft: 6000 },
         tokenizer: bpe(8192, 30_000_000),
         held_out_permille: 50,
-        model: GptNeoXConfig::of_size(8192, 256, 4, 4),
+        model: GptNeoXConfig::of_size(8192, hidden, blocks, heads),
         pretrain: PretrainSpec {
             steps,
             batch: 32,
@@ -151,21 +202,22 @@ fn mini() -> StudySpec {
             lr: LrChoice::SweepBase { grid: vec![2e-4, 5e-4, 1e-3] },
             ..smoke.sft
         },
-        eval: EvalSpec { c4_sequences: 120 },
+        eval: EvalSpec { c4_sequences: 120, path_stride: 4, ..smoke.eval },
         ..smoke
     }
 }
 
-/// The paper's own: 61 000 steps of 1024 × 2048 tokens, Pythia-70m (Tables 4 to 7), planned on the token counts that
+/// The paper's own: 61 000 steps of 1024 × 2048 tokens, a Pythia (Tables 4 to 7), planned on the token counts that
 /// [`Sources::paper`] states.
-fn paper() -> Result<StudySpec, Error> {
+fn paper(size: Size) -> Result<StudySpec, Error> {
+    let name = ["70m", "160m", "410m"][size as usize];
     let tokens = Sources::paper()?.0.into_iter().filter_map(|(role, files)| Some((role, files.stated_tokens?)));
-    let smoke = smoke();
+    let smoke = smoke(size);
     Ok(StudySpec {
-        model_name: "70m".to_owned(),
+        model_name: name.to_owned(),
         sft_seeds: 5,
         data: DataSpec::Stated { tokens: tokens.collect() },
-        model: GptNeoXConfig::pythia("70m")?,
+        model: GptNeoXConfig::pythia(name)?,
         pretrain: PretrainSpec {
             steps: 61_000,
             batch: 1024,
@@ -191,7 +243,7 @@ fn paper() -> Result<StudySpec, Error> {
             },
             ..smoke.sft
         },
-        eval: EvalSpec { c4_sequences: 1000 },
+        eval: EvalSpec { c4_sequences: 1000, ..smoke.eval },
         ..smoke
     })
 }

@@ -17,10 +17,16 @@ pub struct Measurement {
     pub lr: f64,
     /// Held-out loss on the set.
     pub sft_loss: f64,
+    /// Standard error of it over the set's held-out examples.
+    pub sft_document_se: Option<f64>,
     /// Held-out general loss before fine-tuning.
     pub c4_before: f64,
     /// Held-out general loss after it.
     pub c4_loss: f64,
+    /// Standard error of it over documents.
+    pub c4_document_se: Option<f64>,
+    /// The same loss in bits per byte.
+    pub c4_bits_per_byte: Option<f64>,
     /// Training examples.
     pub examples: u64,
     /// Of these, cut at the longest row.
@@ -57,6 +63,9 @@ pub struct StudyResults {
     pub sweep: Vec<SweepPoint>,
     /// Each arm's held-out general loss before fine-tuning, by pretraining seed.
     pub c4_before: Vec<Vec<f64>>,
+    /// Each arm's address before midtraining began, by pretraining seed; none for an arm without midtraining, or with it
+    /// from step 0 on.
+    pub forks: Vec<Vec<Option<String>>>,
     /// Entropy of the held-out general text's token distribution: the loss without any context.
     pub unigram_entropy: f64,
     /// The backend.

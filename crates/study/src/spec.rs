@@ -42,6 +42,9 @@ pub struct StudySpec {
     pub sft: SftSpec,
     /// Evaluation.
     pub eval: EvalSpec,
+    /// Texts on which representations are compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeSpec>,
 }
 
 /// Where documents come from.
@@ -251,6 +254,37 @@ pub struct SftSetSpec {
 pub struct EvalSpec {
     /// Held-out general sequences, at most.
     pub c4_sequences: u64,
+    /// Documents of a probe, at most.
+    #[serde(default = "probe_documents")]
+    pub probe_documents: u64,
+    /// Rows of the fixed batches on which gradients along a fine-tuning path are taken: of general text, and of examples.
+    #[serde(default = "path_rows")]
+    pub path_rows: u64,
+    /// Steps between the points of such a path.
+    #[serde(default = "path_stride")]
+    pub path_stride: u64,
+}
+
+fn probe_documents() -> u64 {
+    200
+}
+
+fn path_rows() -> u64 {
+    32
+}
+
+fn path_stride() -> u64 {
+    1
+}
+
+/// A text on which representations are compared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeSpec {
+    /// What figures call it.
+    pub name: String,
+    /// Its role. Of general text what is held out is read; of other roles, which nothing is trained on, all of it.
+    pub role: String,
 }
 
 /// The most seeds of a kind: more is a slip of the pen, and would take the memory there is.
@@ -264,9 +298,9 @@ impl StudySpec {
     pub fn roles(&self) -> Vec<String> {
         let mut roles = vec![GENERAL.to_owned()];
         let sources = self.arms.iter().flat_map(|a| a.roles().map(str::to_owned));
-        for role in
-            sources.chain(self.sft.sets.iter().map(|s| s.role.clone())).chain(self.tokenizer.roles().iter().cloned())
-        {
+        let sets = self.sft.sets.iter().map(|s| s.role.clone());
+        let probes = self.probes.iter().map(|p| p.role.clone());
+        for role in sources.chain(sets).chain(probes).chain(self.tokenizer.roles().iter().cloned()) {
             if !roles.contains(&role) {
                 roles.push(role);
             }
@@ -313,6 +347,9 @@ impl StudySpec {
         positive("pretrain.batch", self.pretrain.batch)?;
         positive("pretrain.time", self.pretrain.time as u64)?;
         positive("eval.c4_sequences", self.eval.c4_sequences)?;
+        positive("eval.probe_documents", self.eval.probe_documents)?;
+        positive("eval.path_rows", self.eval.path_rows)?;
+        positive("eval.path_stride", self.eval.path_stride)?;
         positive("sft.held_out", self.sft.held_out)?;
         positive("sft.examples", self.sft.examples)?;
         positive("sft.epochs", self.sft.epochs)?;
@@ -340,6 +377,17 @@ impl StudySpec {
         for (i, set) in self.sft.sets.iter().enumerate() {
             if self.sft.sets[..i].iter().any(|other| other.name == set.name) {
                 return Err(Error::field("sft.sets", &set.name, "is named twice"));
+            }
+        }
+        let trained = |role: &str| {
+            self.arms.iter().any(|a| a.roles().any(|r| r == role)) || self.sft.sets.iter().any(|s| s.role == role)
+        };
+        for (i, probe) in self.probes.iter().enumerate() {
+            if self.probes[..i].iter().any(|other| other.name == probe.name) {
+                return Err(Error::field("probes", &probe.name, "is named twice"));
+            }
+            if probe.role != GENERAL && trained(&probe.role) {
+                return Err(Error::field("probes", &probe.role, "is a role that something is trained on"));
             }
         }
         if self.sft.sets.is_empty() {

@@ -34,17 +34,35 @@ pub fn evaluate<B: FusedOps>(
     device: &B::Device,
 ) -> Result<EvalLoss, Error> {
     let mut sum = EvalLoss::default();
+    evaluate_tokens(model, batches, spec, device, &mut |batch, losses| {
+        sum.targets += batch.target_count() as u64;
+        sum.nats += losses.iter().map(|l| f64::from(*l)).sum::<f64>();
+    })?;
+    Ok(sum)
+}
+
+/// The loss of each position (0 where nothing is predicted): `each` is called with the rows of every micro-batch, in
+/// order, and their losses.
+///
+/// # Errors
+/// Batches that cannot be had.
+pub fn evaluate_tokens<B: FusedOps>(
+    model: &GptNeoX<B>,
+    batches: impl Iterator<Item = Result<Batch, data_mixer::Error>>,
+    spec: &TrainSpec,
+    device: &B::Device,
+    each: &mut dyn FnMut(&Batch, &[f32]),
+) -> Result<(), Error> {
     for batch in batches {
         let batch = batch?;
         let rows = (spec.micro_tokens / batch.time).max(1);
         for from in (0..batch.rows()).step_by(rows) {
             let micro = batch.slice(from..(from + rows).min(batch.rows()));
-            sum.targets += micro.target_count() as u64;
             let input = input::<B>(&micro, device);
-            let losses = model.token_losses(input, tensor(micro.targets, batch.time, device));
+            let losses = model.token_losses(input, tensor(micro.targets.clone(), batch.time, device));
             let losses: Vec<f32> = losses.into_data().convert::<f32>().into_vec().expect("converted to f32 just above");
-            sum.nats += losses.into_iter().map(f64::from).sum::<f64>();
+            each(&micro, &losses);
         }
     }
-    Ok(sum)
+    Ok(())
 }

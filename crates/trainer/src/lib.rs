@@ -30,6 +30,7 @@
 mod checkpoint;
 mod error;
 mod evaluate;
+mod gradient;
 mod log;
 mod optimizer;
 mod run;
@@ -38,7 +39,8 @@ mod step;
 
 pub use checkpoint::load_weights;
 pub use error::Error;
-pub use evaluate::{EvalLoss, evaluate};
+pub use evaluate::{EvalLoss, evaluate, evaluate_tokens};
+pub use gradient::{LossGradient, loss_gradient, parameter_vector};
 pub use log::{Phases, SourceLoss, StepRecord};
 pub use run::{Control, Outcome, RunOptions, run};
 pub use spec::{AdamWSpec, Decay, TrainSpec};

@@ -65,6 +65,8 @@ pub struct StepRecord {
     pub lr: f64,
     /// Global gradient norm before clipping.
     pub grad_norm: f64,
+    /// Global norm of the change of the parameters, decay included; 0 where the update was left out.
+    pub update_norm: f64,
     /// Predicted tokens.
     pub targets: u64,
     /// Positions computed.

@@ -69,14 +69,14 @@ where
     f64::from(sum).sqrt()
 }
 
-/// One update of every parameter.
+/// One update of every parameter, and the norm of the whole change: one read from the device.
 pub(crate) fn update<AB>(
     model: GptNeoX<AB>,
     grads: GradientsParams,
     moments: &mut Vec<Moments<AB::InnerBackend>>,
     spec: &AdamWSpec,
     step: AdamWStep,
-) -> GptNeoX<AB>
+) -> (GptNeoX<AB>, f64)
 where
     AB: AutodiffBackend + FusedOps,
     AB::InnerBackend: FusedOps,
@@ -87,6 +87,7 @@ where
         new: Vec<Moments<B>>,
         spec: &'a AdamWSpec,
         step: AdamWStep,
+        change: Option<FloatTensor<B>>,
     }
     impl<AB: AutodiffBackend<InnerBackend = B>, B: FusedOps> ModuleMapper<AB> for Update<'_, B> {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<AB, D>>) -> Param<Tensor<AB, D>> {
@@ -94,19 +95,32 @@ where
             let Moments { m, v } = self.old.next().expect("as many moments as parameters: made from the same model");
             let decays = self.spec.decay == Decay::All || D > 1;
             let step = AdamWStep { weight_decay: if decays { self.step.weight_decay } else { 0.0 }, ..self.step };
-            let (p, m, v) = match self.grads.remove::<B, D>(id) {
-                Some(grad) => B::adamw(primitive(tensor.inner()), primitive(grad), m, v, step),
-                None => (primitive(tensor.inner()), m, v),
+            let value = primitive(tensor.inner());
+            let (value, moments) = match self.grads.remove::<B, D>(id) {
+                Some(grad) => {
+                    let new = B::adamw(value, primitive(grad), m, v, step);
+                    self.change = Some(match self.change.take() {
+                        Some(sum) => B::float_add(sum, new.change),
+                        None => new.change,
+                    });
+                    (new.p, Moments { m: new.m, v: new.v })
+                }
+                None => (value, Moments { m, v }),
             };
-            self.new.push(Moments { m, v });
-            let value = Tensor::from_inner(float::<B, D>(p)).require_grad();
+            self.new.push(moments);
+            let value = Tensor::from_inner(float::<B, D>(value)).require_grad();
             Param::from_mapped_value(id, value, mapper)
         }
     }
-    let mut map = Update { grads, old: std::mem::take(moments).into_iter(), new: Vec::new(), spec, step };
+    let old = std::mem::take(moments).into_iter();
+    let mut map = Update { grads, old, new: Vec::new(), spec, step, change: None };
     let model = model.map(&mut map);
     *moments = map.new;
-    model
+    let change = map.change.map_or(0.0, |sum| {
+        let sum = float::<AB::InnerBackend, 1>(sum).into_scalar();
+        burn::tensor::ElementConversion::elem::<f32>(sum)
+    });
+    (model, f64::from(change).sqrt())
 }
 
 /// A moment's values on the host.

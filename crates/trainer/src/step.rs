@@ -7,7 +7,7 @@ use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor, TensorData};
 use data_mixer::{Batch, LedgerHead};
 use fused_ops::{AdamWStep, FusedOps};
-use gptneox_model::{GptNeoX, Input};
+use gptneox_model::{GptNeoX, GptNeoXConfig, Input};
 use schedule::{LrSchedule, Step};
 
 use crate::log::{Phases, SourceLoss};
@@ -96,7 +96,10 @@ where
     /// A batch without predicted tokens, longer than the model's positions, or with ids outside the vocabulary.
     pub fn step(&mut self, batch: &Batch) -> Result<StepRecord, Error> {
         let started = Instant::now();
-        self.check(batch)?;
+        check(self.model().config(), batch, self.step)?;
+        if batch.target_count() == 0 {
+            return Err(Error::Batch { step: self.step, reason: "no token of the batch is predicted".to_owned() });
+        }
         let targets = batch.target_count();
         let scale = 1.0 / targets as f64;
         let lr = self.lr.at(Step(self.step));
@@ -130,6 +133,7 @@ where
         let loss = sums.iter().map(|s| s.nats).sum::<f64>() * scale;
         let norm = optimizer::global_norm(self.model(), &grads);
         let skipped = !(loss.is_finite() && norm.is_finite());
+        let mut update_norm = 0.0;
         if !skipped {
             self.updates += 1;
             let o = &self.spec.optimizer;
@@ -143,7 +147,9 @@ where
                 grad_scale: (self.spec.clip / (norm + 1e-6)).min(1.0),
             };
             let model = self.model.take().expect(PRESENT);
-            self.model = Some(optimizer::update(model, grads, &mut self.moments, o, step));
+            let (model, change) = optimizer::update(model, grads, &mut self.moments, o, step);
+            self.model = Some(model);
+            update_norm = change;
         }
         phases.update = begun.elapsed().as_secs_f64();
         self.ledger = self.ledger.append(batch.digest());
@@ -153,6 +159,7 @@ where
             sources: sums,
             lr,
             grad_norm: norm,
+            update_norm,
             targets: targets as u64,
             tokens: (batch.rows() * batch.time) as u64,
             seconds: started.elapsed().as_secs_f64(),
@@ -163,24 +170,21 @@ where
         self.step += 1;
         Ok(record)
     }
+}
 
-    fn check(&self, batch: &Batch) -> Result<(), Error> {
-        let error = |reason: String| Err(Error::Batch { step: self.step, reason });
-        let config = self.model().config();
-        if batch.time > config.max_positions {
-            return error(format!("rows of {} tokens; the model takes {}", batch.time, config.max_positions));
-        }
-        let vocabulary = config.vocab_size as i32;
-        let outside = |id: &&i32| **id < 0 || **id >= vocabulary;
-        if let Some(id) = batch.inputs.iter().find(outside) {
-            return error(format!("token id {id} is not below the model's vocabulary of {vocabulary}"));
-        }
-        if let Some(id) = batch.targets.iter().find(|id| **id >= vocabulary) {
-            return error(format!("target {id} is not below the model's vocabulary of {vocabulary}"));
-        }
-        if batch.target_count() == 0 {
-            return error("no token of the batch is predicted".to_owned());
-        }
-        Ok(())
+/// Whether a model can take a batch.
+pub(crate) fn check(config: &GptNeoXConfig, batch: &Batch, step: u64) -> Result<(), Error> {
+    let error = |reason: String| Err(Error::Batch { step, reason });
+    if batch.time > config.max_positions {
+        return error(format!("rows of {} tokens; the model takes {}", batch.time, config.max_positions));
     }
+    let vocabulary = config.vocab_size as i32;
+    let outside = |id: &&i32| **id < 0 || **id >= vocabulary;
+    if let Some(id) = batch.inputs.iter().find(outside) {
+        return error(format!("token id {id} is not below the model's vocabulary of {vocabulary}"));
+    }
+    if let Some(id) = batch.targets.iter().find(|id| **id >= vocabulary) {
+        return error(format!("target {id} is not below the model's vocabulary of {vocabulary}"));
+    }
+    Ok(())
 }

@@ -4,13 +4,16 @@
 use std::path::Path;
 
 use burn::backend::Autodiff;
+use burn::module::AutodiffModule as _;
 use burn::tensor::backend::AutodiffBackend;
 use data_mixer::{Batch, BatchSource, IGNORE, stream_key};
 use fused_ops::backends::{Flex, NdArray};
 use fused_ops::{FusedOps, Precision};
 use gptneox_model::{GptNeoX, GptNeoXConfig, NamedTensor, export_parameters};
 use schedule::LrSpec;
-use trainer::{Control, Outcome, RunOptions, TrainSpec, Trainer, evaluate, load_weights, run};
+use trainer::{
+    Control, Outcome, RunOptions, TrainSpec, Trainer, evaluate, load_weights, loss_gradient, parameter_vector, run,
+};
 
 const STEPS: u64 = 9;
 
@@ -334,4 +337,39 @@ fn impossible_recipes_are_refused() {
         let message = Trainer::new(model, spec, &device).err().unwrap().to_string();
         assert!(message.contains(expected), "{message}");
     }
+}
+
+/// What is logged of an update is how far the parameters moved; gradients on fixed batches are those of training.
+fn vectors_agree<AB>()
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    let mut trainer = fresh::<AB>();
+    for step in 0..3 {
+        let batch = Random.batch(step).unwrap();
+        let before = parameter_vector(&trainer.model().valid());
+        let device = Default::default();
+        // In two batches: the mean is over the targets of both.
+        let halves = [batch.slice(0..2), batch.slice(2..5)];
+        let fixed = loss_gradient(trainer.model(), &halves, &spec(), &device).unwrap();
+        assert_eq!(fixed.gradient.len(), before.len());
+        let record = trainer.step(&batch).unwrap();
+        assert!((fixed.loss - record.loss).abs() < 1e-6);
+        let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+        let gradient = norm(&mut fixed.gradient.iter().map(|g| f64::from(*g)));
+        assert!((gradient / record.grad_norm - 1.0).abs() < 1e-5, "{gradient} {}", record.grad_norm);
+        let after = parameter_vector(&trainer.model().valid());
+        let moved = norm(&mut before.iter().zip(&after).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+        assert!((moved / record.update_norm - 1.0).abs() < 1e-5, "{moved} {}", record.update_norm);
+    }
+    let nothing = Batch { targets: vec![IGNORE; 8], ..Random.batch(0).unwrap().slice(0..1) };
+    let error = loss_gradient(trainer.model(), &[nothing], &spec(), &Default::default()).unwrap_err();
+    assert!(error.to_string().contains("no token of the batches is predicted"), "{error}");
+}
+
+#[test]
+fn vectors_agree_with_training() {
+    vectors_agree::<Autodiff<Flex>>();
+    vectors_agree::<Autodiff<NdArray>>();
 }

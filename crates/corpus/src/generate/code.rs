@@ -27,6 +27,18 @@ pub(super) fn documented_function(w: &mut Writer<'_>) -> Document {
     Document::answered(format!("\"\"\"{}\"\"\"\n", f.summary()), f.python(false))
 }
 
+/// A problem in words as the prompt, a solution and a check of it as the text.
+pub(super) fn problem(w: &mut Writer<'_>) -> Document {
+    let f = Function::new(w);
+    let ask =
+        w.pick(&["Write a function to", "Write a python function that can", "You are given a list. Find a way to"]);
+    let task = f.summary();
+    let (first, rest) = task.split_at(1);
+    let prompt = format!("{ask} {}{rest}\n", first.to_lowercase());
+    let check = format!("assert {}({:?}, {}) is not None\n", f.name(), vec![w.between(0, 9); 3], f.number);
+    Document::answered(prompt, f.python(false) + &check)
+}
+
 /// What a function does, whatever the syntax.
 struct Function {
     verb: String,

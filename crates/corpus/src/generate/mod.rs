@@ -41,6 +41,8 @@ pub enum Domain {
     Lima,
     /// Short questions and answers on nature (SciQ); prompt: the question.
     Sciq,
+    /// Programming problems with solutions (APPS); prompt: the problem.
+    Problems,
 }
 
 /// Generates documents.
@@ -76,6 +78,7 @@ impl Generator {
             Domain::Gsm8k => math::word_problem(&mut writer),
             Domain::Lima => prose::answer(&mut writer),
             Domain::Sciq => prose::science_question(&mut writer),
+            Domain::Problems => code::problem(&mut writer),
         }
     }
 

@@ -220,6 +220,11 @@ impl TokenStore {
         .filter(|range| !range.is_empty())
     }
 
+    /// The document that a token is of. `None` beyond the last token.
+    pub fn document_of(&self, token: u64) -> Option<u64> {
+        (token < self.token_count()).then(|| self.document_at(token))
+    }
+
     fn document_at(&self, token: u64) -> u64 {
         let shard = self.token_starts.partition_point(|start| *start <= token) - 1;
         self.document_starts[shard] + self.shards[shard].document_at(token - self.token_starts[shard])

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Real;
 use super::path::{Bounds, PathError};
 use super::vector::{dot, dot_difference, square_distance};
-use super::Real;
 
 /// From θ_pre, the model before midtraining, to θ_0, the one that is fine-tuned.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

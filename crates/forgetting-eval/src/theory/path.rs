@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::vector::{dot, dot_difference, square_distance};
 use super::Real;
+use super::vector::{dot, dot_difference, square_distance};
 
 /// What is measured at a point of the path, on fixed batches.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +45,7 @@ pub enum PathError {
         what: &'static str,
     },
     /// A step size that is none.
-    #[error("step {step}: its size {rate} must be positive")]
+    #[error("step {step}: its size {rate} must not be negative")]
     Rate {
         /// The step.
         step: usize,
@@ -162,7 +162,7 @@ impl Path {
     /// step size (or the sum of step sizes) from θ_k to θ_{k+1}. Two points are kept at a time.
     ///
     /// # Errors
-    /// What `point` fails with; points of different sizes; values that are not finite; a rate that is not positive.
+    /// What `point` fails with; points of different sizes; values that are not finite; a rate that is negative.
     pub fn walk<T: Real, E: From<PathError>>(
         rates: &[f64],
         mut point: impl FnMut(usize) -> Result<Point<T>, E>,
@@ -170,10 +170,13 @@ impl Path {
         let mut before = point(0)?;
         let expected = before.theta.len();
         check(0, expected, &before)?;
-        let mut path =
-            Self { losses_p: vec![before.loss_p], losses_t: vec![before.loss_t], segments: Vec::with_capacity(rates.len()) };
+        let mut path = Self {
+            losses_p: vec![before.loss_p],
+            losses_t: vec![before.loss_t],
+            segments: Vec::with_capacity(rates.len()),
+        };
         for (k, rate) in rates.iter().enumerate() {
-            if !(rate.is_finite() && *rate > 0.0) {
+            if !(rate.is_finite() && *rate >= 0.0) {
                 return Err(PathError::Rate { step: k, rate: *rate }.into());
             }
             let after = point(k + 1)?;

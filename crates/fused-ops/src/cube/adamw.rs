@@ -9,11 +9,11 @@ use burn_cubecl::tensor::CubeTensor;
 use super::elements;
 use crate::types::AdamWFactors;
 
-/// One AdamW update in place.
+/// One AdamW update in place; the gradient's place takes the change of p.
 #[cube(launch)]
 fn adamw(
     p: &mut Array<f32>,
-    g: &Array<f32>,
+    g: &mut Array<f32>,
     m: &mut Array<f32>,
     v: &mut Array<f32>,
     grad: f32,
@@ -32,14 +32,17 @@ fn adamw(
         let second = v[ABSOLUTE_POS] * beta2 + gradient * gradient * rest2;
         m[ABSOLUTE_POS] = first;
         v[ABSOLUTE_POS] = second;
-        p[ABSOLUTE_POS] = p[ABSOLUTE_POS] * keep - rate * (first / (second.sqrt() * root + eps));
+        let old = p[ABSOLUTE_POS];
+        let new = old * keep - rate * (first / (second.sqrt() * root + eps));
+        p[ABSOLUTE_POS] = new;
+        g[ABSOLUTE_POS] = new - old;
     }
 }
 
-/// Writes into p, m and v, which nobody else may see.
+/// Writes into all four, which nobody else may see.
 pub(super) fn update<R: CubeRuntime>(
     p: &CubeTensor<R>,
-    g: CubeTensor<R>,
+    g: &CubeTensor<R>,
     m: &CubeTensor<R>,
     v: &CubeTensor<R>,
     f: AdamWFactors,
@@ -50,7 +53,7 @@ pub(super) fn update<R: CubeRuntime>(
         count,
         dim,
         p.clone().into_array_arg(),
-        g.into_array_arg(),
+        g.clone().into_array_arg(),
         m.clone().into_array_arg(),
         v.clone().into_array_arg(),
         f.grad,

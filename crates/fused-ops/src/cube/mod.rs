@@ -23,7 +23,7 @@ use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElemen
 use crate::definition::attention::merge_heads;
 use crate::definition::head::chunks;
 use crate::definition::{cast, factor, float, prim, wide};
-use crate::{AdamWStep, AttentionShape, FusedOps, Gelu, Precision};
+use crate::{AdamWStep, AttentionShape, FusedOps, Gelu, Precision, Updated};
 
 /// Runs code for an element type: bf16, else f32.
 macro_rules! by_type {
@@ -207,9 +207,9 @@ where
         m: FloatTensor<Self>,
         v: FloatTensor<Self>,
         step: AdamWStep,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let [p, m, v] = [p, m, v].map(own);
-        adamw::update(&p, into_contiguous(g), &m, &v, step.into());
-        (p, m, v)
+    ) -> Updated<FloatTensor<Self>> {
+        let [p, g, m, v] = [p, g, m, v].map(own);
+        adamw::update(&p, &g, &m, &v, step.into());
+        Updated { p, m, v, change: Self::sum_squares(g) }
     }
 }

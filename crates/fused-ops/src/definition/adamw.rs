@@ -1,17 +1,16 @@
 //! AdamW on primitives, so that parameters of any rank go through one body.
 
-use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 
-use crate::AdamWStep;
+use crate::{AdamWStep, FusedOps, Updated};
 
-pub(crate) fn update<B: Backend>(
+pub(crate) fn update<B: FusedOps>(
     p: FloatTensor<B>,
     g: FloatTensor<B>,
     m: FloatTensor<B>,
     v: FloatTensor<B>,
     step: AdamWStep,
-) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+) -> Updated<FloatTensor<B>> {
     let mul = |t, s: f64| B::float_mul_scalar(t, s.into());
     let g = mul(g, step.grad_scale);
     let (bias1, bias2) = step.bias_corrections();
@@ -20,6 +19,7 @@ pub(crate) fn update<B: Backend>(
     let v = B::float_add(mul(v, step.beta2), mul(g2, 1.0 - step.beta2));
     let root = mul(B::float_sqrt(v.clone()), 1.0 / bias2.sqrt());
     let delta = B::float_div(m.clone(), B::float_add_scalar(root, step.eps.into()));
-    let p = B::float_sub(mul(p, 1.0 - step.lr * step.weight_decay), mul(delta, step.lr / bias1));
-    (p, m, v)
+    let new = B::float_sub(mul(p.clone(), 1.0 - step.lr * step.weight_decay), mul(delta, step.lr / bias1));
+    let change = B::sum_squares(B::float_sub(new.clone(), p));
+    Updated { p: new, m, v, change }
 }

@@ -15,7 +15,7 @@ use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{Flex, FlexTensor, Layout};
 
 use self::gemm::{Mat, matmul, matmul_into};
-use crate::{AdamWStep, AttentionShape, FusedOps, Gelu, Precision};
+use crate::{AdamWStep, AttentionShape, FusedOps, Gelu, Precision, Updated};
 
 /// The tensor in row-major order; drops its argument, so that the result is unshared where it can be.
 fn contiguous(t: FlexTensor) -> FlexTensor {
@@ -202,11 +202,11 @@ impl FusedOps for Flex {
         m: FloatTensor<Self>,
         v: FloatTensor<Self>,
         step: AdamWStep,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+    ) -> Updated<FloatTensor<Self>> {
         let g = contiguous(g);
         let [mut p, mut m, mut v] = [p, m, v].map(contiguous);
-        elementwise::adamw(storage_mut(&mut p), slice(&g), storage_mut(&mut m), storage_mut(&mut v), step);
-        (p, m, v)
+        let change = elementwise::adamw(storage_mut(&mut p), slice(&g), storage_mut(&mut m), storage_mut(&mut v), step);
+        Updated { p, m, v, change: tensor(vec![change], [1]) }
     }
 }
 

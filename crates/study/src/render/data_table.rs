@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::files::write;
-use crate::{Error, StudySpec};
+use crate::Error;
 
 /// A table that needs no training: text for a terminal, CSV and Markdown.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -37,7 +36,8 @@ impl DataTable {
         };
         let widths: Vec<usize> = (0..self.header.len()).map(width).collect();
         let numeric = |c: usize| {
-            c > 0 && self.rows.iter().all(|r| r[c].is_empty() || r[c].starts_with(|x: char| x.is_ascii_digit()))
+            let number = |cell: &str| cell.is_empty() || cell.starts_with(|x: char| "+-–0123456789".contains(x));
+            c > 0 && self.rows.iter().all(|r| number(&r[c]))
         };
         let mut out = format!("{}\n\n", self.title);
         for row in std::iter::once(&self.header).chain(&self.rows) {
@@ -53,7 +53,7 @@ impl DataTable {
         out
     }
 
-    fn csv(&self) -> Result<String, Error> {
+    pub(crate) fn csv(&self) -> Result<String, Error> {
         let io = |e: csv::Error| Error::io(Path::new(&self.name))(e.into());
         let mut writer = csv::Writer::from_writer(Vec::new());
         writer.write_record(&self.header).map_err(io)?;
@@ -62,7 +62,7 @@ impl DataTable {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let mut out = format!("{}\n\n", self.title);
         out += &line(&self.header);
@@ -70,19 +70,5 @@ impl DataTable {
         self.rows.iter().for_each(|row| out += &line(row));
         self.notes.iter().for_each(|note| out += &format!("\n{}\n", note.trim()));
         out
-    }
-
-    /// Writes the output directory: spec, plan, the table, its other files.
-    ///
-    /// # Errors
-    /// Files that cannot be written.
-    pub fn write(&self, out: &Path, spec: &StudySpec, plan: &str) -> Result<(), Error> {
-        let text =
-            toml::to_string(spec).map_err(|e| Error::Parse { path: out.join("spec.toml"), reason: e.to_string() })?;
-        write(&out.join("spec.toml"), text.as_bytes())?;
-        write(&out.join("plan.txt"), plan.as_bytes())?;
-        write(&out.join(format!("tables/{}.csv", self.name)), self.csv()?.as_bytes())?;
-        write(&out.join(format!("tables/{}.md", self.name)), self.markdown().as_bytes())?;
-        self.files.iter().try_for_each(|(name, text)| write(&out.join(name), text.as_bytes()))
     }
 }

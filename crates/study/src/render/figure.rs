@@ -1,64 +1,25 @@
 //! The figure of Table 2: one panel a set; each arm's change in fine-tuned loss and in general loss.
 
-use std::sync::Once;
-
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::{FontStyle, register_font};
 
+use super::canvas::{Draw, Drawn, FONT};
 use super::table2::{Row, Table2};
-use crate::Error;
 
-const SIZE: (u32, u32) = (1180, 720);
-const FONT: &str = "sans-serif";
 const SFT: RGBColor = RGBColor(31, 97, 160);
 const C4: RGBColor = RGBColor(222, 139, 32);
 
-fn failed(reason: impl ToString) -> Error {
-    Error::Render { what: "the figure of table 2".to_owned(), reason: reason.to_string() }
-}
-
-/// A font that travels with the program, so that figures look the same everywhere.
-fn font() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // Refused only for data that is no font; then drawing text reports it.
-        let _ = register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
-    });
-}
-
-pub(super) fn svg(table: &Table2) -> Result<String, Error> {
-    font();
-    let mut out = String::new();
-    {
-        let area = SVGBackend::with_string(&mut out, SIZE).into_drawing_area();
-        draw(table, &area).map_err(failed)?;
-        area.present().map_err(failed)?;
+impl Draw for Table2 {
+    fn size(&self) -> (u32, u32) {
+        (1180, 720)
     }
-    Ok(out)
-}
 
-pub(super) fn png(table: &Table2) -> Result<Vec<u8>, Error> {
-    font();
-    let mut pixels = vec![0u8; (SIZE.0 * SIZE.1 * 3) as usize];
-    {
-        let area = BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area();
-        draw(table, &area).map_err(failed)?;
-        area.present().map_err(failed)?;
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        draw(self, area)
     }
-    let mut out = Vec::new();
-    let mut encoder = png::Encoder::new(&mut out, SIZE.0, SIZE.1);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.write_header().and_then(|mut w| w.write_image_data(&pixels)).map_err(failed)?;
-    Ok(out)
 }
 
-fn draw<B: DrawingBackend>(
-    table: &Table2,
-    area: &DrawingArea<B, Shift>,
-) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-    area.fill(&WHITE)?;
+fn draw<B: DrawingBackend>(table: &Table2, area: &DrawingArea<B, Shift>) -> Drawn<B> {
     let title = format!("Change of loss against the C4 arm ({}); lower is better", table.model);
     let area = area.titled(&title, (FONT, 24).into_font().color(&BLACK))?;
     let (legend, area) = area.split_vertically(28);
@@ -81,11 +42,7 @@ fn draw<B: DrawingBackend>(
     Ok(())
 }
 
-fn draw_panel<B: DrawingBackend>(
-    set: &str,
-    rows: &[&Row],
-    area: &DrawingArea<B, Shift>,
-) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+fn draw_panel<B: DrawingBackend>(set: &str, rows: &[&Row], area: &DrawingArea<B, Shift>) -> Drawn<B> {
     let values = rows.iter().flat_map(|r| [r.sft.delta.mean, r.c4.delta.mean]).filter(|v| v.is_finite());
     let (low, high) = values.fold((-1e-3f64, 1e-3f64), |(l, h), v| (l.min(v), h.max(v)));
     let margin = 0.12 * (high - low);

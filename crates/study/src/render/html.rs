@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::page::Page;
 use super::table2::{Cell, Table2};
 use crate::{StudyResults, StudySpec};
 
@@ -80,11 +81,39 @@ pub(super) fn report(spec: &StudySpec, plan: &str, results: &StudyResults, table
         );
     }
     body += "</table>";
+    document("Table 2", &body)
+}
+
+/// The report of an analysis.
+pub(super) fn page(page: &Page, pictures: &[String], plan: &str) -> String {
+    let mut body = format!("<h1>{}</h1>", escape(&page.title));
+    for svg in pictures {
+        body += svg;
+    }
+    for table in &page.tables {
+        let _ = write!(body, "<h2>{}</h2><table><tr>", escape(&table.title));
+        table.header.iter().for_each(|h| body += &format!("<th>{}</th>", escape(h)));
+        body += "</tr>";
+        for row in &table.rows {
+            body += "<tr>";
+            row.iter().for_each(|cell| body += &format!("<td>{}</td>", escape(cell)));
+            body += "</tr>";
+        }
+        body += "</table>";
+        table.notes.iter().for_each(|note| body += &format!("<p>{}</p>", escape(note)));
+    }
+    page.notes.iter().for_each(|note| body += &format!("<p>{}</p>", escape(note)));
+    let _ = write!(body, "<h2>Plan</h2><pre>{}</pre>", escape(plan));
+    document(&page.title, &body)
+}
+
+fn document(title: &str, body: &str) -> String {
     format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Table 2</title><style>body{{font-family:\
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{}</title><style>body{{font-family:\
          sans-serif;max-width:1200px;margin:2em auto;padding:0 1em}}table{{border-collapse:collapse}}td,th{{padding:\
          .2em .7em;border-bottom:1px solid #ddd;text-align:right}}td:first-child,td:nth-child(2),th:first-child,\
          th:nth-child(2){{text-align:left}}pre{{background:#f6f6f6;padding:1em;overflow:auto}}code{{font-size:.75em}}\
-         </style></head><body>{body}</body></html>\n"
+         svg{{max-width:100%;height:auto}}</style></head><body>{body}</body></html>\n",
+        escape(title)
     )
 }

@@ -1,8 +1,13 @@
 //! Tables, figures and the report of an output directory.
 
+mod canvas;
 mod data_table;
 mod figure;
+pub(crate) mod heatmap;
 mod html;
+pub(crate) mod lines;
+pub(crate) mod page;
+pub(crate) mod scatter;
 mod table1;
 mod table2;
 mod table5;
@@ -10,6 +15,7 @@ mod table5;
 use std::path::Path;
 
 pub use data_table::DataTable;
+pub use page::{Figure, Page};
 pub use table1::{preflights, table1};
 pub use table2::Table2;
 pub use table5::table5;
@@ -36,8 +42,8 @@ pub fn write_outputs(
     write(&out.join("tables/table2.md"), table.markdown().as_bytes())?;
     write_json(&out.join("measurements.json"), results)?;
     write(&out.join("figures/table2.csv"), table.figure_csv()?.as_bytes())?;
-    let svg = figure::svg(table)?;
+    let svg = canvas::svg(table)?;
     write(&out.join("figures/table2.svg"), svg.as_bytes())?;
-    write(&out.join("figures/table2.png"), &figure::png(table)?)?;
+    write(&out.join("figures/table2.png"), &canvas::png(table)?)?;
     write(&out.join("report.html"), html::report(spec, plan, results, table, &svg).as_bytes())
 }

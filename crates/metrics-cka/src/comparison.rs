@@ -1,0 +1,429 @@
+//! A whole comparison: passes over the same batches, so that it stays within a stated memory.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::accumulator::{Tile, Transform, check, crossover, pairs};
+use crate::matrix::{LEVEL, Matrix, Part};
+use crate::products::{Host, Products};
+use crate::{Accumulator, Activations, Error, Form, Layer, Real, SumOptions};
+
+/// What is done to features before they are compared. A single dimension of huge variance, as transformers have them,
+/// makes CKA 1 between any two layers that share it: look at more than one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Treatment {
+    /// Nothing.
+    Raw,
+    /// Each dimension is divided by its standard deviation; dimensions that do not vary are left out.
+    Standardised,
+    /// Dimensions whose variance is more than `ratio` times the median of the layer's are left out.
+    WithoutMassive {
+        /// How many times.
+        ratio: f64,
+    },
+}
+
+impl std::fmt::Display for Treatment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Raw => f.write_str("raw"),
+            Self::Standardised => f.write_str("standardised"),
+            Self::WithoutMassive { ratio } => write!(f, "without dimensions of {ratio} x the median variance"),
+        }
+    }
+}
+
+/// How two sides are compared.
+#[derive(Debug, Clone)]
+pub struct Options<T> {
+    /// What is done to features, side by side.
+    pub treatments: Vec<Treatment>,
+    /// Which sums are kept.
+    pub form: Form,
+    /// Groups of documents that the jackknife leaves out in turn; 1: no intervals.
+    pub groups: usize,
+    /// Level of intervals.
+    pub level: f64,
+    /// Most bytes that sums and collected examples may take at a time. More passes over the batches make up for less.
+    pub memory: u64,
+    /// Examples of a product.
+    pub chunk: usize,
+    /// What multiplies.
+    pub products: Arc<dyn Products<T>>,
+}
+
+impl<T: Real> Default for Options<T> {
+    fn default() -> Self {
+        Self {
+            treatments: vec![Treatment::Raw],
+            form: Form::Auto,
+            groups: 10,
+            level: LEVEL,
+            memory: 2 << 30,
+            chunk: 2048,
+            products: Arc::new(Host),
+        }
+    }
+}
+
+/// What was compared, treatment by treatment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Each treatment's result.
+    pub results: Vec<Treated>,
+}
+
+/// The result of a treatment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Treated {
+    /// What was done.
+    pub treatment: Treatment,
+    /// CKA of all pairs of layers.
+    pub matrix: Matrix,
+    /// Dimensions left out of each layer of the left side.
+    pub left_out_left: Vec<usize>,
+    /// The same of the right side.
+    pub left_out_right: Vec<usize>,
+}
+
+/// What one accumulator works on.
+#[derive(Debug, Clone)]
+struct Job {
+    treatment: usize,
+    tile: Tile,
+}
+
+#[derive(Debug)]
+enum Pass<T: Real> {
+    /// Means and variances, for treatments that need them.
+    Moments(Box<[Vec<Moments>; 2]>),
+    Sums(Vec<(usize, Accumulator<T>)>),
+}
+
+/// A comparison under way. The caller sends the same batches once for each pass:
+///
+/// ```
+/// use metrics_cka::{Comparison, Layer, LayerValues, Activations, Options};
+///
+/// let layer = Layer::new("block.0", 2);
+/// let batch = |seed: u32| {
+///     let values = (0..40).map(|i| ((i * 7 + seed) as f32 * 0.37).sin()).collect();
+///     Activations::new(u64::from(seed), vec![LayerValues { layer: layer.clone(), values }])
+/// };
+/// let mut comparison = Comparison::<f32>::new(&[layer.clone()], &[layer.clone()], Options::default())?;
+/// while comparison.begin_pass() {
+///     for document in 0..20 {
+///         let states = batch(document);
+///         comparison.push(&states, &states, document as usize * 10 / 20)?;
+///     }
+///     comparison.end_pass()?;
+/// }
+/// let report = comparison.finish();
+/// assert!((report.results[0].matrix.debiased[0][0].value - 1.0).abs() < 1e-6);
+/// # Ok::<(), metrics_cka::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Comparison<T: Real> {
+    layers: [Vec<Layer>; 2],
+    options: Options<T>,
+    /// By treatment; empty until they are known.
+    transforms: Vec<[Vec<Transform>; 2]>,
+    jobs: std::collections::VecDeque<Job>,
+    done: Vec<(usize, Part)>,
+    pass: Option<Pass<T>>,
+}
+
+impl<T: Real> Comparison<T> {
+    /// Between these layers.
+    ///
+    /// # Errors
+    /// A side without layers, options outside their limits, a memory in which not even one pair of layers fits.
+    pub fn new(left: &[Layer], right: &[Layer], options: Options<T>) -> Result<Self, Error> {
+        let bad = |field, value: String, limit: &str| Err(Error::Option { field, value, limit: limit.to_owned() });
+        if options.treatments.is_empty() {
+            return bad("treatments", "[]".into(), "must hold at least one");
+        }
+        if !(options.level > 0.0 && options.level < 1.0) {
+            return bad("level", options.level.to_string(), "must be between 0 and 1");
+        }
+        for treatment in &options.treatments {
+            if let Treatment::WithoutMassive { ratio } = treatment
+                && !(ratio.is_finite() && *ratio >= 1.0)
+            {
+                return bad("ratio", ratio.to_string(), "must be at least 1");
+            }
+        }
+        let tiles = tiles::<T>(left, right, &options)?;
+        // Checks the rest.
+        Accumulator::of_tile(left, right, tiles[0].clone(), sum_options(&options), None)?;
+        let jobs = (0..options.treatments.len())
+            .flat_map(|treatment| tiles.iter().map(move |tile| Job { treatment, tile: tile.clone() }));
+        Ok(Self {
+            layers: [left.to_vec(), right.to_vec()],
+            jobs: jobs.collect(),
+            options,
+            transforms: Vec::new(),
+            done: Vec::new(),
+            pass: None,
+        })
+    }
+
+    /// How many more passes it takes, one under way not counted.
+    pub fn passes_left(&self) -> usize {
+        let mut jobs = self.jobs.clone();
+        let mut passes = usize::from(self.needs_moments() && self.pass.is_none());
+        while !jobs.is_empty() {
+            jobs.drain(..self.fitting(&jobs));
+            passes += 1;
+        }
+        passes
+    }
+
+    fn needs_moments(&self) -> bool {
+        self.transforms.is_empty() && self.options.treatments.iter().any(|t| *t != Treatment::Raw)
+    }
+
+    /// How many of the next jobs fit into memory together; one at least.
+    fn fitting(&self, jobs: &std::collections::VecDeque<Job>) -> usize {
+        let mut left = self.options.memory;
+        let mut count = 0;
+        for job in jobs {
+            let bytes = job_bytes::<T>(&self.layers, &job.tile, &self.options);
+            if count > 0 && bytes > left {
+                break;
+            }
+            left = left.saturating_sub(bytes);
+            count += 1;
+        }
+        count
+    }
+
+    /// Begins the next pass; `false` when there is nothing left to do. (A pass under way goes on.)
+    pub fn begin_pass(&mut self) -> bool {
+        if self.pass.is_some() {
+            return true;
+        }
+        if self.needs_moments() {
+            let moments = |layers: &[Layer]| layers.iter().map(|l| Moments::new(l.width)).collect::<Vec<_>>();
+            self.pass = Some(Pass::Moments(Box::new([moments(&self.layers[0]), moments(&self.layers[1])])));
+            return true;
+        }
+        let count = self.fitting(&self.jobs);
+        let accumulators: Vec<_> = self
+            .jobs
+            .drain(..count)
+            .map(|job| {
+                let transforms = self.transforms.get(job.treatment).cloned();
+                let [left, right] = &self.layers;
+                let made = Accumulator::of_tile(left, right, job.tile, sum_options(&self.options), transforms);
+                (job.treatment, made.expect("its options were checked when the comparison was made"))
+            })
+            .collect();
+        if accumulators.is_empty() {
+            return false;
+        }
+        self.pass = Some(Pass::Sums(accumulators));
+        true
+    }
+
+    /// Sends a batch of examples of a group of documents (from 0). Fastest where a group's batches follow each other.
+    ///
+    /// # Errors
+    /// As [`Accumulator::push`].
+    pub fn push(&mut self, left: &Activations<T>, right: &Activations<T>, group: usize) -> Result<(), Error> {
+        let groups = self.options.groups;
+        match &mut self.pass {
+            None => {}
+            Some(Pass::Moments(sides)) => {
+                check(&self.layers, left, right)?;
+                if group >= groups {
+                    return Err(Error::Group { group, groups });
+                }
+                for (moments, side) in sides.iter_mut().zip([left, right]) {
+                    moments.par_iter_mut().zip(&side.layers).for_each(|(m, layer)| m.add(&layer.values));
+                }
+            }
+            Some(Pass::Sums(accumulators)) => {
+                for (_, accumulator) in accumulators {
+                    accumulator.push(left, right, group)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the pass.
+    ///
+    /// # Errors
+    /// Passes that saw different numbers of examples.
+    pub fn end_pass(&mut self) -> Result<(), Error> {
+        match self.pass.take() {
+            None => {}
+            Some(Pass::Moments(sides)) => {
+                let transforms = |treatment: &Treatment| {
+                    sides.each_ref().map(|side| side.iter().map(|m| m.transform(*treatment)).collect())
+                };
+                self.transforms = self.options.treatments.iter().map(transforms).collect();
+            }
+            Some(Pass::Sums(accumulators)) => {
+                for (treatment, accumulator) in accumulators {
+                    let part = accumulator.part();
+                    if let Some((_, first)) = self.done.first()
+                        && first.n != part.n
+                    {
+                        return Err(Error::Examples { left: first.n as usize, right: part.n as usize });
+                    }
+                    self.done.push((treatment, part));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The result.
+    pub fn finish(self) -> Report {
+        let [left, right] = &self.layers;
+        let treated = |(index, treatment): (usize, &Treatment)| {
+            let parts: Vec<Part> =
+                self.done.iter().filter(|(of, _)| *of == index).map(|(_, part)| part.clone()).collect();
+            let left_out = |side: usize| {
+                let zeros =
+                    |t: &Transform| t.scale.as_ref().map_or(0, |scale| scale.iter().filter(|s| **s == 0.0).count());
+                match self.transforms.get(index) {
+                    Some(transforms) => transforms[side].iter().map(zeros).collect(),
+                    None => vec![0; self.layers[side].len()],
+                }
+            };
+            Treated {
+                treatment: *treatment,
+                matrix: Matrix::assemble(left, right, &parts, self.options.level),
+                left_out_left: left_out(0),
+                left_out_right: left_out(1),
+            }
+        };
+        Report { results: self.options.treatments.iter().enumerate().map(treated).collect() }
+    }
+}
+
+/// Runs a comparison on batches that can be had again: `batches` sends all of them, each time it is called.
+///
+/// # Errors
+/// What `batches` fails with, and as [`Comparison`].
+pub fn compare<T: Real, E: From<Error>>(
+    left: &[Layer],
+    right: &[Layer],
+    options: Options<T>,
+    mut batches: impl FnMut(&mut dyn FnMut(&Activations<T>, &Activations<T>, usize) -> Result<(), Error>) -> Result<(), E>,
+) -> Result<Report, E> {
+    let mut comparison = Comparison::new(left, right, options)?;
+    while comparison.begin_pass() {
+        batches(&mut |left, right, group| comparison.push(left, right, group))?;
+        comparison.end_pass()?;
+    }
+    Ok(comparison.finish())
+}
+
+fn sum_options<T: Real>(options: &Options<T>) -> SumOptions<T> {
+    SumOptions {
+        form: options.form,
+        groups: options.groups,
+        chunk: options.chunk,
+        // A quarter of the memory: the rest is for the sums that follow where it does not do.
+        collect: usize::MAX,
+        products: options.products.clone(),
+    }
+}
+
+/// Bytes of a tile's sums and buffer.
+fn job_bytes<T: Real>(layers: &[Vec<Layer>; 2], tile: &Tile, options: &Options<T>) -> u64 {
+    let widths: Vec<usize> =
+        layers[0][tile.left.clone()].iter().chain(&layers[1][tile.right.clone()]).map(|l| l.width).collect();
+    let pairs = pairs(tile);
+    let row = (widths.iter().sum::<usize>() * size_of::<T>() + 8 * widths.len()) as u64;
+    let rows = match options.form {
+        Form::Features => options.chunk,
+        _ => crossover(&widths, &pairs).max(options.chunk),
+    };
+    // Groups, and their sum while the result is made.
+    Accumulator::<T>::sum_bytes(&widths, &pairs, options.groups + 1) + row * rows as u64
+}
+
+/// Rectangles of layer pairs that each fit into memory: as few and as equal as that allows.
+fn tiles<T: Real>(left: &[Layer], right: &[Layer], options: &Options<T>) -> Result<Vec<Tile>, Error> {
+    let layers = [left.to_vec(), right.to_vec()];
+    let cuts = |count: usize, parts: usize| -> Vec<Range<usize>> {
+        (0..parts).map(|p| count * p / parts..count * (p + 1) / parts).collect()
+    };
+    let (l, r) = (left.len().max(1), right.len().max(1));
+    for parts in 1..=l.max(r) {
+        let (rows, columns) = (cuts(left.len(), parts.min(l)), cuts(right.len(), parts.min(r)));
+        let mut tiles = Vec::new();
+        for (i, left) in rows.iter().enumerate() {
+            for (j, right) in columns.iter().enumerate() {
+                tiles.push(Tile { left: left.clone(), right: right.clone(), own_left: j == 0, own_right: i == 0 });
+            }
+        }
+        if tiles.iter().all(|tile| job_bytes(&layers, tile, options) <= options.memory) {
+            return Ok(tiles);
+        }
+    }
+    let one = Tile { left: 0..left.len().min(1), right: 0..right.len().min(1), own_left: true, own_right: true };
+    let need = job_bytes(&layers, &one, options);
+    let limit = format!("bytes do not hold one pair of layers with {} groups: {need} would", options.groups);
+    Err(Error::Option { field: "memory", value: options.memory.to_string(), limit })
+}
+
+/// Mean and variance of each dimension, in one pass.
+#[derive(Debug, Clone)]
+struct Moments {
+    n: f64,
+    mean: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl Moments {
+    fn new(width: usize) -> Self {
+        Self { n: 0.0, mean: vec![0.0; width], squares: vec![0.0; width] }
+    }
+
+    /// Welford's update.
+    fn add<T: Real>(&mut self, values: &[T]) {
+        for row in values.chunks_exact(self.mean.len()) {
+            self.n += 1.0;
+            for ((x, mean), squares) in row.iter().zip(&mut self.mean).zip(&mut self.squares) {
+                let x = x.to_f64();
+                let before = x - *mean;
+                *mean += before / self.n;
+                *squares += before * (x - *mean);
+            }
+        }
+    }
+
+    fn transform(&self, treatment: Treatment) -> Transform {
+        let variances: Vec<f64> = self.squares.iter().map(|s| s / self.n).collect();
+        let scale = match treatment {
+            Treatment::Raw => None,
+            // A dimension that varies less than f32 can resolve around its mean does not vary.
+            Treatment::Standardised => Some(
+                variances
+                    .iter()
+                    .zip(&self.mean)
+                    .map(|(v, m)| if *v > 1e-14 * m * m { 1.0 / v.sqrt() } else { 0.0 })
+                    .collect(),
+            ),
+            Treatment::WithoutMassive { ratio } => {
+                let mut sorted = variances.clone();
+                sorted.sort_by(f64::total_cmp);
+                let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
+                let massive = |v: &f64| *v > ratio * median && median > 0.0;
+                Some(variances.iter().map(|v| if massive(v) { 0.0 } else { 1.0 }).collect())
+            }
+        };
+        let finite = |m: &f64| if m.is_finite() { *m } else { 0.0 };
+        Transform { shift: self.mean.iter().map(finite).collect(), scale }
+    }
+}

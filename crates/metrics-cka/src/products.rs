@@ -1,0 +1,124 @@
+//! What multiplies: this machine's cores, or a device.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
+
+use crate::Real;
+use crate::real::{Rows, transposed_product};
+
+/// Computes XᵀY of chunks of examples for pairs of layers and adds them up in f64.
+pub trait Products<T>: Send + Sync + std::fmt::Debug {
+    /// For each pair (a, b) adds XₐᵀX_b to its sum `[width a, width b]`. Where a = b the entries above the diagonal
+    /// may be left alone.
+    ///
+    /// # Shapes
+    /// layers: `[rows, width]` each, row-major
+    fn add(&self, layers: &[(&[T], usize)], pairs: &[(usize, usize)], sums: &mut [&mut [f64]]);
+}
+
+/// Products on this machine's cores.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Host;
+
+/// Rows of a product that are one task: large enough that packing the other factor pays, small enough for cores to
+/// share the work.
+const BLOCK: usize = 512;
+/// The same of a product of a layer with itself, of which only what lies up to the diagonal is computed: fewer rows leave
+/// more out.
+const OWN_BLOCK: usize = 128;
+
+impl<T: Real> Products<T> for Host {
+    fn add(&self, layers: &[(&[T], usize)], pairs: &[(usize, usize)], sums: &mut [&mut [f64]]) {
+        let tasks = pairs.iter().zip(sums).flat_map(|((a, b), sum)| {
+            let block = if a == b { OWN_BLOCK } else { BLOCK };
+            let blocks = sum.chunks_mut(block * layers[*b].1).enumerate();
+            blocks.map(move |(i, sum)| (*a, *b, i * block, sum)).collect::<Vec<_>>()
+        });
+        let tasks: Vec<_> = tasks.collect();
+        // One at a time: what is left at the end is small.
+        tasks.into_par_iter().with_max_len(1).for_each_init(Vec::new, |product: &mut Vec<T>, (a, b, from, sum)| {
+            let (x, y) = (Rows::new(layers[a].0, layers[a].1), Rows::new(layers[b].0, layers[b].1));
+            let rows = sum.len() / y.width;
+            // Of a symmetric product the blocks up to the diagonal.
+            let columns = if a == b { from + rows } else { y.width };
+            product.resize(rows * columns, T::default());
+            transposed_product(product, x, from, rows, y, columns);
+            for (sum, product) in sum.chunks_exact_mut(y.width).zip(product.chunks_exact(columns)) {
+                T::add_to(&mut sum[..columns], product);
+            }
+        });
+    }
+}
+
+/// Products on a burn device. Each factor is split in two parts of few bits, whose products are exact in the reduced
+/// precision (TF32) that GPUs may use for f32.
+#[derive(Debug, Clone)]
+pub struct Device<B: Backend>(B::Device);
+
+impl<B: Backend> Device<B> {
+    /// On this device.
+    pub fn new(device: B::Device) -> Self {
+        Self(device)
+    }
+}
+
+/// The upper 8 bits of the mantissa, and what is left: x = high + low exactly.
+fn split(values: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    values
+        .iter()
+        .map(|x| {
+            let high = f32::from_bits(x.to_bits() & 0xffff_0000);
+            (high, x - high)
+        })
+        .unzip()
+}
+
+impl<B: Backend> Products<f32> for Device<B> {
+    fn add(&self, layers: &[(&[f32], usize)], pairs: &[(usize, usize)], sums: &mut [&mut [f64]]) {
+        let up = |values: Vec<f32>, width: usize| {
+            let rows = values.len() / width;
+            Tensor::<B, 2>::from_data(TensorData::new(values, [rows, width]), &self.0)
+        };
+        let parts: Vec<_> = layers
+            .iter()
+            .map(|(values, width)| {
+                let (high, low) = split(values);
+                (up(high, *width), up(low, *width))
+            })
+            .collect();
+        for ((a, b), sum) in pairs.iter().zip(sums) {
+            let ((x, dx), (y, dy)) = (&parts[*a], &parts[*b]);
+            // What is left out, low·low, is below 2⁻¹⁶ of the product, and random.
+            let all = x.clone().transpose().matmul(y.clone())
+                + (x.clone().transpose().matmul(dy.clone()) + dx.clone().transpose().matmul(y.clone()))
+                + dx.clone().transpose().matmul(dy.clone());
+            let all = all.into_data().convert::<f32>();
+            let all: Vec<f32> = all.into_vec().expect("converted to f32 just above");
+            sum.iter_mut().zip(all).for_each(|(s, p)| *s += f64::from(p));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_adds_what_the_host_adds() {
+        let values: Vec<f32> = (0..60).map(|i| ((i * 37 % 23) as f32).sin()).collect();
+        let other: Vec<f32> = (0..40).map(|i| ((i * 17 % 19) as f32).cos()).collect();
+        let layers: [(&[f32], usize); 2] = [(&values, 3), (&other, 2)];
+        let run = |products: &dyn Products<f32>| {
+            let (mut cross, mut own) = (vec![1.0; 6], vec![0.0; 9]);
+            products.add(&layers, &[(0, 1), (0, 0)], &mut [&mut cross, &mut own]);
+            (cross, own)
+        };
+        let (host, device) = (run(&Host), run(&Device::<burn::backend::NdArray>::new(Default::default())));
+        host.0.iter().zip(&device.0).for_each(|(a, b)| assert!((a - b).abs() < 1e-5));
+        host.1.iter().zip(&device.1).for_each(|(a, b)| assert!((a - b).abs() < 1e-5));
+        assert!((host.0[0] - 1.0 - (0..20).map(|r| f64::from(values[r * 3] * other[r * 2])).sum::<f64>()).abs() < 1e-5);
+        let (high, low) = split(&[1.000_001, -3.7e-5]);
+        assert_eq!((high[0] + low[0], high[1] + low[1]), (1.000_001, -3.7e-5));
+    }
+}

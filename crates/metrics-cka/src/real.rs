@@ -1,0 +1,211 @@
+//! f32 and f64: what products are computed in.
+
+use multiversion::multiversion;
+
+/// f32 or f64.
+pub trait Real: Copy + Send + Sync + Default + 'static + sealed::Sealed {
+    /// What is left of a difference of sums, relative to them, that is rounding alone.
+    const NOISE: f64;
+    /// Widened.
+    fn to_f64(self) -> f64;
+    /// Rounded.
+    fn from_f64(value: f64) -> Self;
+    /// `sums += values`
+    fn add_to(sums: &mut [f64], values: &[Self]);
+    /// Appends `(row − shift)·scale` to `kept`, adds it to `sums`, and gives Σ of its squares.
+    fn take(kept: &mut Vec<Self>, row: &[Self], shift: &[Self], scale: Option<&[f64]>, sums: &mut [f64]) -> f64;
+}
+
+impl Real for f32 {
+    const NOISE: f64 = 1e-6;
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+    fn from_f64(value: f64) -> Self {
+        value as Self
+    }
+    fn add_to(sums: &mut [f64], values: &[Self]) {
+        add_f32(sums, values);
+    }
+    fn take(kept: &mut Vec<Self>, row: &[Self], shift: &[Self], scale: Option<&[f64]>, sums: &mut [f64]) -> f64 {
+        take_f32(kept, row, shift, scale, sums)
+    }
+}
+
+impl Real for f64 {
+    const NOISE: f64 = 1e-13;
+    fn to_f64(self) -> f64 {
+        self
+    }
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+    fn add_to(sums: &mut [f64], values: &[Self]) {
+        add_f64(sums, values);
+    }
+    fn take(kept: &mut Vec<Self>, row: &[Self], shift: &[Self], scale: Option<&[f64]>, sums: &mut [f64]) -> f64 {
+        take_f64(kept, row, shift, scale, sums)
+    }
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn add_f32(sums: &mut [f64], values: &[f32]) {
+    sums.iter_mut().zip(values).for_each(|(s, v)| *s += f64::from(*v));
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn add_f64(sums: &mut [f64], values: &[f64]) {
+    sums.iter_mut().zip(values).for_each(|(s, v)| *s += v);
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn take_f32(kept: &mut Vec<f32>, row: &[f32], shift: &[f32], scale: Option<&[f64]>, sums: &mut [f64]) -> f64 {
+    take_row(kept, row, shift, scale, sums)
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn take_f64(kept: &mut Vec<f64>, row: &[f64], shift: &[f64], scale: Option<&[f64]>, sums: &mut [f64]) -> f64 {
+    take_row(kept, row, shift, scale, sums)
+}
+
+#[inline(always)]
+fn take_row<T: Real>(kept: &mut Vec<T>, row: &[T], shift: &[T], scale: Option<&[f64]>, sums: &mut [f64]) -> f64 {
+    let at = kept.len();
+    kept.extend(row.iter().zip(shift).map(|(x, s)| T::from_f64(x.to_f64() - s.to_f64())));
+    let kept = &mut kept[at..];
+    if let Some(scale) = scale {
+        kept.iter_mut().zip(scale).for_each(|(x, s)| *x = T::from_f64(x.to_f64() * s));
+    }
+    let mut lanes = [0f64; 8];
+    for (kept, sums) in kept.chunks(8).zip(sums.chunks_mut(8)) {
+        for ((x, sum), lane) in kept.iter().zip(sums).zip(&mut lanes) {
+            let x = x.to_f64();
+            *lane += x * x;
+            *sum += x;
+        }
+    }
+    lanes.iter().sum()
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// One, in either.
+fn one<T: Real>() -> T {
+    T::from_f64(1.0)
+}
+
+/// Rows of examples, row-major.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows<'a, T> {
+    pub(crate) values: &'a [T],
+    pub(crate) width: usize,
+}
+
+impl<'a, T: Real> Rows<'a, T> {
+    pub(crate) fn new(values: &'a [T], width: usize) -> Self {
+        assert!(width > 0 && values.len().is_multiple_of(width), "whole rows of a positive width");
+        Self { values, width }
+    }
+
+    pub(crate) fn count(self) -> usize {
+        self.values.len() / self.width
+    }
+}
+
+/// `out = X[:, from..from+m]ᵀ · Y[:, ..n]`, row-major `[m, n]`, on the calling thread.
+pub(crate) fn transposed_product<T: Real>(
+    out: &mut [T],
+    x: Rows<'_, T>,
+    from: usize,
+    m: usize,
+    y: Rows<'_, T>,
+    n: usize,
+) {
+    let k = x.count();
+    assert!(k == y.count() && from + m <= x.width && n <= y.width && out.len() == m * n, "shapes that fit");
+    if k == 0 || m == 0 || n == 0 {
+        out.fill(T::default());
+        return;
+    }
+    // SAFETY: element (r, c) of the left factor lies at c·width + from + r < k·width, of the right one at r·width + c
+    // < k·width, of the output at r·n + c < m·n, as just checked.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            n as isize,
+            false,
+            x.values.as_ptr().add(from),
+            x.width as isize,
+            1,
+            y.values.as_ptr(),
+            1,
+            y.width as isize,
+            one(),
+            one(),
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+/// `out = X·Yᵀ`, row-major `[rows of X, rows of Y]`, on the calling thread.
+pub(crate) fn gram_product<T: Real>(out: &mut [T], x: Rows<'_, T>, y: Rows<'_, T>) {
+    let (m, n, k) = (x.count(), y.count(), x.width);
+    assert!(k == y.width && out.len() == m * n, "shapes that fit");
+    if m == 0 || n == 0 {
+        return;
+    }
+    // SAFETY: element (r, c) of the left factor lies at r·k + c < m·k, of the right one at c·k + r < n·k, of the
+    // output at r·n + c < m·n, as just checked.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            n as isize,
+            false,
+            x.values.as_ptr(),
+            1,
+            k as isize,
+            y.values.as_ptr(),
+            k as isize,
+            1,
+            one(),
+            one(),
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_by_hand() {
+        let x = [1.0f64, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let rows = Rows::new(&x, 3);
+        let mut out = [0.0; 2];
+        // Column 1 of X with columns 0 and 1 of X.
+        transposed_product(&mut out, rows, 1, 1, rows, 2);
+        assert_eq!(out, [2.0 * 1.0 + 5.0 * 4.0, 2.0 * 2.0 + 5.0 * 5.0]);
+        let mut gram = [0.0; 4];
+        gram_product(&mut gram, rows, rows);
+        assert_eq!(gram, [14.0, 32.0, 32.0, 77.0]);
+    }
+}

@@ -1,0 +1,127 @@
+//! Figures and the theory's terms on the tiny study.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::{example, read, stderr, tiny};
+
+/// An example on the tiny study; all of these share a store. What it prints.
+fn run(name: &str, dir: &Path, more: &[&str]) -> String {
+    let tiny = tiny();
+    let mut command = Command::new(example(name));
+    let output = command
+        .current_dir(dir)
+        .args(["--store", "store", "--out", "out", "--quiet", "--spec", &tiny])
+        .args(more)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{name}: {}", stderr(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A CSV's rows by column.
+fn csv(text: &str) -> Vec<BTreeMap<String, String>> {
+    let mut lines = text.lines().map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
+    let header = lines.next().unwrap();
+    lines.map(|row| header.iter().cloned().zip(row).collect()).collect()
+}
+
+fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
+    row[column].parse().unwrap_or_else(|_| panic!("{column} = {}", row[column]))
+}
+
+fn has_pictures(dir: &Path, name: &str) {
+    let png = std::fs::read(dir.join("out/figures").join(format!("{name}.png"))).unwrap();
+    assert!(png.starts_with(b"\x89PNG") && png.len() > 10_000, "{} bytes", png.len());
+    let svg = read(dir, &format!("figures/{name}.svg"));
+    assert!(svg.starts_with("<svg") && svg.matches("<text").count() > 10);
+    assert!(read(dir, "report.html").contains("<svg"));
+}
+
+#[test]
+fn analyses_of_a_study() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+
+    // The theory's terms: the path is walked again and ends at the very model.
+    let text = run("theory", dir, &[]);
+    assert!(text.contains("differs from the stored model by at most 0e0"), "{text}");
+    has_pictures(dir, "theory");
+    let paths = csv(&read(dir, "tables/theory.csv"));
+    assert_eq!(paths.len(), 4);
+    for row in &paths {
+        let parts = number(row, "A_alignment") + number(row, "B_energy");
+        assert!((number(row, "eq3") - parts).abs() < 2e-4, "{row:?}");
+        assert!(number(row, "J_T_last") < number(row, "J_T_first"));
+        assert!(number(row, "eq5") > number(row, "eq4"));
+    }
+    let moved = csv(&read(dir, "tables/midtraining.csv"));
+    assert_eq!(moved.len(), 2, "the control has no midtraining");
+    for row in &moved {
+        assert_eq!(number(row, "steps"), 20.0);
+        assert!(number(row, "eq14") >= number(row, "J_T_after") - 1e-4);
+        assert!(number(row, "path_length") >= number(row, "delta_norm"));
+        assert!(number(row, "eq17") >= number(row, "path_length") - 1e-3);
+    }
+    let paths = read(dir, "tables/theory.csv");
+    assert_eq!(run("theory", dir, &[]), text);
+    assert_eq!(read(dir, "tables/theory.csv"), paths);
+
+    // Representations: both probes, all layers, with intervals.
+    for (name, probe) in [("figure6", "APPS"), ("figure11", "C4")] {
+        let text = run(name, dir, &[]);
+        assert!(text.contains(&format!("probed with {probe}")), "{text}");
+        for ending in ["", "-standardised", "-without-massive"] {
+            has_pictures(dir, &format!("{name}{ending}"));
+        }
+        let cells = csv(&read(dir, &format!("figures/{name}.csv")));
+        // Six pairs of four states, four layers each.
+        assert_eq!(cells.len(), 6 * 16);
+        for cell in &cells {
+            let (d, low, high) = (number(cell, "debiased"), number(cell, "low"), number(cell, "high"));
+            assert!((-0.5..=1.0 + 1e-6).contains(&d) && low <= d + 1e-4 && d <= high + 1e-4, "{cell:?}");
+            assert_eq!(cell["reason"], "");
+        }
+    }
+
+    // Proximity, and what it predicts.
+    let text = run("figure3", dir, &[]);
+    assert!(text.contains("Pearson r within sets"), "{text}");
+    has_pictures(dir, "figure3");
+    // One mix: two pairs, r = ±1 and p = 1, no interval.
+    let rows = csv(&read(dir, "tables/correlation.csv"));
+    assert!(rows[0]["value"].ends_with("1.000") && rows[0]["p"] == "1.00e0" && rows[0]["low"] == "–", "{rows:?}");
+    assert!(rows[2]["how"].contains("needs at least 2 values"), "{rows:?}");
+    for (name, size) in [("figure2", 4), ("figure7", 16)] {
+        run(name, dir, &[]);
+        has_pictures(dir, name);
+        assert_eq!(csv(&read(dir, &format!("figures/{name}.csv"))).len(), 2 * size);
+    }
+    let pa = csv(&read(dir, "tables/proximity_advantage.csv"));
+    let of = |set: &str, mix: &str| pa.iter().find(|r| r["dataset"] == set && r["mix"] == mix).unwrap();
+    assert_eq!(number(of("Pycode", "C4"), "PA"), 0.0);
+    let code = of("Pycode", "Starcoder (20%)");
+    assert!(number(code, "low") > number(code, "noise_floor") && code["closest"] == "yes", "{code:?}");
+}
+
+#[test]
+fn analyses_name_what_they_lack() {
+    let dir = tempfile::tempdir().unwrap();
+    let tiny = std::fs::read_to_string(tiny()).unwrap();
+    let try_spec = |name: &str, text: &str| {
+        std::fs::write(dir.path().join("spec.toml"), text).unwrap();
+        let args = ["--store", "store", "--out", "out", "--quiet", "--spec", "spec.toml"];
+        let output = Command::new(example(name)).current_dir(dir.path()).args(args).output().unwrap();
+        (output.status.code(), stderr(&output))
+    };
+    let (code, text) = try_spec("figure6", &tiny.replace("role = \"probe\"", "role = \"starcoder\""));
+    assert_eq!(code, Some(2));
+    assert!(text.contains("probes = starcoder is a role that something is trained on"), "{text}");
+    let (code, text) = try_spec("figure6", &tiny.replace("path_rows = 8", "path_rows = 0"));
+    assert!(code == Some(2) && text.contains("eval.path_rows = 0 must be at least 1"), "{text}");
+    let (code, text) = try_spec("figure6", &tiny.replace("name = \"APPS\"", "name = \"Apps\""));
+    assert!(code == Some(2) && text.contains("probe = APPS is not in the study; there are: Apps, C4"), "{text}");
+    let output = Command::new(example("figure2")).args(["--preset", "paper"]).output().unwrap();
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("a similarity needs the data"));
+}
