@@ -178,6 +178,9 @@ struct CkaArgs {
     repeat: usize,
     #[arg(long)]
     threads: Option<usize>,
+    /// Also compute in f64, and tell the largest difference.
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Args)]
@@ -242,13 +245,13 @@ fn count(args: CountArgs) -> Result<String, Error> {
 
 fn cka(args: CkaArgs) -> Result<String, Error> {
     threads(args.threads)?;
-    let CkaArgs { n, p, layers, batch, chunk, groups, repeat, .. } = args;
+    let CkaArgs { n, p, layers, batch, chunk, groups, repeat, check, .. } = args;
     let form = match args.method.as_str() {
         "gram" => Form::Gram,
         "auto" => Form::Auto,
         _ => Form::Features,
     };
-    Ok(Cka { n, p, layers, form, batch, chunk, double: args.dtype == "f64", groups, repeat }.run()?.to_string())
+    Ok(Cka { n, p, layers, form, batch, chunk, double: args.dtype == "f64", groups, repeat, check }.run()?.to_string())
 }
 
 fn threads(threads: Option<usize>) -> Result<(), Error> {

@@ -1,9 +1,12 @@
 //! CKA: pairs of activation matrices, and layer × layer matrices of stored states, by every path there is.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use burn::tensor::backend::Backend;
 use metrics_cka::{
-    Accumulator, Activations, Cell, Form, Layer, LayerValues, Matrix, Options, Real, SumOptions, Treatment, compare,
+    Accumulator, Activations, Cell, Device, Form, Host, Layer, LayerValues, Matrix, Options, Products, Real,
+    SumOptions, Treatment, compare,
 };
 use safetensors::SafeTensors;
 
@@ -16,9 +19,13 @@ const SINGLE: f64 = 1e-4;
 /// Examples of a batch, few enough that fixtures come in several.
 const BATCH: usize = 16;
 
-pub(super) fn lines(folder: &Path) -> Vec<Line> {
-    vec![line("cka/expected.json", cases(folder)), line("cka/layer_matrices.json", layers(folder))]
+/// On this machine's cores, and with products on a backend's device.
+pub(super) fn lines<B: Backend>(folder: &Path) -> Vec<Line> {
+    let device: OnDevice = Arc::new(Device::<B>::new(Default::default()));
+    vec![line("cka/expected.json", cases(folder, &device)), line("cka/layer_matrices.json", layers(folder, &device))]
 }
+
+type OnDevice = Arc<dyn Products<f32>>;
 
 /// Examples by features.
 struct Features {
@@ -51,8 +58,13 @@ fn layout(states: &[Features]) -> Vec<Layer> {
 }
 
 /// Streamed in batches.
-fn streamed<T: Real>(left: &[Features], right: &[Features], form: Form) -> Result<Matrix, String> {
-    let options = SumOptions { form, chunk: 64, ..SumOptions::default() };
+fn streamed<T: Real>(
+    left: &[Features],
+    right: &[Features],
+    form: Form,
+    products: Arc<dyn Products<T>>,
+) -> Result<Matrix, String> {
+    let options = SumOptions { form, chunk: 64, products, ..SumOptions::default() };
     let mut sums = Accumulator::<T>::new(&layout(left), &layout(right), options).map_err(|e| e.to_string())?;
     for from in (0..left[0].rows()).step_by(BATCH) {
         sums.push(&activations(left, from), &activations(right, from), 0).map_err(|e| e.to_string())?;
@@ -61,12 +73,13 @@ fn streamed<T: Real>(left: &[Features], right: &[Features], form: Form) -> Resul
 }
 
 /// Every path, with its tolerance.
-fn paths(left: &[Features], right: &[Features]) -> Result<Vec<(String, f64, Matrix)>, String> {
+fn paths(left: &[Features], right: &[Features], device: &OnDevice) -> Result<Vec<(String, f64, Matrix)>, String> {
     let mut out = Vec::new();
     for form in [Form::Features, Form::Gram] {
-        out.push((format!("f64 {form:?}"), EXACT, streamed::<f64>(left, right, form)?));
-        out.push((format!("f32 {form:?}"), SINGLE, streamed::<f32>(left, right, form)?));
+        out.push((format!("f64 {form:?}"), EXACT, streamed::<f64>(left, right, form, Arc::new(Host))?));
+        out.push((format!("f32 {form:?}"), SINGLE, streamed::<f32>(left, right, form, Arc::new(Host))?));
     }
+    out.push(("device".to_owned(), SINGLE, streamed::<f32>(left, right, Form::Features, device.clone())?));
     Ok(out)
 }
 
@@ -87,7 +100,7 @@ fn compare_cell(
     }
 }
 
-fn cases(folder: &Path) -> Result<Check, String> {
+fn cases(folder: &Path, device: &OnDevice) -> Result<Check, String> {
     let mut check = Check::new();
     let data = bytes(&folder.join("cases.safetensors"))?;
     let file = SafeTensors::deserialize(&data).map_err(|e| e.to_string())?;
@@ -98,7 +111,7 @@ fn cases(folder: &Path) -> Result<Check, String> {
     };
     for (name, case) in json(&folder.join("expected.json"))?.as_object().into_iter().flatten() {
         let (x, y) = ([features(format!("{name}.x"))?], [features(format!("{name}.y"))?]);
-        for (path, tolerance, m) in paths(&x, &y)? {
+        for (path, tolerance, m) in paths(&x, &y, device)? {
             for (form, cell) in [("biased", m.biased[0][0]), ("debiased", m.debiased[0][0])] {
                 compare_cell(&mut check, cell, number(case, form), tolerance, &format!("{form} of {name}, {path}"))?;
             }
@@ -117,7 +130,7 @@ fn cases(folder: &Path) -> Result<Check, String> {
     Ok(check)
 }
 
-fn layers(folder: &Path) -> Result<Check, String> {
+fn layers(folder: &Path, device: &OnDevice) -> Result<Check, String> {
     let mut check = Check::new();
     let data = bytes(&folder.join("layer_states.safetensors"))?;
     let file = SafeTensors::deserialize(&data).map_err(|e| e.to_string())?;
@@ -126,7 +139,7 @@ fn layers(folder: &Path) -> Result<Check, String> {
         let (pooling, pair) = name.split_once('.').ok_or("names are pooling.pair")?;
         let (left, right) = pair.split_once('_').ok_or("pairs are two models")?;
         let (left, right) = (states(&file, left, pooling)?, states(&file, right, pooling)?);
-        for (path, tolerance, m) in paths(&left, &right)? {
+        for (path, tolerance, m) in paths(&left, &right, device)? {
             for (form, found) in [("biased", &m.biased), ("debiased", &m.debiased)] {
                 let rows = case[form].as_array().ok_or("a matrix is a list of rows")?;
                 if rows.len() != found.len() {

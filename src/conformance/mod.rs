@@ -160,7 +160,7 @@ pub struct Options<'a> {
     pub tokenizer: Option<&'a Path>,
     /// What matrix products are computed in. In bf16 only models are compared, with f32's logits and losses.
     pub precision: Precision,
-    /// Factor on the tolerances of models and training: above 1 for processors whose f32 products are of lower
+    /// Factor on the tolerances of models, training and representations: above 1 for processors whose f32 products are of lower
     /// precision (TF32).
     pub tolerance: f64,
 }
@@ -191,7 +191,7 @@ pub fn run(dir: &Path, options: &Options<'_>) -> Result<Vec<Line>, String> {
             "generate" => on(Task::Generate)?,
             "train" => [train::schedules(&folder), scaled(on(Task::Train)?)].concat(),
             "tokenizer" => tokenizer::lines(dir, tokenizer),
-            "cka" => cka::lines(&folder),
+            "cka" => scaled(on(Task::Cka)?),
             "proximity" => proximity::lines(&folder),
             "stats" => stats::lines(&folder),
             _ => bound::lines(&folder),
@@ -209,6 +209,7 @@ enum Task {
     LowPrecisionModels,
     Generate,
     Train,
+    Cka,
 }
 
 struct OnFolder<'a> {
@@ -229,6 +230,7 @@ impl OnBackend for OnFolder<'_> {
             Task::LowPrecisionModels => models::low_precision_lines::<AB>(&self.dir.join("models")),
             Task::Generate => models::generated::<AB>(self.dir),
             Task::Train => train::trajectories::<AB>(self.dir),
+            Task::Cka => cka::lines::<AB::InnerBackend>(&self.dir.join("cka")),
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Cka {
     pub groups: usize,
     /// How often it is done.
     pub repeat: usize,
+    /// Whether the values are compared with those of the same states in f64.
+    pub check: bool,
 }
 
 /// The script's states: 16 common factors, and noise of twice their size. By layer, `[n, p]`.
@@ -62,10 +64,16 @@ impl Cka {
     /// # Errors
     /// Sizes outside their limits.
     pub fn run(&self) -> Result<Value, Error> {
-        if self.double { self.timed::<f64>() } else { self.timed::<f32>() }
+        let (mut line, values) = if self.double { self.timed::<f64>()? } else { self.timed::<f32>()? };
+        if self.check {
+            let (_, exact) = Self { form: Form::Features, repeat: 1, ..self.clone() }.timed::<f64>()?;
+            let differences = values.iter().zip(&exact).map(|(a, b)| (a - b).abs());
+            line["largest_difference_to_f64"] = differences.fold(0.0, f64::max).into();
+        }
+        Ok(line)
     }
 
-    fn timed<T: Real>(&self) -> Result<Value, Error> {
+    fn timed<T: Real>(&self) -> Result<(Value, Vec<f64>), Error> {
         let Self { n, p, layers, .. } = *self;
         for (option, value) in [("n", n), ("p", p), ("layers", layers), ("batch", self.batch), ("repeat", self.repeat)]
         {
@@ -98,14 +106,16 @@ impl Cka {
                 SumOptions { form: self.form, chunk: self.chunk, groups: self.groups, ..SumOptions::default() };
             let mut sums = Accumulator::new(&layout, &layout, options).map_err(wrong)?;
             for (i, (left, right)) in left.iter().zip(&right).enumerate() {
-                sums.push(left, right, i * self.groups / left_count(n, self.batch)).map_err(wrong)?;
+                sums.push(left, right, i * self.groups / n.div_ceil(self.batch)).map_err(wrong)?;
             }
             matrix = Some(sums.finish());
             seconds.push(started.elapsed().as_secs_f64());
         }
         // The first warms up, as in the script.
         seconds.remove(0);
-        Ok(self.line(&seconds, &matrix.expect("done at least once"), before))
+        let matrix = matrix.expect("done at least once");
+        let cells = matrix.debiased.iter().chain(&matrix.biased).flatten();
+        Ok((self.line(&seconds, &matrix, before), cells.map(|c| c.value).collect()))
     }
 
     fn line(&self, seconds: &[f64], matrix: &Matrix, before: Option<u64>) -> Value {
@@ -123,14 +133,9 @@ impl Cka {
             "gflop_per_s": (flop / s / 1e8).round() / 10.0,
             "cka_0_0": matrix.biased[0][0].value, "cka_mean": mean(&matrix.biased),
             "debiased_0_0": matrix.debiased[0][0].value, "debiased_mean": mean(&matrix.debiased),
-            "values": matrix.debiased.iter().flatten().chain(matrix.biased.iter().flatten()).map(|c| c.value).collect::<Vec<_>>(),
             "states_mib": before, "peak_mib": peak_memory_mib(), "version": env!("CARGO_PKG_VERSION"),
         })
     }
-}
-
-fn left_count(n: usize, batch: usize) -> usize {
-    n.div_ceil(batch)
 }
 
 fn wrong(error: metrics_cka::Error) -> Error {

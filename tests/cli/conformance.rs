@@ -26,7 +26,7 @@ fn reference_fixtures_agree() {
 fn own_fixtures_agree() {
     let output = Command::new(example("conformance")).arg(fixture("reference")).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.trim_end().ends_with("5 ok, 0 fail, 0 unsupported"), "{text}");
+    assert!(output.status.success() && text.trim_end().ends_with("10 ok, 0 fail, 0 unsupported"), "{text}");
 }
 
 #[test]

@@ -45,6 +45,10 @@ fn what_it_writes() {
     assert_eq!(rows.len(), 4);
     let control = &rows[&("Pycode".to_owned(), "C4".to_owned())];
     assert_eq!((control["sft_delta"].as_str(), control["seeds"].as_str()), ("0.000000", "2"));
+    let comparison = read(dir.path(), "tables/comparison.csv");
+    // One arm beside the control: two sets, three losses.
+    assert_eq!(comparison.lines().count(), 1 + 6, "{comparison}");
+    assert!(comparison.starts_with("dataset,loss,mix,seeds,control,arm,difference,low,high,p,p_adjusted,improvement,"));
     for file in ["tables/table2.md", "figures/table2.csv", "plan.txt", "report.html", "spec.toml"] {
         assert!(!read(dir.path(), file).is_empty(), "{file}");
     }
@@ -59,7 +63,12 @@ fn what_it_writes() {
         let key = m["finetune_key"].as_str().unwrap();
         let done = std::fs::read_to_string(dir.path().join("store/finetune").join(key).join("done.json")).unwrap();
         let done: serde_json::Value = serde_json::from_str(&done).unwrap();
-        assert_eq!(done["sft_loss"], m["sft_loss"]);
+        assert_eq!(done["sft"]["loss"], m["sft_loss"]);
+        // Errors over held-out documents, of which there are several; a token of the tiny BPE is one to four bytes.
+        assert!(done["sft"]["documents"].as_u64().unwrap() > 5 && done["c4"]["documents"].as_u64().unwrap() > 2);
+        assert!(m["sft_document_se"].as_f64().unwrap() > 0.0 && m["c4_document_se"].as_f64().unwrap() > 0.0);
+        let bits = m["c4_bits_per_byte"].as_f64().unwrap() / (m["c4_loss"].as_f64().unwrap() / std::f64::consts::LN_2);
+        assert!((0.25..1.0).contains(&bits), "{bits} tokens a byte");
     }
     // The resolved spec gives the same study, all of it already there.
     let spec = dir.path().join("out/spec.toml").display().to_string();

@@ -28,6 +28,25 @@ impl Quadratic {
     }
 }
 
+/// Gradient descent on `t`.
+fn descent(p: &Quadratic, t: &Quadratic, start: &[f64], eta: f64, steps: usize) -> Path {
+    let mut theta = start.to_vec();
+    Path::walk(&vec![eta; steps], |k| {
+        if k > 0 {
+            let gradient = t.gradient(&theta);
+            theta.iter_mut().zip(gradient).for_each(|(x, g)| *x -= eta * g);
+        }
+        Ok::<_, PathError>(Point {
+            loss_p: p.loss(&theta),
+            grad_p: p.gradient(&theta),
+            loss_t: t.loss(&theta),
+            grad_t: t.gradient(&theta),
+            theta: theta.clone(),
+        })
+    })
+    .unwrap()
+}
+
 fn quadratic() -> impl Strategy<Value = Quadratic> {
     let entries = || prop::array::uniform4(-2.0f64..2.0);
     (prop::array::uniform4(entries()), entries()).prop_map(|(m, c)| {
@@ -48,18 +67,7 @@ proptest! {
     fn eq3_to_eq5(p in quadratic(), t in quadratic(), start in prop::array::uniform4(-5.0f64..5.0), share in 0.01f64..1.0, steps in 1usize..40) {
         let (l_p, l_t) = (p.smoothness(), t.smoothness());
         let eta = share / l_t;
-        let mut theta = start.to_vec();
-        let path = Path::walk(&vec![eta; steps], |k| {
-            if k > 0 {
-                let gradient = t.gradient(&theta);
-                theta.iter_mut().zip(gradient).for_each(|(x, g)| *x -= eta * g);
-            }
-            Ok::<_, PathError>(Point {
-                loss_p: p.loss(&theta), grad_p: p.gradient(&theta),
-                loss_t: t.loss(&theta), grad_t: t.gradient(&theta),
-                theta: theta.clone(),
-            })
-        }).unwrap();
+        let path = descent(&p, &t, &start, eta, steps);
         let bounds = path.bounds(Smoothness { l_p, l_t }, 0.0);
         let slack = 1e-9 * (1.0 + bounds.eq5().abs() + bounds.alignment.abs());
         prop_assert!(bounds.rate_is_small());
@@ -97,17 +105,7 @@ proptest! {
         prop_assert!(before.displacement_square.sqrt() <= moved.length + slack);
         prop_assert!(moved.length <= moved.eq17() + slack);
         let eta = 1.0 / l_t;
-        let path = Path::walk(&[eta; 5], |k| {
-            if k > 0 {
-                let gradient = t.gradient(&theta);
-                theta.iter_mut().zip(gradient).for_each(|(x, g)| *x -= eta * g);
-            }
-            Ok::<_, PathError>(Point {
-                loss_p: p.loss(&theta), grad_p: p.gradient(&theta),
-                loss_t: t.loss(&theta), grad_t: t.gradient(&theta),
-                theta: theta.clone(),
-            })
-        }).unwrap();
+        let path = descent(&p, &t, &theta, eta, 5);
         let bounds = path.bounds(Smoothness { l_p, l_t }, 0.0);
         let eq19 = moved.eq19(&bounds, &before);
         prop_assert!(bounds.forgetting <= eq19 + 1e-9 * (1.0 + eq19.abs() + bounds.alignment.abs()));

@@ -48,7 +48,8 @@ pub struct Options<T> {
     pub groups: usize,
     /// Level of intervals.
     pub level: f64,
-    /// Most bytes that sums and collected examples may take at a time. More passes over the batches make up for less.
+    /// Most bytes that sums and collected examples may take at a time ([`Form::Gram`] collects all, whatever it takes).
+    /// More passes over the batches make up for less.
     pub memory: u64,
     /// Examples of a product.
     pub chunk: usize,
@@ -159,17 +160,12 @@ impl<T: Real> Comparison<T> {
         }
         let tiles = tiles::<T>(left, right, &options)?;
         // Checks the rest.
-        Accumulator::of_tile(left, right, tiles[0].clone(), sum_options(&options), None)?;
+        let layers = [left.to_vec(), right.to_vec()];
+        let sums = sum_options(&layers, &tiles[0], &options);
+        Accumulator::of_tile(left, right, tiles[0].clone(), sums, None)?;
         let jobs = (0..options.treatments.len())
             .flat_map(|treatment| tiles.iter().map(move |tile| Job { treatment, tile: tile.clone() }));
-        Ok(Self {
-            layers: [left.to_vec(), right.to_vec()],
-            jobs: jobs.collect(),
-            options,
-            transforms: Vec::new(),
-            done: Vec::new(),
-            pass: None,
-        })
+        Ok(Self { layers, jobs: jobs.collect(), options, transforms: Vec::new(), done: Vec::new(), pass: None })
     }
 
     /// How many more passes it takes, one under way not counted.
@@ -219,7 +215,8 @@ impl<T: Real> Comparison<T> {
             .map(|job| {
                 let transforms = self.transforms.get(job.treatment).cloned();
                 let [left, right] = &self.layers;
-                let made = Accumulator::of_tile(left, right, job.tile, sum_options(&self.options), transforms);
+                let sums = sum_options(&self.layers, &job.tile, &self.options);
+                let made = Accumulator::of_tile(left, right, job.tile, sums, transforms);
                 (job.treatment, made.expect("its options were checked when the comparison was made"))
             })
             .collect();
@@ -327,29 +324,36 @@ pub fn compare<T: Real, E: From<Error>>(
     Ok(comparison.finish())
 }
 
-fn sum_options<T: Real>(options: &Options<T>) -> SumOptions<T> {
+fn widths(layers: &[Vec<Layer>; 2], tile: &Tile) -> Vec<usize> {
+    layers[0][tile.left.clone()].iter().chain(&layers[1][tile.right.clone()]).map(|l| l.width).collect()
+}
+
+/// Bytes of an example in the buffer of a tile.
+fn row_bytes<T>(widths: &[usize]) -> u64 {
+    (widths.iter().sum::<usize>() * size_of::<T>() + 8 * widths.len()) as u64
+}
+
+fn sum_options<T: Real>(layers: &[Vec<Layer>; 2], tile: &Tile, options: &Options<T>) -> SumOptions<T> {
+    // Collecting for the Gram form may take a quarter of the memory.
+    let collect = options.memory / 4 / row_bytes::<T>(&widths(layers, tile)).max(1);
     SumOptions {
         form: options.form,
         groups: options.groups,
         chunk: options.chunk,
-        // A quarter of the memory: the rest is for the sums that follow where it does not do.
-        collect: usize::MAX,
+        collect: usize::try_from(collect).unwrap_or(usize::MAX),
         products: options.products.clone(),
     }
 }
 
 /// Bytes of a tile's sums and buffer.
 fn job_bytes<T: Real>(layers: &[Vec<Layer>; 2], tile: &Tile, options: &Options<T>) -> u64 {
-    let widths: Vec<usize> =
-        layers[0][tile.left.clone()].iter().chain(&layers[1][tile.right.clone()]).map(|l| l.width).collect();
-    let pairs = pairs(tile);
-    let row = (widths.iter().sum::<usize>() * size_of::<T>() + 8 * widths.len()) as u64;
+    let (widths, pairs) = (widths(layers, tile), pairs(tile));
     let rows = match options.form {
         Form::Features => options.chunk,
-        _ => crossover(&widths, &pairs).max(options.chunk),
+        _ => crossover(&widths, &pairs).min(sum_options(layers, tile, options).collect).max(options.chunk),
     };
     // Groups, and their sum while the result is made.
-    Accumulator::<T>::sum_bytes(&widths, &pairs, options.groups + 1) + row * rows as u64
+    Accumulator::<T>::sum_bytes(&widths, &pairs, options.groups + 1) + row_bytes::<T>(&widths) * rows as u64
 }
 
 /// Rectangles of layer pairs that each fit into memory: as few and as equal as that allows.

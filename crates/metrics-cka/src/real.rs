@@ -93,11 +93,6 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
-/// One, in either.
-fn one<T: Real>() -> T {
-    T::from_f64(1.0)
-}
-
 /// Rows of examples, row-major.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rows<'a, T> {
@@ -126,47 +121,41 @@ pub(crate) fn transposed_product<T: Real>(
     n: usize,
 ) {
     let k = x.count();
-    assert!(k == y.count() && from + m <= x.width && n <= y.width && out.len() == m * n, "shapes that fit");
-    if k == 0 || m == 0 || n == 0 {
-        out.fill(T::default());
-        return;
-    }
-    // SAFETY: element (r, c) of the left factor lies at c·width + from + r < k·width, of the right one at r·width + c
-    // < k·width, of the output at r·n + c < m·n, as just checked.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            n as isize,
-            false,
-            x.values.as_ptr().add(from),
-            x.width as isize,
-            1,
-            y.values.as_ptr(),
-            1,
-            y.width as isize,
-            one(),
-            one(),
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
+    assert!(k == y.count() && from + m <= x.width && n <= y.width, "shapes that fit");
+    let left = Factor { values: &x.values[from.min(x.values.len())..], row_stride: 1, column_stride: x.width };
+    product(out, (m, n, k), left, Factor { values: y.values, row_stride: y.width, column_stride: 1 });
 }
 
 /// `out = X·Yᵀ`, row-major `[rows of X, rows of Y]`, on the calling thread.
 pub(crate) fn gram_product<T: Real>(out: &mut [T], x: Rows<'_, T>, y: Rows<'_, T>) {
-    let (m, n, k) = (x.count(), y.count(), x.width);
-    assert!(k == y.width && out.len() == m * n, "shapes that fit");
-    if m == 0 || n == 0 {
+    let k = x.width;
+    assert!(k == y.width, "shapes that fit");
+    let left = Factor { values: x.values, row_stride: k, column_stride: 1 };
+    product(out, (x.count(), y.count(), k), left, Factor { values: y.values, row_stride: 1, column_stride: k });
+}
+
+/// A strided matrix.
+struct Factor<'a, T> {
+    values: &'a [T],
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<T> Factor<'_, T> {
+    fn holds(&self, rows: usize, columns: usize) -> bool {
+        (rows - 1) * self.row_stride + (columns - 1) * self.column_stride < self.values.len()
+    }
+}
+
+/// `out = left · right`, row-major `[m, n]`.
+fn product<T: Real>(out: &mut [T], (m, n, k): (usize, usize, usize), left: Factor<'_, T>, right: Factor<'_, T>) {
+    assert!(out.len() == m * n, "an output of the product's size");
+    if m == 0 || n == 0 || k == 0 {
+        out.fill(T::default());
         return;
     }
-    // SAFETY: element (r, c) of the left factor lies at r·k + c < m·k, of the right one at c·k + r < n·k, of the
-    // output at r·n + c < m·n, as just checked.
+    assert!(left.holds(m, k) && right.holds(k, n), "factors that lie inside their slices");
+    // SAFETY: both factors lie inside their slices and the output holds m rows of n values, as just checked.
     unsafe {
         gemm::gemm(
             m,
@@ -176,14 +165,14 @@ pub(crate) fn gram_product<T: Real>(out: &mut [T], x: Rows<'_, T>, y: Rows<'_, T
             1,
             n as isize,
             false,
-            x.values.as_ptr(),
-            1,
-            k as isize,
-            y.values.as_ptr(),
-            k as isize,
-            1,
-            one(),
-            one(),
+            left.values.as_ptr(),
+            left.column_stride as isize,
+            left.row_stride as isize,
+            right.values.as_ptr(),
+            right.column_stride as isize,
+            right.row_stride as isize,
+            T::from_f64(1.0),
+            T::from_f64(1.0),
             false,
             false,
             false,

@@ -46,8 +46,12 @@ pub struct Advantage {
     pub target: usize,
     /// PA(M→T) (Eq. 6).
     pub value: f64,
-    /// Percentile interval over documents of all corpora involved; `None` without resamples.
+    /// Interval over documents of all corpora involved, `None` without resamples: percentiles of the draws, moved by
+    /// value − mean of the draws. (A draw with replacement misses a third of the documents and with them rare tokens, so
+    /// that draws lie to one side of the value.)
     pub interval: Option<(f64, f64)>,
+    /// Mean of the draws less the value: what was taken out of the interval.
+    pub bootstrap_bias: Option<f64>,
     /// How large |PA| becomes where nothing is mixed in: the quantile at `level` of |prox(half, T) − prox(other half, T)|
     /// over random halves of the general corpus. `None` without splits.
     pub noise_floor: Option<f64>,
@@ -129,11 +133,14 @@ impl Landscape {
             for (target, (_, wanted)) in targets.iter().enumerate() {
                 let place = mixture * targets.len() + target;
                 let drawn: Vec<f64> = draws.iter().map(|values| values[place]).collect();
+                let bias = drawn.iter().sum::<f64>() / drawn.len() as f64 - values[place];
+                let end = |share: f64| quantile(&drawn, share).map(|q| q - bias);
                 out.push(Advantage {
                     mixture,
                     target,
                     value: values[place],
-                    interval: quantile(&drawn, (1.0 - level) / 2.0).zip(quantile(&drawn, (1.0 + level) / 2.0)),
+                    interval: end((1.0 - level) / 2.0).zip(end((1.0 + level) / 2.0)),
+                    bootstrap_bias: (!drawn.is_empty()).then_some(bias),
                     noise_floor: floors.as_ref().map(|floors| floors[target]),
                     kl_reduction: kl_reduction(mixed, general, wanted, UNIFORM)?,
                 });

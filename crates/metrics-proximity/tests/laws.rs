@@ -148,6 +148,7 @@ fn intervals_and_floors() {
     let plain = Resampling { resamples: 0, splits: 0, ..Resampling::default() };
     let bare = landscape().advantages(&Options::controlled(2400.0), &plain).unwrap();
     assert_eq!((bare[4].value, bare[4].interval, bare[4].noise_floor), (code.value, None, None));
+    assert!(found.iter().all(|a| a.interval.is_some_and(|(low, high)| low <= a.value && a.value <= high)));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a study measured, and where each number lies.
 
+use forgetting_eval::Summary;
 use serde::Serialize;
 
 /// One fine-tuned model.
@@ -75,18 +76,19 @@ pub struct StudyResults {
 impl StudyResults {
     /// A loss of an arm on a set, one value a seed: with several pretraining seeds, each is the mean over its fine-tunes.
     pub fn values(&self, arm: usize, set: usize, value: impl Fn(&Measurement) -> f64) -> Vec<f64> {
-        let of = |m: &&Measurement| m.arm == arm && m.set == set;
-        let cells: Vec<&Measurement> = self.measurements.iter().filter(of).collect();
-        let mut seeds: Vec<u64> = cells.iter().map(|m| m.pretrain_seed).collect();
-        seeds.sort_unstable();
-        seeds.dedup();
-        if seeds.len() <= 1 {
-            return cells.into_iter().map(value).collect();
+        match self.nested(arm, set, value).as_slice() {
+            [only] => only.clone(),
+            seeds => seeds.iter().map(|fine_tunes| Summary::of(fine_tunes).mean).collect(),
         }
-        let mean = |seed: u64| {
-            let values: Vec<f64> = cells.iter().filter(|m| m.pretrain_seed == seed).map(|m| value(m)).collect();
-            values.iter().sum::<f64>() / values.len() as f64
-        };
-        seeds.into_iter().map(mean).collect()
+    }
+
+    /// A value of an arm on a set: by pretraining seed, those of its fine-tunes.
+    pub fn nested(&self, arm: usize, set: usize, value: impl Fn(&Measurement) -> f64) -> Vec<Vec<f64>> {
+        let of = |m: &&Measurement| m.arm == arm && m.set == set;
+        let mut seeds = std::collections::BTreeMap::<u64, Vec<f64>>::new();
+        for m in self.measurements.iter().filter(of) {
+            seeds.entry(m.pretrain_seed).or_default().push(value(m));
+        }
+        seeds.into_values().collect()
     }
 }

@@ -79,7 +79,7 @@ pub fn figure3(analysis: &mut Analysis<'_, '_>) -> Result<Page, Error> {
     let picture = Scatter {
         title: title.clone(),
         subtitle: lines,
-        x_axis: format!("proximity advantage PA(M→T), every side at {} tokens", proximity.budget),
+        x_axis: format!("proximity advantage of the mix towards the set, every side at {} tokens", proximity.budget),
         y_axis: "improvement over C4 in fine-tuned loss, %".to_owned(),
         dots: pairs.iter().map(dot).collect(),
         colours: ("fine-tuning set".to_owned(), spec.sft.sets.iter().map(|s| s.name.clone()).collect()),

@@ -72,9 +72,12 @@ pub fn theory(analysis: &mut Analysis<'_, '_>) -> Result<Page, Error> {
              any parameter.",
             spec.eval.path_rows, spec.eval.path_rows, spec.eval.path_stride
         ),
-        "L_P and L_T are the largest ‖∇J(θ+Δθ) − ∇J(θ)‖/‖Δθ‖ between neighbouring points: lower estimates. A bound that \
-         is below what it bounds refutes the estimate, not the theorem. Eq. 3 to 5 are for gradient descent with \
-         η ≤ 1/L_T; fine-tuning used AdamW, whose own steps stand in the columns steps_*."
+        "Eq. 3 to 5 are for gradient descent with η ≤ 1/L_T. Fine-tuning used AdamW, whose steps are far longer than η·∇J_T: \
+         the columns A_alignment to eq5 are the paper's formulas at the learning rates used, and bound nothing here; the \
+         columns steps_* are the same argument with the steps that were taken."
+            .to_owned(),
+        "L_P and L_T are the largest ‖∇J(θ+Δθ) − ∇J(θ)‖/‖Δθ‖ between neighbouring points: lower estimates. A steps_bound \
+         below the forgetting would refute the estimate, not the theorem."
             .to_owned(),
     ];
     Ok(Page {
@@ -251,7 +254,9 @@ fn midtraining_table(walked: &[Walked], names: Names<'_>) -> DataTable {
 }
 
 fn figure(walked: &[Walked], names: Names<'_>, title: &str, arms: usize) -> Figure {
-    let curves = ["measured", "first order: Σ⟨∇J_P, Δθ⟩", "bound: first order + L_P/2·Σ‖Δθ‖²"].map(str::to_owned);
+    let curves =
+        ["measured", "first order (gradient of J_P times step)", "bound (first order + L_P/2 times squared step)"]
+            .map(str::to_owned);
     let mut data = DataTable::new("theory", title, &["dataset", "mix", "point", "measured", "first_order", "bound"]);
     let mut panels = Vec::new();
     for w in walked {

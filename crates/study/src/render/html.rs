@@ -4,13 +4,19 @@ use std::fmt::Write as _;
 
 use super::page::Page;
 use super::table2::{Cell, Table2};
-use crate::{StudyResults, StudySpec};
+use crate::{DataTable, StudyResults, StudySpec};
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-pub(super) fn report(spec: &StudySpec, plan: &str, results: &StudyResults, table: &Table2, svg: &str) -> String {
+pub(super) fn report(
+    spec: &StudySpec,
+    plan: &str,
+    results: &StudyResults,
+    (table, comparison): (&Table2, &DataTable),
+    svg: &str,
+) -> String {
     let mut body = String::new();
     let _ = write!(
         body,
@@ -52,6 +58,7 @@ pub(super) fn report(spec: &StudySpec, plan: &str, results: &StudyResults, table
         let _ = write!(body, "<tr><td>{}</td><td>{loss:.3}</td></tr>", escape(arm));
     }
     body += "</table>";
+    body += &data_table(comparison);
     if !results.sweep.is_empty() {
         body += "<h2>Learning-rate sweep</h2><table><tr><th>set</th><th>mix</th><th>rate</th><th>SFT</th></tr>";
         for p in &results.sweep {
@@ -90,21 +97,23 @@ pub(super) fn page(page: &Page, pictures: &[String], plan: &str) -> String {
     for svg in pictures {
         body += svg;
     }
-    for table in &page.tables {
-        let _ = write!(body, "<h2>{}</h2><table><tr>", escape(&table.title));
-        table.header.iter().for_each(|h| body += &format!("<th>{}</th>", escape(h)));
-        body += "</tr>";
-        for row in &table.rows {
-            body += "<tr>";
-            row.iter().for_each(|cell| body += &format!("<td>{}</td>", escape(cell)));
-            body += "</tr>";
-        }
-        body += "</table>";
-        table.notes.iter().for_each(|note| body += &format!("<p>{}</p>", escape(note)));
-    }
+    page.tables.iter().for_each(|table| body += &data_table(table));
     page.notes.iter().for_each(|note| body += &format!("<p>{}</p>", escape(note)));
     let _ = write!(body, "<h2>Plan</h2><pre>{}</pre>", escape(plan));
     document(&page.title, &body)
+}
+
+fn data_table(table: &DataTable) -> String {
+    let mut out = format!("<h2>{}</h2><table><tr>", escape(&table.title));
+    table.header.iter().for_each(|h| out += &format!("<th>{}</th>", escape(h)));
+    out += "</tr>";
+    for row in &table.rows {
+        let cells: String = row.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect();
+        out += &format!("<tr>{cells}</tr>");
+    }
+    out += "</table>";
+    table.notes.iter().for_each(|note| out += &format!("<p>{}</p>", escape(note)));
+    out
 }
 
 fn document(title: &str, body: &str) -> String {

@@ -1,6 +1,7 @@
 //! Tables, figures and the report of an output directory.
 
 mod canvas;
+mod comparison;
 mod data_table;
 mod figure;
 pub(crate) mod heatmap;
@@ -40,10 +41,13 @@ pub fn write_outputs(
     write(&out.join("plan.txt"), plan.as_bytes())?;
     write(&out.join("tables/table2.csv"), table.csv()?.as_bytes())?;
     write(&out.join("tables/table2.md"), table.markdown().as_bytes())?;
+    let comparison = comparison::comparison(spec, results)?;
+    write(&out.join("tables/comparison.csv"), comparison.csv()?.as_bytes())?;
+    write(&out.join("tables/comparison.md"), comparison.markdown().as_bytes())?;
     write_json(&out.join("measurements.json"), results)?;
     write(&out.join("figures/table2.csv"), table.figure_csv()?.as_bytes())?;
     let svg = canvas::svg(table)?;
     write(&out.join("figures/table2.svg"), svg.as_bytes())?;
     write(&out.join("figures/table2.png"), &canvas::png(table)?)?;
-    write(&out.join("report.html"), html::report(spec, plan, results, table, &svg).as_bytes())
+    write(&out.join("report.html"), html::report(spec, plan, results, (table, &comparison), &svg).as_bytes())
 }

@@ -14,6 +14,8 @@ pub(crate) struct Row {
     pub(crate) sft: Cell,
     pub(crate) c4: Cell,
     pub(crate) c4_before: f64,
+    /// The general loss after fine-tuning in bits per byte; NaN where bytes are unknown.
+    pub(crate) c4_bits_per_byte: f64,
     pub(crate) lr: f64,
 }
 
@@ -24,6 +26,8 @@ pub(crate) struct Cell {
     pub(crate) delta: Summary,
     /// Relative improvement over the control.
     pub(crate) improvement: f64,
+    /// Standard error over held-out documents, mean over seeds: what the held-out set's size alone leaves open.
+    pub(crate) document_se: f64,
     /// Lowest of its set.
     pub(crate) best: bool,
 }
@@ -47,13 +51,17 @@ impl Table2 {
         for (set_index, set) in spec.sft.sets.iter().enumerate() {
             let first = rows.len();
             for (index, arm) in spec.arms.iter().enumerate() {
-                let cell = |value: fn(&crate::Measurement) -> f64| {
+                let mean = |value: fn(&crate::Measurement) -> Option<f64>| {
+                    Summary::of(&results.values(index, set_index, |m| value(m).unwrap_or(f64::NAN))).mean
+                };
+                let cell = |value: fn(&crate::Measurement) -> f64, error: fn(&crate::Measurement) -> Option<f64>| {
                     let values = results.values(index, set_index, value);
                     let reference = results.values(control, set_index, value);
                     let (loss, base) = (Summary::of(&values), Summary::of(&reference));
                     // Every arm has the same seeds, so pairing cannot fail; an empty study gives empty summaries.
                     let delta = Paired::of(&values, &reference).map_or(Summary::of(&[]), |p| p.summary);
-                    Cell { improvement: relative_improvement(base.mean, loss.mean), loss, delta, best: false }
+                    let improvement = relative_improvement(base.mean, loss.mean);
+                    Cell { improvement, document_se: mean(error), loss, delta, best: false }
                 };
                 let before = Summary::of(&results.c4_before[index]).mean;
                 let lr = results.measurements.iter().find(|m| m.arm == index && m.set == set_index);
@@ -62,9 +70,10 @@ impl Table2 {
                     arm: arm.name.clone(),
                     weight: arm.weight().to_string(),
                     control: index == control,
-                    sft: cell(|m| m.sft_loss),
-                    c4: cell(|m| m.c4_loss),
+                    sft: cell(|m| m.sft_loss, |m| m.sft_document_se),
+                    c4: cell(|m| m.c4_loss, |m| m.c4_document_se),
                     c4_before: before,
+                    c4_bits_per_byte: mean(|m| m.c4_bits_per_byte),
                     lr: lr.map_or(f64::NAN, |m| m.lr),
                 });
             }
@@ -168,10 +177,14 @@ impl Table2 {
             "sft_improvement",
             "c4_improvement",
             "sft_lr",
+            "sft_document_se",
+            "c4_document_se",
+            "c4_bits_per_byte",
         ];
         let rows = self.rows.iter().map(|row| {
             let number = |v: f64| format!("{v:.6}");
             let maybe = |v: Option<f64>| v.map_or(String::new(), number);
+            let known = |v: f64| maybe((!v.is_nan()).then_some(v));
             let ends = |cell: &Cell| {
                 let interval = cell.delta.interval(0.95);
                 (maybe(interval.map(|i| i.0)), maybe(interval.map(|i| i.1)))
@@ -200,6 +213,9 @@ impl Table2 {
                 number(row.sft.improvement),
                 number(row.c4.improvement),
                 format!("{:e}", row.lr),
+                known(row.sft.document_se),
+                known(row.c4.document_se),
+                known(row.c4_bits_per_byte),
             ]
         });
         write_csv(&header, rows)

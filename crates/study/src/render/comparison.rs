@@ -1,0 +1,82 @@
+//! Every arm against the control, seed by seed, with what several comparisons cost.
+
+use forgetting_eval::{Level, Nested, compare_arms};
+
+use super::DataTable;
+use crate::{Error, Measurement, StudyResults, StudySpec};
+
+/// Level of intervals.
+const LEVEL: f64 = 0.95;
+
+/// The table: differences of both losses and of forgetting, their intervals and p-values.
+pub(super) fn comparison(spec: &StudySpec, results: &StudyResults) -> Result<DataTable, Error> {
+    let seeds = if spec.pretrain_seeds > 1 { "pretraining" } else { "fine-tuning" };
+    let title = format!(
+        "Arms against {}, paired by {seeds} seed ({}); 95 % t-intervals, p adjusted by Holm within each set and loss",
+        spec.arms[spec.control().unwrap_or(0)].name,
+        spec.model_name
+    );
+    let header = [
+        "dataset",
+        "loss",
+        "mix",
+        "seeds",
+        "control",
+        "arm",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "p_adjusted",
+        "improvement",
+        "sd_within",
+        "sd_between",
+    ];
+    let mut table = DataTable::new("comparison", &title, &header);
+    let control = spec.control().unwrap_or(0);
+    let losses: [(&str, fn(&Measurement) -> f64); 3] =
+        [("sft", |m| m.sft_loss), ("c4", |m| m.c4_loss), ("forgetting", |m| m.c4_loss - m.c4_before)];
+    for (set, set_spec) in spec.sft.sets.iter().enumerate() {
+        for (loss, value) in losses {
+            let values = |arm: usize| results.values(arm, set, value);
+            let others: Vec<usize> = (0..spec.arms.len()).filter(|arm| *arm != control).collect();
+            let named: Vec<(&str, Vec<f64>)> =
+                others.iter().map(|arm| (spec.arms[*arm].name.as_str(), values(*arm))).collect();
+            let slices: Vec<(&str, &[f64])> = named.iter().map(|(name, v)| (*name, v.as_slice())).collect();
+            let rows = compare_arms(&values(control), &slices, LEVEL)?;
+            for (arm, row) in others.iter().zip(rows) {
+                let nested = Nested::of(&results.nested(*arm, set, value));
+                let number = |v: Option<f64>| v.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"));
+                let signed = |v: Option<f64>| v.map_or_else(|| "–".to_owned(), |v| format!("{v:+.4}"));
+                // A variance that came out negative says that there is none to see.
+                let sd = |variance: Option<f64>| number(variance.map(|v| v.max(0.0).sqrt()));
+                table.rows.push(vec![
+                    set_spec.name.clone(),
+                    loss.to_owned(),
+                    row.arm,
+                    row.difference.n.to_string(),
+                    number(Some(row.control.mean)),
+                    number(Some(row.values.mean)),
+                    signed(Some(row.difference.mean)),
+                    signed(row.interval.map(|i| i.0)),
+                    signed(row.interval.map(|i| i.1)),
+                    number(row.p),
+                    number(row.p_adjusted),
+                    // Forgetting may be 0 or negative: a share of it means nothing.
+                    if loss == "forgetting" { "–".to_owned() } else { signed(Some(row.improvement)) },
+                    sd(nested.within),
+                    match nested.level {
+                        Level::Pretraining => sd(nested.between),
+                        Level::FineTuning => "–".to_owned(),
+                    },
+                ]);
+            }
+        }
+    }
+    table.notes.push(
+        "sd_within: between fine-tunes of one pretrained model; sd_between: between pretraining seeds, that taken out. With one \
+         pretraining seed intervals say nothing of other pretraining runs; with one seed of either kind there are none."
+            .to_owned(),
+    );
+    Ok(table)
+}
