@@ -65,7 +65,7 @@ fn what_it_writes() {
         let done: serde_json::Value = serde_json::from_str(&done).unwrap();
         assert_eq!(done["sft"]["loss"], m["sft_loss"]);
         // Errors over held-out documents, of which there are several; a token of the tiny BPE is one to four bytes.
-        assert!(done["sft"]["documents"].as_u64().unwrap() > 5 && done["c4"]["documents"].as_u64().unwrap() > 2);
+        assert!(done["sft"]["documents"].as_u64().unwrap() > 5 && done["c4"]["documents"].as_u64().unwrap() > 1);
         assert!(m["sft_document_se"].as_f64().unwrap() > 0.0 && m["c4_document_se"].as_f64().unwrap() > 0.0);
         let bits = m["c4_bits_per_byte"].as_f64().unwrap() / (m["c4_loss"].as_f64().unwrap() / std::f64::consts::LN_2);
         assert!((0.25..1.0).contains(&bits), "{bits} tokens a byte");
@@ -104,10 +104,11 @@ fn one_changed_document_changes_the_rows_that_depend_on_it() {
     write("starcoder", corpus::Domain::Code, 120, false);
     write("sft/pycode", corpus::Domain::Pycode, 60, false);
     write("sft/gsm8k", corpus::Domain::Gsm8k, 60, false);
+    write("probe", corpus::Domain::Problems, 60, false);
     let mut spec = std::fs::read_to_string(fixture("tiny.toml")).unwrap();
     let (from, to) = (spec.find("[data.generated]").unwrap(), spec.find("[tokenizer.bpe]").unwrap());
     let role = |r: &str| format!("[data.files.sources.\"{r}\"]\nsets = [{{ files = [\"{r}/*.jsonl\"] }}]\n");
-    let files = ["general", "starcoder", "sft/pycode", "sft/gsm8k"].map(role).join("");
+    let files = ["general", "starcoder", "sft/pycode", "sft/gsm8k", "probe"].map(role).join("");
     spec.replace_range(from..to, &format!("[data.files]\ndir = \"data\"\n{files}\n"));
     // A tokenizer that does not change with the data.
     let texts = generator.documents(corpus::Domain::General).take(100).map(|d| d.text);

@@ -123,7 +123,7 @@ enum Pass<T: Real> {
 ///     }
 ///     comparison.end_pass()?;
 /// }
-/// let report = comparison.finish();
+/// let report = comparison.finish()?;
 /// assert!((report.results[0].matrix.debiased[0][0].value - 1.0).abs() < 1e-6);
 /// # Ok::<(), metrics_cka::Error>(())
 /// ```
@@ -230,11 +230,11 @@ impl<T: Real> Comparison<T> {
     /// Sends a batch of examples of a group of documents (from 0). Fastest where a group's batches follow each other.
     ///
     /// # Errors
-    /// As [`Accumulator::push`].
+    /// As [`Accumulator::push`], and where no pass has begun.
     pub fn push(&mut self, left: &Activations<T>, right: &Activations<T>, group: usize) -> Result<(), Error> {
         let groups = self.options.groups;
         match &mut self.pass {
-            None => {}
+            None => return Err(Error::NoPass),
             Some(Pass::Moments(sides)) => {
                 check(&self.layers, left, right)?;
                 if group >= groups {
@@ -282,7 +282,14 @@ impl<T: Real> Comparison<T> {
     }
 
     /// The result.
-    pub fn finish(self) -> Report {
+    ///
+    /// # Errors
+    /// Passes that are left to be made.
+    pub fn finish(self) -> Result<Report, Error> {
+        let left = self.passes_left() + usize::from(self.pass.is_some());
+        if left > 0 {
+            return Err(Error::Unfinished { left });
+        }
         let [left, right] = &self.layers;
         let treated = |(index, treatment): (usize, &Treatment)| {
             let parts: Vec<Part> =
@@ -302,7 +309,7 @@ impl<T: Real> Comparison<T> {
                 left_out_right: left_out(1),
             }
         };
-        Report { results: self.options.treatments.iter().enumerate().map(treated).collect() }
+        Ok(Report { results: self.options.treatments.iter().enumerate().map(treated).collect() })
     }
 }
 
@@ -321,7 +328,7 @@ pub fn compare<T: Real, E: From<Error>>(
         batches(&mut |left, right, group| comparison.push(left, right, group))?;
         comparison.end_pass()?;
     }
-    Ok(comparison.finish())
+    Ok(comparison.finish()?)
 }
 
 fn widths(layers: &[Vec<Layer>; 2], tile: &Tile) -> Vec<usize> {

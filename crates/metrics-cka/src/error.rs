@@ -113,6 +113,15 @@ pub enum Error {
         /// What it must be.
         limit: String,
     },
+    /// Examples that no pass waits for.
+    #[error("no pass has begun: begin_pass comes before push")]
+    NoPass,
+    /// A result asked for before all passes were made.
+    #[error("{left} passes are left to be made")]
+    Unfinished {
+        /// How many.
+        left: usize,
+    },
     /// Accumulators that cannot be merged.
     #[error("accumulators of different {0} cannot be merged")]
     Merge(&'static str),

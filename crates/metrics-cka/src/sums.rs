@@ -82,13 +82,14 @@ impl Sums {
                 + dd * (y.square + 2.0 * ye + n * ee);
             let whole_a = x.square + 2.0 * xd + n * dd;
             let whole_b = y.square + 2.0 * ye + n * ee;
-            for j in 0..q {
-                pair.right[j] += 2.0 * right_of_d[j] + dd * y.sum[j] + e[j] * whole_a;
+            for (((r, c), sum), e) in pair.right.iter_mut().zip(&right_of_d).zip(&y.sum).zip(e) {
+                *r += 2.0 * c + dd * sum + e * whole_a;
             }
-            for i in 0..d.len() {
-                pair.left[i] += 2.0 * left_of_e[i] + ee * x.sum[i] + d[i] * whole_b;
-                for j in 0..q {
-                    pair.product[i * q + j] += x.sum[i] * e[j] + d[i] * y.sum[j] + n * d[i] * e[j];
+            let rows = pair.product.chunks_exact_mut(q).zip(&mut pair.left).zip(&left_of_e);
+            for (((row, l), c), (sum, d)) in rows.zip(x.sum.iter().zip(d)) {
+                *l += 2.0 * c + ee * sum + d * whole_b;
+                for ((product, e), below) in row.iter_mut().zip(e).zip(&y.sum) {
+                    *product += sum * e + d * below + n * d * e;
                 }
             }
         }

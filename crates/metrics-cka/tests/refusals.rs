@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use metrics_cka::{
-    Accumulator, Activations, Error, Form, Layer, LayerValues, Options, Reason, Side, SumOptions, Treatment, compare,
+    Accumulator, Activations, Comparison, Error, Form, Layer, LayerValues, Options, Reason, Side, SumOptions,
+    Treatment, compare,
 };
 
 fn layer(name: &str, width: usize, values: Vec<f32>) -> LayerValues<f32> {
@@ -21,7 +22,9 @@ fn noise(n: usize, seed: u64) -> Vec<f32> {
 }
 
 fn two(left: LayerValues<f32>, right: LayerValues<f32>) -> (Accumulator<f32>, Activations<f32>, Activations<f32>) {
-    let sums = Accumulator::new(&[left.layer.clone()], &[right.layer.clone()], SumOptions::default()).unwrap();
+    let sums =
+        Accumulator::new(std::slice::from_ref(&left.layer), std::slice::from_ref(&right.layer), SumOptions::default())
+            .unwrap();
     (sums, Activations::new(1, vec![left]), Activations::new(1, vec![right]))
 }
 
@@ -61,7 +64,8 @@ fn reasons() {
         let reason = |left: Vec<f32>, right: Vec<f32>, rows: usize| {
             let (l, r) = (layer("l", left.len() / rows, left), layer("r", right.len() / rows, right));
             let options = SumOptions { form, ..SumOptions::default() };
-            let mut sums = Accumulator::new(&[l.layer.clone()], &[r.layer.clone()], options).unwrap();
+            let mut sums =
+                Accumulator::new(std::slice::from_ref(&l.layer), std::slice::from_ref(&r.layer), options).unwrap();
             sums.push(&Activations::new(0, vec![l]), &Activations::new(0, vec![r]), 0).unwrap();
             let m = sums.finish();
             assert!(m.debiased[0][0].value.is_nan() == m.debiased[0][0].reason.is_some());
@@ -84,6 +88,24 @@ fn reasons() {
     }
 }
 
+#[test]
+fn a_comparison_is_made_of_its_passes() {
+    let x = layer("a", 2, noise(20, 1));
+    let layout = [x.layer.clone()];
+    let states = Activations::new(0, vec![x]);
+    let treatments = vec![Treatment::Standardised];
+    let mut comparison =
+        Comparison::new(&layout, &layout, Options { treatments, groups: 1, ..Options::default() }).unwrap();
+    assert_eq!(comparison.push(&states, &states, 0), Err(Error::NoPass));
+    assert_eq!(comparison.passes_left(), 2);
+    assert!(comparison.begin_pass());
+    comparison.push(&states, &states, 0).unwrap();
+    comparison.end_pass().unwrap();
+    assert_eq!(comparison.passes_left(), 1);
+    assert!(comparison.begin_pass());
+    assert_eq!(comparison.finish().unwrap_err(), Error::Unfinished { left: 1 });
+}
+
 /// Two sides that share nothing but one huge dimension: raw CKA is 1, and the other treatments show it.
 #[test]
 fn a_massive_dimension_is_seen() {
@@ -96,8 +118,11 @@ fn a_massive_dimension_is_seen() {
     };
     let (x, y) = (side(1), side(2));
     let treatments = vec![Treatment::Raw, Treatment::Standardised, Treatment::WithoutMassive { ratio: 100.0 }];
-    let report =
-        compare(&[x.layer.clone()], &[y.layer.clone()], Options { treatments, ..Options::default() }, |receive| {
+    let report = compare(
+        std::slice::from_ref(&x.layer),
+        std::slice::from_ref(&y.layer),
+        Options { treatments, ..Options::default() },
+        |receive| {
             // Ten documents, one a group.
             for group in 0..10 {
                 let rows = |l: &LayerValues<f32>| {
@@ -107,8 +132,9 @@ fn a_massive_dimension_is_seen() {
                 receive(&rows(&x), &rows(&y), group)?;
             }
             Ok::<(), Error>(())
-        })
-        .unwrap();
+        },
+    )
+    .unwrap();
     let value = |i: usize| report.results[i].matrix.debiased[0][0].value;
     assert!(value(0) > 0.999, "{}", value(0));
     assert!(value(1) < 0.3, "{}", value(1));

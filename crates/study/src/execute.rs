@@ -93,6 +93,8 @@ impl Run<'_, '_> {
         // The winner of a sweep is asked for twice: it counts once.
         let counts = self.counted.insert(dir.to_owned());
         if let Some(result) = read_json(&done)? {
+            // A kill may have come between the result and this.
+            remove_leftovers(dir)?;
             if counts {
                 self.progress.skip(tokens);
             }

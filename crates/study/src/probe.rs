@@ -33,7 +33,7 @@ pub struct ProbeJob {
     pub groups: usize,
     /// What is done to features.
     pub treatments: Vec<Treatment>,
-    /// Most bytes that a comparison's sums may take.
+    /// Most bytes that the sums of all comparisons may take together; more passes make up for less.
     pub memory: u64,
     /// Most tokens of a forward pass.
     pub micro_tokens: usize,
@@ -117,7 +117,7 @@ impl ProbeJob {
         let options = Options {
             treatments: self.treatments.clone(),
             groups: self.groups,
-            memory: self.memory,
+            memory: self.memory / pairs.len().max(1) as u64,
             products,
             ..Options::default()
         };
@@ -140,7 +140,8 @@ impl ProbeJob {
             }
             comparisons.iter_mut().try_for_each(Comparison::end_pass)?;
         }
-        let reports = comparisons.into_iter().map(Comparison::finish);
+        let reports =
+            comparisons.into_iter().map(Comparison::finish).collect::<Result<Vec<_>, metrics_cka::Error>>()?;
         Ok(ProbeResult {
             states: self.states.iter().map(|(name, _)| name.clone()).collect(),
             comparisons: pairs

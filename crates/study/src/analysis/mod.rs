@@ -8,7 +8,7 @@ mod theory;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::files::{key, read_json, write_json};
+use crate::files::{key, read_json, remove_leftovers, write_json};
 use crate::{Error, Execution, Page, Progress, StudyResults, StudySpec};
 
 pub use bridging::figure3;
@@ -61,12 +61,14 @@ impl Analysis<'_, '_> {
         let dir = self.execution.store.join(kind).join(key(inputs));
         let done = dir.join("done.json");
         if let Some(result) = read_json(&done)? {
+            remove_leftovers(&dir)?;
             return Ok(result);
         }
         self.progress.signal.check()?;
         write_json(&dir.join("inputs.json"), inputs)?;
         let result = job(self.progress)?;
         write_json(&done, &result)?;
+        remove_leftovers(&dir)?;
         Ok(result)
     }
 }

@@ -14,6 +14,9 @@ use crate::{ArmSpec, DataTable, Error, Page, Prepared, StudySpec};
 /// Documents of a corpus, at most (Appendix D).
 const SAMPLE: u64 = 10_000;
 
+/// Distributions by name.
+type Labelled = [(String, Distribution)];
+
 /// The mixes, the fine-tuning sets, and how close they are.
 pub(crate) struct Proximity {
     landscape: Landscape,
@@ -136,7 +139,7 @@ impl Proximity {
         &self,
         name: &str,
         title: &str,
-        (rows, columns): (&[(String, Distribution)], &[(String, Distribution)]),
+        (rows, columns): (&Labelled, &Labelled),
         (row_axis, column_axis): (&str, &str),
     ) -> Result<Page, Error> {
         let header =
@@ -198,13 +201,7 @@ impl Proximity {
     }
 
     /// The controlled variant's combined score, as a matrix to read.
-    fn matrix_table(
-        &self,
-        name: &str,
-        title: &str,
-        rows: &[(String, Distribution)],
-        columns: &[(String, Distribution)],
-    ) -> Result<DataTable, Error> {
+    fn matrix_table(&self, name: &str, title: &str, rows: &Labelled, columns: &Labelled) -> Result<DataTable, Error> {
         let labels: Vec<&str> = std::iter::once("").chain(columns.iter().map(|(label, _)| label.as_str())).collect();
         let mut table = DataTable::new(name, &format!("{title}; every side at {} tokens", self.budget), &labels);
         let matrix = SimilarityMatrix::of(rows, columns, &self.variants()[0].2)?;

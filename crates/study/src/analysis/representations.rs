@@ -13,8 +13,8 @@ use crate::{Analysis, DataTable, Error, Page, ProbeJob, ProbeResult, StudySpec, 
 
 /// Groups of documents for the jackknife.
 const GROUPS: usize = 10;
-/// Most bytes of a comparison's sums.
-const MEMORY: u64 = 2 << 30;
+/// Most bytes of all sums: not part of a result's address, since it changes no more than the passes.
+const MEMORY: u64 = 4 << 30;
 /// A dimension of a hundred times the median variance is massive.
 const MASSIVE: f64 = 100.0;
 

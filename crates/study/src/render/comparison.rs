@@ -5,6 +5,9 @@ use forgetting_eval::{Level, Nested, compare_arms};
 use super::DataTable;
 use crate::{Error, Measurement, StudyResults, StudySpec};
 
+/// What is compared of a fine-tuned model.
+type Value = fn(&Measurement) -> f64;
+
 /// Level of intervals.
 const LEVEL: f64 = 0.95;
 
@@ -34,7 +37,7 @@ pub(super) fn comparison(spec: &StudySpec, results: &StudyResults) -> Result<Dat
     ];
     let mut table = DataTable::new("comparison", &title, &header);
     let control = spec.control().unwrap_or(0);
-    let losses: [(&str, fn(&Measurement) -> f64); 3] =
+    let losses: [(&str, Value); 3] =
         [("sft", |m| m.sft_loss), ("c4", |m| m.c4_loss), ("forgetting", |m| m.c4_loss - m.c4_before)];
     for (set, set_spec) in spec.sft.sets.iter().enumerate() {
         for (loss, value) in losses {
