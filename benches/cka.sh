@@ -21,5 +21,5 @@ versus 20k-f64 --rounds 3 -- cka --n 20000 --repeat 1 --dtype f64
 # Accuracy, memory, intervals.
 "$bench" cka --n 20000 --repeat 1 --check | tee "$out/accuracy.jsonl"
 "$bench" cka --n 2000 --repeat 3 --method gram --check | tee -a "$out/accuracy.jsonl"
-for n in 5000 20000 80000; do "$bench" cka --n "$n" --repeat 1 | tee -a "$out/memory.jsonl"; done
+for n in 8192 32768 131072; do "$bench" cka --n "$n" --held 2048 --repeat 1 | tee -a "$out/memory.jsonl"; done
 "$bench" cka --n 20000 --repeat 1 --groups 10 | tee "$out/jackknife.jsonl"

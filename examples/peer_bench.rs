@@ -154,6 +154,9 @@ struct CkaArgs {
     /// Examples.
     #[arg(long, default_value_t = 4096)]
     n: usize,
+    /// Examples held in memory; they come again and again.
+    #[arg(long)]
+    held: Option<usize>,
     /// Features of a layer.
     #[arg(long, default_value_t = 512)]
     p: usize,
@@ -245,13 +248,15 @@ fn count(args: CountArgs) -> Result<String, Error> {
 
 fn cka(args: CkaArgs) -> Result<String, Error> {
     threads(args.threads)?;
-    let CkaArgs { n, p, layers, batch, chunk, groups, repeat, check, .. } = args;
+    let CkaArgs { n, held, p, layers, batch, chunk, groups, repeat, check, .. } = args;
     let form = match args.method.as_str() {
         "gram" => Form::Gram,
         "auto" => Form::Auto,
         _ => Form::Features,
     };
-    Ok(Cka { n, p, layers, form, batch, chunk, double: args.dtype == "f64", groups, repeat, check }.run()?.to_string())
+    Ok(Cka { n, held, p, layers, form, batch, chunk, double: args.dtype == "f64", groups, repeat, check }
+        .run()?
+        .to_string())
 }
 
 fn threads(threads: Option<usize>) -> Result<(), Error> {

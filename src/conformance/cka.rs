@@ -3,26 +3,46 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData};
+use fused_ops::FusedOps;
+use gptneox_model::{Site, load_pretrained};
 use metrics_cka::{
-    Accumulator, Activations, Cell, Device, Form, Host, Layer, LayerValues, Matrix, Options, Products, Real,
+    Accumulator, Activations, Cell, Device, Form, Host, Layer, LayerValues, Matrix, Options, Products, Real, Recorder,
     SumOptions, Treatment, compare,
 };
 use safetensors::SafeTensors;
 
-use super::fixture::{bytes, floats, json, number};
+use super::fixture::{bytes, floats, i64s, json, number};
 use super::{Check, Line, line};
 
 /// In f64, and from stored f32 states with sums in f32.
 const EXACT: f64 = 1e-9;
 const SINGLE: f64 = 1e-4;
+/// From states of the project's own forward pass.
+const OWN: f64 = 2e-4;
 /// Examples of a batch, few enough that fixtures come in several.
 const BATCH: usize = 16;
 
 /// On this machine's cores, and with products on a backend's device.
-pub(super) fn lines<B: Backend>(folder: &Path) -> Vec<Line> {
+pub(super) fn lines<B: FusedOps>(dir: &Path) -> Vec<Line> {
+    let folder = dir.join("cka");
     let device: OnDevice = Arc::new(Device::<B>::new(Default::default()));
-    vec![line("cka/expected.json", cases(folder, &device)), line("cka/layer_matrices.json", layers(folder, &device))]
+    let stored = layers(&folder, |left, right| paths(left, right, &device), &states);
+    let mut out = vec![line("cka/expected.json", cases(&folder, &device)), line("cka/layer_matrices.json", stored)];
+    // Where the models are at hand: states of this project's own forward pass, through its observer.
+    let expected = json(&folder.join("layer_matrices.json")).unwrap_or_default();
+    let model = |letter: &str| dir.join("models").join(expected[format!("model_{letter}")].as_str().unwrap_or("?"));
+    if model("a").is_dir() && model("b").is_dir() {
+        let own = layers(
+            &folder,
+            |left, right| {
+                Ok(vec![("own states".to_owned(), OWN, streamed::<f32>(left, right, Form::Features, Arc::new(Host))?)])
+            },
+            &|file, letter, pooling| own_states::<B>(file, &model(letter), pooling),
+        );
+        out.push(line("cka/layer_matrices.json, own states", own));
+    }
+    out
 }
 
 type OnDevice = Arc<dyn Products<f32>>;
@@ -130,7 +150,12 @@ fn cases(folder: &Path, device: &OnDevice) -> Result<Check, String> {
     Ok(check)
 }
 
-fn layers(folder: &Path, device: &OnDevice) -> Result<Check, String> {
+/// Matrices by name, path by path, from states that `states` gives for (file, model, pooling).
+fn layers(
+    folder: &Path,
+    compared: impl Fn(&[Features], &[Features]) -> Result<Vec<(String, f64, Matrix)>, String>,
+    states: &dyn Fn(&SafeTensors<'_>, &str, &str) -> Result<Vec<Features>, String>,
+) -> Result<Check, String> {
     let mut check = Check::new();
     let data = bytes(&folder.join("layer_states.safetensors"))?;
     let file = SafeTensors::deserialize(&data).map_err(|e| e.to_string())?;
@@ -139,7 +164,7 @@ fn layers(folder: &Path, device: &OnDevice) -> Result<Check, String> {
         let (pooling, pair) = name.split_once('.').ok_or("names are pooling.pair")?;
         let (left, right) = pair.split_once('_').ok_or("pairs are two models")?;
         let (left, right) = (states(&file, left, pooling)?, states(&file, right, pooling)?);
-        for (path, tolerance, m) in paths(&left, &right, device)? {
+        for (path, tolerance, m) in compared(&left, &right)? {
             for (form, found) in [("biased", &m.biased), ("debiased", &m.debiased)] {
                 let rows = case[form].as_array().ok_or("a matrix is a list of rows")?;
                 if rows.len() != found.len() {
@@ -165,6 +190,26 @@ fn states(file: &SafeTensors<'_>, model: &str, pooling: &str) -> Result<Vec<Feat
     let mut order: Vec<String> = numbered.collect();
     order.push(format!("{model}.last_layer_output_before_final_norm"));
     order.iter().map(|name| pooled(floats(file, name)?, pooling)).collect()
+}
+
+/// The same from the model itself, on the fixture's inputs.
+fn own_states<B: FusedOps>(file: &SafeTensors<'_>, dir: &Path, pooling: &str) -> Result<Vec<Features>, String> {
+    let model = load_pretrained::<B>(dir, &Default::default()).map_err(|e| e.to_string())?;
+    let (shape, ids) = i64s(file, "input_ids")?;
+    let &[rows, time] = shape.as_slice() else { return Err(format!("input_ids has shape {shape:?}")) };
+    let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
+    let mut recorder = Recorder::new(&ids);
+    let input = Tensor::<B, 2, Int>::from_data(TensorData::new(ids, [rows, time]), &Default::default());
+    model.hidden(input, &mut |site: Site, hidden: &Tensor<B, 2>| recorder.record(site, hidden));
+    let mut layers = recorder.finish().layers;
+    // The matrices' last two states are the final norm's output, then the last block's.
+    let last = layers.len() - 1;
+    layers.swap(last - 1, last);
+    let state = |l: LayerValues<f32>| {
+        let shape = vec![rows, time, l.layer.width];
+        pooled((shape, l.values.into_iter().map(f64::from).collect()), pooling)
+    };
+    layers.into_iter().map(state).collect()
 }
 
 fn pooled((shape, values): (Vec<usize>, Vec<f64>), pooling: &str) -> Result<Features, String> {

@@ -230,7 +230,7 @@ impl OnBackend for OnFolder<'_> {
             Task::LowPrecisionModels => models::low_precision_lines::<AB>(&self.dir.join("models")),
             Task::Generate => models::generated::<AB>(self.dir),
             Task::Train => train::trajectories::<AB>(self.dir),
-            Task::Cka => cka::lines::<AB::InnerBackend>(&self.dir.join("cka")),
+            Task::Cka => cka::lines::<AB::InnerBackend>(self.dir),
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::Error;
 pub struct Cka {
     /// Examples.
     pub n: usize,
+    /// Of these, how many are made and held; they come again and again. (To see what sums take, not what states take.)
+    pub held: Option<usize>,
     /// Features of a layer.
     pub p: usize,
     /// Layers of either side.
@@ -82,11 +84,12 @@ impl Cka {
             }
         }
         let layout: Vec<Layer> = (0..layers).map(|i| Layer::new(format!("layer.{i}"), p)).collect();
+        let held = self.held.unwrap_or(n).clamp(1, n);
         let batches = |side: u64| -> Vec<Activations<T>> {
-            let states = states(n, p, layers, side);
+            let states = states(held, p, layers, side);
             let batch = |from: usize| {
                 let values = |l: usize| {
-                    let rows = &states[l][from * p..(from + self.batch).min(n) * p];
+                    let rows = &states[l][from * p..(from + self.batch).min(held) * p];
                     LayerValues {
                         layer: layout[l].clone(),
                         values: rows.iter().map(|v| T::from_f64((*v).into())).collect(),
@@ -94,7 +97,7 @@ impl Cka {
                 };
                 Activations::new(from as u64, (0..layers).map(values).collect())
             };
-            (0..n).step_by(self.batch).map(batch).collect()
+            (0..held).step_by(self.batch).map(batch).collect()
         };
         let (left, right) = (batches(0), batches(1));
         let before = peak_memory_mib();
@@ -105,8 +108,10 @@ impl Cka {
             let options =
                 SumOptions { form: self.form, chunk: self.chunk, groups: self.groups, ..SumOptions::default() };
             let mut sums = Accumulator::new(&layout, &layout, options).map_err(wrong)?;
-            for (i, (left, right)) in left.iter().zip(&right).enumerate() {
-                sums.push(left, right, i * self.groups / n.div_ceil(self.batch)).map_err(wrong)?;
+            let count = n.div_ceil(self.batch);
+            for i in 0..count {
+                let at = i % left.len();
+                sums.push(&left[at], &right[at], i * self.groups / count).map_err(wrong)?;
             }
             matrix = Some(sums.finish());
             seconds.push(started.elapsed().as_secs_f64());
