@@ -80,7 +80,7 @@ pub fn figure3(analysis: &mut Analysis<'_, '_>) -> Result<Page, Error> {
         title: title.clone(),
         subtitle: lines,
         x_axis: format!("proximity advantage of the mix towards the set, every side at {} tokens", proximity.budget),
-        y_axis: "improvement over C4 in fine-tuned loss, %".to_owned(),
+        y_axis: format!("improvement over {} in fine-tuned loss, %", spec.arms[control].name),
         dots: pairs.iter().map(dot).collect(),
         colours: ("fine-tuning set".to_owned(), spec.sft.sets.iter().map(|s| s.name.clone()).collect()),
         shapes: ("midtraining mix".to_owned(), shapes.iter().map(|arm| spec.arms[*arm].name.clone()).collect()),

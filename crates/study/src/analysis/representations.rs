@@ -69,13 +69,14 @@ impl Question for Representations<'_> {
         let Self { figure, arm, set, probe } = self;
         let spec = analysis.execution.spec;
         let [at_arm, at_set, at_probe] = self.places(spec)?;
+        let control = &spec.arms[spec.control().unwrap_or(0)].name;
         let result = analysis.probed(at_arm, at_set, &spec.probes[at_probe].role)?;
         let titles = Titles {
             figure: format!("figure{figure}"),
             title: format!("Figure {figure} ({}): CKA between model states, probed with {probe}", spec.model_name),
             short: ["base".into(), "midtrained".into(), format!("base + {set}"), format!("midtrained + {set}")],
             note: format!(
-                "base: the C4 arm; midtrained: {arm}; + {set}: fine-tuned on it. {} documents, {} tokens of {probe}; 95 % \
+                "base: {control}; midtrained: {arm}; + {set}: fine-tuned on it. {} documents, {} tokens of {probe}; 95 % \
                  intervals by leaving out one of {GROUPS} groups of documents at a time; pretraining seed 0, fine-tuning \
                  seed 0.",
                 result.documents, result.tokens
