@@ -27,7 +27,7 @@ const BATCH: usize = 16;
 pub(super) fn lines<B: FusedOps>(dir: &Path) -> Vec<Line> {
     let folder = dir.join("cka");
     let device: OnDevice = Arc::new(Device::<B>::new(Default::default()));
-    let stored = layers(&folder, |left, right| paths(left, right, &device), &states);
+    let stored = layers(&folder, |left, right| paths(left, right, &device), states);
     let mut out = vec![line("cka/expected.json", cases(&folder, &device)), line("cka/layer_matrices.json", stored)];
     // Where the models are at hand: states of this project's own forward pass, through its observer.
     let expected = json(&folder.join("layer_matrices.json")).unwrap_or_default();
@@ -38,7 +38,7 @@ pub(super) fn lines<B: FusedOps>(dir: &Path) -> Vec<Line> {
             |left, right| {
                 Ok(vec![("own states".to_owned(), OWN, streamed::<f32>(left, right, Form::Features, Arc::new(Host))?)])
             },
-            &|file, letter, pooling| own_states::<B>(file, &model(letter), pooling),
+            |file, letter, pooling| own_states::<B>(file, &model(letter), pooling),
         );
         out.push(line("cka/layer_matrices.json, own states", own));
     }
@@ -154,7 +154,7 @@ fn cases(folder: &Path, device: &OnDevice) -> Result<Check, String> {
 fn layers(
     folder: &Path,
     compared: impl Fn(&[Features], &[Features]) -> Result<Vec<(String, f64, Matrix)>, String>,
-    states: &dyn Fn(&SafeTensors<'_>, &str, &str) -> Result<Vec<Features>, String>,
+    states: impl Fn(&SafeTensors<'_>, &str, &str) -> Result<Vec<Features>, String>,
 ) -> Result<Check, String> {
     let mut check = Check::new();
     let data = bytes(&folder.join("layer_states.safetensors"))?;
