@@ -55,7 +55,8 @@ pub(crate) struct Transform {
     pub(crate) scale: Option<Vec<f64>>,
 }
 
-/// The layers of either side that an accumulator compares. Those in both `own` ranges are compared with themselves too.
+/// The layers of either side that an accumulator compares, and whether those of a side are compared with themselves too
+/// (once among the tiles of a comparison).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tile {
     pub(crate) left: Range<usize>,
@@ -270,7 +271,8 @@ impl<T: Real> Accumulator<T> {
         }
     }
 
-    /// Adds what another accumulator of the same layers has seen. The order of merging changes no more than rounding.
+    /// Adds what another accumulator of the same layers has seen, as sums of features whatever the form. The order of
+    /// merging changes no more than rounding.
     ///
     /// # Errors
     /// Other layers, groups or scales.
@@ -330,7 +332,8 @@ impl<T: Real> Accumulator<T> {
     pub(crate) fn part(mut self) -> Part {
         let n: u64 = self.groups.iter().map(|g| g.n).sum();
         let gram = match self.options.form {
-            Form::Gram => true,
+            // Merging has turned what was collected into sums of features.
+            Form::Gram => self.collecting,
             Form::Features => false,
             Form::Auto => self.collecting && n < crossover(&self.widths, &self.pairs) as u64,
         };

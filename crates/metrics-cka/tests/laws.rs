@@ -154,6 +154,9 @@ proptest! {
         near(&whole, &first.finish(), 1e-9);
         second.merge(third).unwrap();
         near(&whole, &second.finish(), 1e-9);
+        let (mut third, fourth) = (part(Form::Gram, (0, cut)), part(Form::Gram, (cut, 40)));
+        third.merge(fourth).unwrap();
+        near(&whole, &third.finish(), 1e-9);
         let first_layers = (x.slice(ndarray::s![.., 0..3]), y.slice(ndarray::s![.., 2..3]));
         prop_assert!((whole.debiased[0][1].value - debiased(first_layers.0, first_layers.1).unwrap()).abs() < 1e-9);
     }
