@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Counts, Distribution, DocumentCounts, Error, Options, kl_reduction, similarity};
+use crate::{Distribution, DocumentCounts, Error, Options, kl_reduction, similarity};
 
 /// Which corpora there are, and what is mixed of them.
 #[derive(Debug, Clone)]
@@ -68,12 +68,8 @@ impl Landscape {
     /// # Errors
     /// An empty corpus, with its name.
     pub fn distributions(&self) -> Result<Vec<Distribution>, Error> {
-        self.distributions_of(|documents| documents.total())
-    }
-
-    fn distributions_of(&self, counts: impl Fn(&DocumentCounts) -> Counts + Sync) -> Result<Vec<Distribution>, Error> {
         let of = |(name, documents): &(String, DocumentCounts)| {
-            Distribution::of(&counts(documents)).map_err(Error::within(name))
+            Distribution::of(&documents.total()).map_err(Error::within(name))
         };
         self.corpora.par_iter().map(of).collect()
     }
