@@ -15,6 +15,6 @@ const PROTOCOL: Protocol<'_> = Protocol {
 };
 
 fn main() -> std::process::ExitCode {
-    let question = Representations { figure: 11, arm: "Starcoder (20%)", set: "Pycode", probe: "C4" };
-    midtrain::run_analysis("figure11", &PROTOCOL, question)
+    let question = Representations { figure: "figure11", arm: "Starcoder (20%)", set: "Pycode", probe: "C4" };
+    midtrain::run("figure11", &PROTOCOL, question)
 }

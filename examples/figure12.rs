@@ -15,6 +15,6 @@ const PROTOCOL: Protocol<'_> = Protocol {
 };
 
 fn main() -> std::process::ExitCode {
-    let question = Representations { figure: 12, arm: "Starcoder (20%)", set: "Pycode", probe: "C4" };
-    midtrain::run_analysis("figure12", &PROTOCOL, question)
+    let question = Representations { figure: "figure12", arm: "Starcoder (20%)", set: "Pycode", probe: "C4" };
+    midtrain::run("figure12", &PROTOCOL, question)
 }

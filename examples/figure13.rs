@@ -15,6 +15,6 @@ const PROTOCOL: Protocol<'_> = Protocol {
 };
 
 fn main() -> std::process::ExitCode {
-    let question = Representations { figure: 13, arm: "Starcoder (20%)", set: "Pycode", probe: "C4" };
-    midtrain::run_analysis("figure13", &PROTOCOL, question)
+    let question = Representations { figure: "figure13", arm: "Starcoder (20%)", set: "Pycode", probe: "C4" };
+    midtrain::run("figure13", &PROTOCOL, question)
 }

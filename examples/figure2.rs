@@ -4,7 +4,7 @@
 //!     cargo run --release --example figure2
 //!     cargo run --release --example figure2 -- --preset mini --data DIR --tokenizer 20B_tokenizer.json
 
-use midtrain::study::{Error, Mix, Protocol, figure2, preflights};
+use midtrain::study::{Mix, Protocol, Similarities};
 
 const PROTOCOL: Protocol<'_> = Protocol {
     arms: &[
@@ -25,8 +25,5 @@ const PROTOCOL: Protocol<'_> = Protocol {
 };
 
 fn main() -> std::process::ExitCode {
-    midtrain::run_data_example("figure2", &PROTOCOL, preflights, |spec, _, prepared| {
-        let reason = "preset = paper holds token counts alone: a similarity needs the data (--data)".to_owned();
-        figure2(spec, prepared.ok_or(Error::Usage { reason })?)
-    })
+    midtrain::run("figure2", &PROTOCOL, Similarities::Figure2)
 }

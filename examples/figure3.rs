@@ -4,7 +4,7 @@
 //!
 //!     cargo run --release --example figure3
 
-use midtrain::study::{Mix, Protocol, figure3};
+use midtrain::study::{Figure3, Mix, Protocol};
 
 const PROTOCOL: Protocol<'_> = Protocol {
     arms: &[
@@ -25,5 +25,5 @@ const PROTOCOL: Protocol<'_> = Protocol {
 };
 
 fn main() -> std::process::ExitCode {
-    midtrain::run_analysis("figure3", &PROTOCOL, figure3)
+    midtrain::run("figure3", &PROTOCOL, Figure3)
 }

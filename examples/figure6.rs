@@ -15,6 +15,6 @@ const PROTOCOL: Protocol<'_> = Protocol {
 };
 
 fn main() -> std::process::ExitCode {
-    let question = Representations { figure: 6, arm: "Starcoder (20%)", set: "Pycode", probe: "APPS" };
-    midtrain::run_analysis("figure6", &PROTOCOL, question)
+    let question = Representations { figure: "figure6", arm: "Starcoder (20%)", set: "Pycode", probe: "APPS" };
+    midtrain::run("figure6", &PROTOCOL, question)
 }

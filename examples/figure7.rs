@@ -3,7 +3,7 @@
 //!     cargo run --release --example figure7
 //!     cargo run --release --example figure7 -- --preset mini --data DIR --tokenizer 20B_tokenizer.json
 
-use midtrain::study::{Error, Mix, Protocol, figure7, preflights};
+use midtrain::study::{Mix, Protocol, Similarities};
 
 const PROTOCOL: Protocol<'_> = Protocol {
     arms: &[
@@ -24,8 +24,5 @@ const PROTOCOL: Protocol<'_> = Protocol {
 };
 
 fn main() -> std::process::ExitCode {
-    midtrain::run_data_example("figure7", &PROTOCOL, preflights, |spec, _, prepared| {
-        let reason = "preset = paper holds token counts alone: a similarity needs the data (--data)".to_owned();
-        figure7(spec, prepared.ok_or(Error::Usage { reason })?)
-    })
+    midtrain::run("figure7", &PROTOCOL, Similarities::Figure7)
 }

@@ -15,6 +15,6 @@ const PROTOCOL: Protocol<'_> = Protocol {
 };
 
 fn main() -> std::process::ExitCode {
-    let question = Representations { figure: 9, arm: "Starcoder (20%)", set: "Pycode", probe: "APPS" };
-    midtrain::run_analysis("figure9", &PROTOCOL, question)
+    let question = Representations { figure: "figure9", arm: "Starcoder (20%)", set: "Pycode", probe: "APPS" };
+    midtrain::run("figure9", &PROTOCOL, question)
 }

@@ -6,7 +6,7 @@
 //!     cargo run --release --example table1                                  # on a generated corpus
 //!     cargo run --release --example table1 -- --preset paper --print-plan   # every arm's budget, without any data
 
-use midtrain::study::{Mix, Protocol, preflights, table1};
+use midtrain::study::{Mix, Protocol, Table1};
 
 const fn code(weight: &'static str, start: u64) -> Option<Mix<'static>> {
     Some(Mix { role: "starcoder", weight, start })
@@ -53,7 +53,5 @@ const PROTOCOL: Protocol<'_> = Protocol {
 };
 
 fn main() -> std::process::ExitCode {
-    midtrain::run_data_example("table1", &PROTOCOL, preflights, |spec, plan, prepared| {
-        Ok(table1(spec, plan, prepared)?.into())
-    })
+    midtrain::run("table1", &PROTOCOL, Table1)
 }

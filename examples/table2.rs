@@ -30,5 +30,5 @@ const PROTOCOL: Protocol<'_> = Protocol {
 };
 
 fn main() -> std::process::ExitCode {
-    midtrain::run_example("table2", &PROTOCOL, Table2::of)
+    midtrain::run("table2", &PROTOCOL, Table2)
 }

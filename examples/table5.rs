@@ -5,7 +5,7 @@
 //!     cargo run --release --example table5 -- --preset mini --data DIR
 //!     cargo run --release --example table5 -- --preset paper               # what the paper states, and what is odd
 
-use midtrain::study::{Mix, Protocol, preflights, table5};
+use midtrain::study::{Mix, Protocol, Table5};
 
 const PROTOCOL: Protocol<'_> = Protocol {
     // The mixes whose text the held-out examples are looked for in.
@@ -28,5 +28,5 @@ const PROTOCOL: Protocol<'_> = Protocol {
 };
 
 fn main() -> std::process::ExitCode {
-    midtrain::run_data_example("table5", &PROTOCOL, preflights, |spec, _, prepared| Ok(table5(spec, prepared)?.into()))
+    midtrain::run("table5", &PROTOCOL, Table5)
 }

@@ -4,7 +4,7 @@
 //!
 //!     cargo run --release --example theory
 
-use midtrain::study::{Mix, Protocol, theory};
+use midtrain::study::{Mix, Protocol, Theory};
 
 const PROTOCOL: Protocol<'_> = Protocol {
     arms: &[
@@ -17,5 +17,5 @@ const PROTOCOL: Protocol<'_> = Protocol {
 };
 
 fn main() -> std::process::ExitCode {
-    midtrain::run_analysis("theory", &PROTOCOL, theory)
+    midtrain::run("theory", &PROTOCOL, Theory)
 }

@@ -76,7 +76,7 @@ impl Backend {
                 AB: AutodiffBackend + FusedOps,
                 AB::InnerBackend: FusedOps,
             {
-                Box::new(LocalEngine::<AB>::new(self.0, Default::default(), self.1))
+                Box::new(LocalEngine::<AB>::new(self.0, AB::Device::default(), self.1))
             }
         }
         self.on(Make(self.name(), checkpoint_seconds))

@@ -5,141 +5,110 @@ use std::process::ExitCode;
 use std::str::FromStr as _;
 
 use study::{
-    Analysis, Args, DataSpec, Error, Execution, Page, Plan, Prepared, Progress, Protocol, Question, StopSignal,
-    StudyResults, StudySpec, Table2, execute, exit_code, prepare, write_outputs,
+    Args, DataSpec, Engine, Error, Keep, Page, Plan, Progress, Protocol, Question, StopSignal, Store, Study, answer,
+    exit_code, export, gc, import, preflights, prepare,
 };
 
 use crate::Backend;
 
-fn exit(result: Result<(), Error>) -> ExitCode {
-    match result {
+/// Runs an example: parses the options, prepares the data, plans, runs what the store lacks, prints and writes the answer.
+pub fn run(name: &str, protocol: &Protocol<'_>, question: impl Question) -> ExitCode {
+    let args = <Args as clap::Parser>::parse();
+    match (Example { name, args: &args, question: &question }).run(protocol) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit_code(&error),
     }
 }
 
-/// Runs an example: parses the options, prepares the data, plans, runs what the store lacks, prints and writes.
-pub fn run_example(
-    name: &str,
-    protocol: &Protocol<'_>,
-    render: impl FnOnce(&StudySpec, &StudyResults) -> Table2,
-) -> ExitCode {
-    let args = <Args as clap::Parser>::parse();
-    exit(run(
-        protocol,
-        &args,
-        |_| Ok(()),
-        |analysis, description| {
-            let (spec, results) = (analysis.execution.spec, analysis.results);
-            let table = render(spec, results);
-            let out = args.out(name);
-            write_outputs(&out, spec, description, results, &table)?;
-            print(&table.text(std::io::stdout().is_terminal()))?;
-            say_where(&args, &out, "tables/, figures/, report.html, spec.toml, plan.txt");
-            Ok(())
-        },
-    ))
+struct Example<'a> {
+    name: &'a str,
+    args: &'a Args,
+    question: &'a dyn Question,
 }
 
-/// Runs an example that asks more of a study than its losses.
-pub fn run_analysis(name: &str, protocol: &Protocol<'_>, question: impl Question) -> ExitCode {
-    let args = <Args as clap::Parser>::parse();
-    exit(run(
-        protocol,
-        &args,
-        |spec| question.check(spec),
-        |analysis, description| {
-            let page = question.answer(analysis)?;
-            analysis.progress.finish();
-            write_page(&page, name, &args, analysis.execution.spec, description)
-        },
-    ))
-}
+impl Example<'_> {
+    fn run(&self, protocol: &Protocol<'_>) -> Result<(), Error> {
+        let study = self.args.study(protocol)?;
+        self.question.check(&study)?;
+        let engine = Backend::from_str(&self.args.backend)
+            .and_then(|backend| backend.engine(self.args.checkpoint_seconds))
+            .map_err(|e| Error::Usage { reason: e.to_string() })?;
+        if matches!(study.spec().data, DataSpec::Stated { .. }) {
+            return self.on_stated(&study);
+        }
+        self.on_data(&study, engine.as_ref())
+    }
 
-/// Runs an example that shows data alone: prepares what there is, plans, prints and writes. Arms that cannot be had are
-/// marked, not an error. `plan` is what `--print-plan` prints.
-pub fn run_data_example(
-    name: &str,
-    protocol: &Protocol<'_>,
-    plan: impl FnOnce(&Plan) -> String,
-    render: impl FnOnce(&StudySpec, &Plan, Option<&Prepared>) -> Result<Page, Error>,
-) -> ExitCode {
-    let args = <Args as clap::Parser>::parse();
-    let run = || {
-        let spec = args.study(protocol)?;
-        let signal = StopSignal::install().map_err(|source| Error::Io { path: "signal handlers".into(), source })?;
-        let progress = Progress::new(args.quiet, signal);
-        let prepared = match spec.data {
-            DataSpec::Stated { .. } => None,
-            _ => Some(prepare(&spec, &args.store, &mut |note| progress.note(note))?),
-        };
-        let planned = match &prepared {
-            Some(prepared) => Plan::marked(&spec, prepared)?,
-            None => Plan::stated(&spec)?,
-        };
-        let description = plan(&planned);
-        if args.print_plan {
+    /// A plan without any data; some questions are answered from it.
+    fn on_stated(&self, study: &Study) -> Result<(), Error> {
+        let plan = Plan::stated(self.question, study)?;
+        let description = self.describe(&plan, study, None);
+        if self.args.print_plan {
             return print(&description);
         }
-        let page = render(&spec, &planned, prepared.as_ref())?;
-        write_page(&page, name, &args, &spec, &description)
-    };
-    exit(run())
-}
-
-fn write_page(page: &Page, name: &str, args: &Args, spec: &StudySpec, description: &str) -> Result<(), Error> {
-    let out = args.out(name);
-    page.write(&out, spec, description)?;
-    print(&page.text())?;
-    let figures = if page.figures.is_empty() { "" } else { "figures/, " };
-    say_where(args, &out, &format!("tables/, {figures}report.html, spec.toml, plan.txt"));
-    Ok(())
-}
-
-fn say_where(args: &Args, out: &std::path::Path, what: &str) {
-    if !args.quiet {
-        eprintln!("\nwritten to {}: {what}", out.display());
+        self.write(&self.question.on_stated(study, &plan)?, study, &description)
     }
-}
 
-/// Checks and runs the study, then `show` with its results and the plan's description; with `--print-plan` the plan alone.
-fn run(
-    protocol: &Protocol<'_>,
-    args: &Args,
-    check: impl FnOnce(&StudySpec) -> Result<(), Error>,
-    show: impl FnOnce(&mut Analysis<'_, '_>, &str) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let spec = args.study(protocol)?;
-    check(&spec)?;
-    let engine = Backend::from_str(&args.backend)
-        .and_then(|backend| backend.engine(args.checkpoint_seconds))
-        .map_err(|e| Error::Usage { reason: e.to_string() })?;
-    if matches!(spec.data, DataSpec::Stated { .. }) {
-        if !args.print_plan {
-            let reason = "preset = paper holds token counts alone: plan it (--print-plan), or give --data".to_owned();
-            return Err(Error::Usage { reason });
+    fn on_data(&self, study: &Study, engine: &dyn Engine) -> Result<(), Error> {
+        let args = self.args;
+        let signal = StopSignal::install().map_err(|source| Error::Io { path: "signal handlers".into(), source })?;
+        let mut progress = Progress::new(args.quiet, signal);
+        let store = Store::new(&args.store);
+        if let Some(bundle) = &args.import {
+            let report = import(&store, bundle)?;
+            let (results, known) = (report.results, report.known);
+            progress.note(&format!("{}: {results} results, {known} of them known", bundle.display()));
         }
-        return print(&Plan::stated(&spec)?.describe(None, None));
+        let data = prepare(study, &store, engine, &mut progress)?;
+        let plan = Plan::build(self.question, study, &data, &store, engine.machine())?;
+        // Two steps are timed where somebody reads it and something is left to do.
+        let timed = self.question.trains() && !plan.is_done() && (args.print_plan || !args.quiet);
+        let speed = if timed { Some(engine.speed(study)?) } else { None };
+        if args.print_plan {
+            return print(&self.describe(&plan, study, speed));
+        }
+        if self.question.trains() {
+            progress.note(&plan.describe(study, speed));
+        }
+        let answered = answer(self.question, study, &data, &store, engine, &mut progress);
+        progress.finish();
+        let answered = answered?;
+        self.write(&answered.page, study, &self.describe(&plan, study, None))?;
+        self.tidy(&store)?;
+        if answered.failures.is_empty() { Ok(()) } else { Err(Error::Failed { failures: answered.failures }) }
     }
-    let signal = StopSignal::install().map_err(|source| Error::Io { path: "signal handlers".into(), source })?;
-    let mut progress = Progress::new(args.quiet, signal);
-    let prepared = prepare(&spec, &args.store, &mut |note| progress.note(note))?;
-    let plan = Plan::build(&spec, &prepared)?;
-    let description = plan.describe(Some(&prepared), None);
-    if args.print_plan {
-        let speed = engine.speed(&spec)?;
-        return print(&plan.describe(Some(&prepared), Some(speed)));
+
+    /// Training is described by what it costs, data by what the arms take of them.
+    fn describe(&self, plan: &Plan, study: &Study, speed: Option<f64>) -> String {
+        if self.question.trains() { plan.describe(study, speed) } else { preflights(study, plan) }
     }
-    if !args.quiet {
-        let speed = engine.speed(&spec)?;
-        progress.note(&plan.describe(Some(&prepared), Some(speed)));
+
+    /// Bundles results and frees space, where that was asked for.
+    fn tidy(&self, store: &Store) -> Result<(), Error> {
+        if let Some(to) = &self.args.export {
+            let report = export(store, &[], to)?;
+            let (results, studies, bytes) = (report.results, report.studies, report.bytes);
+            eprintln!("{}: {results} results of {studies} studies, {bytes} bytes", to.display());
+        }
+        let Some(what) = &self.args.gc else { return Ok(()) };
+        let keep = match what.as_str() {
+            "list" | "studies" => Keep::Every,
+            name => Keep::Named(vec![name.to_owned()]),
+        };
+        eprint!("{}", gc(store, &keep, what == "list")?);
+        Ok(())
     }
-    let execution =
-        Execution { spec: &spec, prepared: &prepared, plan: &plan, engine: engine.as_ref(), store: &args.store };
-    let results = execute(&execution, &mut progress);
-    progress.finish();
-    let results = results?;
-    show(&mut Analysis { execution: &execution, results: &results, progress: &mut progress }, &description)
+
+    fn write(&self, page: &Page, study: &Study, description: &str) -> Result<(), Error> {
+        let out = self.args.out(self.name);
+        page.write(&out, study.spec(), description)?;
+        print(&page.text(std::io::stdout().is_terminal()))?;
+        if !self.args.quiet {
+            let figures = if page.has_figures() { "figures/, " } else { "" };
+            eprintln!("\nwritten to {}: tables/, {figures}report.html, spec.toml, plan.txt", out.display());
+        }
+        Ok(())
+    }
 }
 
 /// To standard output; a reader that went away is no failure.

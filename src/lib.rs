@@ -14,7 +14,7 @@
 //! };
 //!
 //! fn main() -> std::process::ExitCode {
-//!     midtrain::run_example("table2", &PROTOCOL, |spec, results| Table2::of(spec, results))
+//!     midtrain::run("table2", &PROTOCOL, Table2)
 //! }
 //! ```
 
@@ -31,7 +31,7 @@ pub mod versus;
 
 pub use backend::{Backend, UnknownBackend};
 pub use error::Error;
-pub use example::{run_analysis, run_data_example, run_example};
+pub use example::run;
 pub use model_file::convert;
 
 pub use {

@@ -24,7 +24,8 @@ pub enum Truncation {
 }
 
 /// How examples become batches.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SftSpec {
     /// Passes over the examples.
     pub epochs: u64,
@@ -41,7 +42,7 @@ pub struct SftSpec {
 }
 
 /// What the spec does to the examples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SftReport {
     /// Examples used.
     pub examples: u64,

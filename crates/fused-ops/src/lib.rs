@@ -33,6 +33,6 @@ mod types;
 
 pub use block::{BlockContext, BlockParameters, BlockSettings};
 pub use cached::{KeyValues, cached_attention};
-pub use ops::FusedOps;
+pub use ops::{FusedOps, TrainingBackend};
 pub use tensor::{HeadLoss, adamw, causal_attention, gelu, head_loss, layer_norm, linear, sum_squares, token_losses};
 pub use types::{AdamWStep, AttentionShape, Gelu, Precision, Updated, loss_rows};

@@ -185,3 +185,8 @@ pub trait FusedOps: Backend {
         adamw::update::<Self>(p, g, m, v, step)
     }
 }
+
+/// What trains: an autodiff backend with the fused operations on both levels. One bound in place of three.
+pub trait TrainingBackend: burn::tensor::backend::AutodiffBackend<InnerBackend: FusedOps> + FusedOps {}
+
+impl<AB> TrainingBackend for AB where AB: burn::tensor::backend::AutodiffBackend<InnerBackend: FusedOps> + FusedOps {}

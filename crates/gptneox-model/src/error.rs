@@ -77,6 +77,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// The file that the error is about, where it is about one.
+    pub fn path(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Io { path, .. } | Self::Format { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
     pub(crate) fn generate(field: &'static str, value: impl ToString, limit: impl Into<String>) -> Self {
         Self::Generate { field, value: value.to_string(), limit: limit.into() }
     }

@@ -1,40 +1,99 @@
-//! What determines a job's result: its digest is the job's folder in the store.
+//! Where a job's folder lies in the store: a digest of everything that determines its result, and of nothing else.
 
-use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
-use schedule::{Phase, Step};
-use serde::Serialize;
-use trainer::TrainSpec;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
 
-/// What determines a stretch of pretraining: its address in the store.
-#[derive(Serialize)]
-pub(crate) struct PretrainKey<'a> {
-    pub(crate) kind: &'static str,
-    pub(crate) engine: &'a str,
-    pub(crate) model: &'a gptneox_model::GptNeoXConfig,
-    pub(crate) init_seed: u64,
-    pub(crate) data_seed: u64,
-    pub(crate) recipe: &'a TrainSpec,
-    pub(crate) batch: u64,
-    pub(crate) time: usize,
-    pub(crate) general: String,
-    pub(crate) phases: &'a [Phase],
-    /// The phases' sources and their fingerprints.
-    pub(crate) sources: BTreeMap<String, String>,
-    pub(crate) document_mask: bool,
-    pub(crate) evaluation: (String, u64),
-    pub(crate) parent: Option<String>,
-    pub(crate) until: Step,
+use crate::Error;
+
+/// Raised whenever the program computes other bits from the same inputs: every address covers it, so that old and new
+/// results are never mixed.
+pub(crate) const NUMERICS: u32 = 6;
+
+/// A job's address: its kind and a digest, `finetune/3f2a…`. Also the path of its folder below the store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Address(String);
+
+impl Address {
+    /// Of a kind's name and what identifies the job.
+    pub(crate) fn of(kind: &str, identity: &impl Serialize) -> Self {
+        Self(format!("{kind}/{}", digest(identity)))
+    }
+
+    /// Of a kind's name and a folder's name.
+    pub(crate) fn named(kind: &str, name: &str) -> Self {
+        Self(format!("{kind}/{name}"))
+    }
+
+    /// From its text.
+    ///
+    /// # Errors
+    /// A text that is no kind, slash, name; in particular one that would leave the store.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let plain = |part: &str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        match text.split_once('/') {
+            Some((kind, name)) if plain(kind) && plain(name) => Ok(Self(text.to_owned())),
+            _ => Err(Error::field("address", text, "must be KIND/NAME in small letters, digits and '-'")),
+        }
+    }
+
+    /// The kind's name, such as `finetune`.
+    pub fn kind(&self) -> &str {
+        self.0.split('/').next().unwrap_or_default()
+    }
+
+    /// The folder's name.
+    pub fn name(&self) -> &str {
+        self.0.split('/').nth(1).unwrap_or_default()
+    }
+
+    /// Its folder in a store.
+    pub fn folder(&self, store: &Path) -> PathBuf {
+        store.join(&self.0)
+    }
 }
 
-/// What determines a fine-tune.
-#[derive(Serialize)]
-pub(crate) struct FinetuneKey<'a> {
-    pub(crate) kind: &'static str,
-    pub(crate) base: &'a str,
-    pub(crate) recipe: &'a TrainSpec,
-    pub(crate) rows: (u64, usize, usize, data_mixer::Truncation, u64, u64, bool),
-    pub(crate) order_seed: u64,
-    pub(crate) stores: [String; 3],
-    pub(crate) c4_sequences: u64,
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.0
+    }
+}
+
+/// xxh3 of a value's JSON, 32 hexadecimal digits.
+pub(crate) fn digest(value: &impl Serialize) -> String {
+    let json = serde_json::to_vec(value).expect("inputs of a job are plain data with string keys");
+    format!("{:032x}", xxh3_128(&json))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_stay_in_the_store() {
+        for bad in ["", "a", "a/", "/b", "a/../b", "../a", "a/b/c", "a/B", "a/.b", "a\\b/c"] {
+            assert!(Address::parse(bad).is_err(), "{bad}");
+        }
+        let address = Address::parse("pretrain/00-12-ff").unwrap();
+        assert_eq!((address.kind(), address.name()), ("pretrain", "00-12-ff"));
+        assert_eq!(address.folder(Path::new("s")), Path::new("s/pretrain/00-12-ff"));
+    }
 }

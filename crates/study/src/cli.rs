@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Parser;
 use fused_ops::Precision;
 
-use crate::spec::GENERAL;
-use crate::{DataSpec, Error, Protocol, Size, Sources, StudySpec, TokenizerSpec, preset};
+use crate::spec::{DataSpec, GENERAL, Protocol, Size, Sources, StudySpec, TokenizerSpec, preset};
+use crate::{Error, Study};
 
 /// Options of an example.
 #[derive(Debug, Clone, Parser)]
@@ -61,6 +61,17 @@ pub struct Args {
     /// Print what the study would do and cost, and stop.
     #[arg(long)]
     pub print_plan: bool,
+    /// Take the results of a bundle into the store first; pages are then made from them without training.
+    #[arg(long, value_name = "FILE")]
+    pub import: Option<PathBuf>,
+    /// Write the results of all studies of the store, without weights, when everything is done.
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<PathBuf>,
+    /// When everything is done, free what no study needs: `list` says what, `studies` frees what none of the studies
+    /// that were run on the store needs, any other word what the studies whose record (store/studies) begins with it do
+    /// not need.
+    #[arg(long, value_name = "WHAT")]
+    pub gc: Option<String>,
     /// No progress.
     #[arg(long)]
     pub quiet: bool,
@@ -71,13 +82,9 @@ impl Args {
     ///
     /// # Errors
     /// An unknown preset, a file that cannot be read or parsed, a value outside its limits.
-    pub fn study(&self, protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
+    pub fn study(&self, protocol: &Protocol<'_>) -> Result<Study, Error> {
         let mut spec = match &self.spec {
-            Some(path) => {
-                let parse = |reason: String| Error::Parse { path: path.clone(), reason };
-                let text = std::fs::read_to_string(path).map_err(|e| parse(e.to_string()))?;
-                toml::from_str(&text).map_err(|e| parse(e.to_string()))?
-            }
+            Some(path) => StudySpec::read(path)?,
             None => preset(&self.preset, &Protocol { size: self.size.unwrap_or(protocol.size), ..*protocol })?,
         };
         spec.pretrain_seeds = self.pretrain_seeds.unwrap_or(spec.pretrain_seeds);
@@ -109,8 +116,7 @@ impl Args {
             }
             spec.data = DataSpec::Files { dir: dir.clone(), sources };
         }
-        spec.validate()?;
-        Ok(spec)
+        Study::new(spec)
     }
 
     /// The output directory.

@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::address::Address;
+use crate::store::Failure;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -69,6 +72,69 @@ pub enum Error {
     /// Training that failed.
     #[error(transparent)]
     Train(#[from] trainer::Error),
+    /// A run that diverged: its loss or gradient was too often not finite.
+    #[error("{label}: {source}")]
+    Diverged {
+        /// The run: arm, set, rate, seed.
+        label: String,
+        /// What happened.
+        source: trainer::Error,
+    },
+    /// A result that is not finite.
+    #[error("{what}: {reason}")]
+    NotFinite {
+        /// What was measured.
+        what: String,
+        /// What came out.
+        reason: String,
+    },
+    /// A run that saw other data than another one on the same trajectory.
+    #[error(
+        "{label}: by step {step} the ledger says {found}, that of {by} says {expected}: the data are not the same, though \
+         they should be"
+    )]
+    OtherData {
+        /// The run.
+        label: String,
+        /// The step.
+        step: u64,
+        /// Its ledger's head.
+        found: data_mixer::LedgerHead,
+        /// The other's.
+        expected: data_mixer::LedgerHead,
+        /// The other.
+        by: Address,
+    },
+    /// Jobs that failed; everything else was done.
+    #[error("{}", failed(.failures))]
+    Failed {
+        /// Each once.
+        failures: Vec<Failure>,
+    },
+    /// An address that the store does not hold.
+    #[error("{address} is not in the store")]
+    NoJob {
+        /// The address.
+        address: Address,
+    },
+    /// A file system that has no locks: two processes on one store could not keep out of each other's way.
+    #[error(
+        "{path}: the file system has no file locks ({source}); put the store on one that has, such as a local disk", path = path.display()
+    )]
+    NoLocks {
+        /// The lock's file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A bundle of results that cannot be used.
+    #[error("{path}: {reason}", path = path.display())]
+    Bundle {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Token counts that cannot be had.
     #[error(transparent)]
     Counts(#[from] metrics_proximity::Error),
@@ -115,6 +181,60 @@ impl Error {
         move |source| Self::Io { path, source }
     }
 
+    /// A run's error, with what it was where the error does not say so.
+    pub(crate) fn labelled(label: &str, error: trainer::Error) -> Self {
+        match error {
+            source @ trainer::Error::Diverged { .. } => Self::Diverged { label: label.to_owned(), source },
+            other => Self::Train(other),
+        }
+    }
+
+    /// Whether the same happens whenever the same job is run: then it counts as the job's outcome.
+    pub(crate) fn is_certain(&self) -> bool {
+        matches!(self, Self::Diverged { .. } | Self::NotFinite { .. } | Self::Path(_))
+    }
+
+    /// The file that is missing or damaged, where that is what went wrong: it can be made again.
+    pub(crate) fn damaged_file(&self) -> Option<&Path> {
+        let gone = |source: &std::io::Error| {
+            use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+            matches!(source.kind(), NotFound | UnexpectedEof | InvalidData)
+        };
+        match self {
+            Self::Io { source, .. }
+            | Self::Store(corpus::StoreError::Io { source, .. })
+            | Self::Data(data_mixer::Error::Io { source, .. })
+            | Self::Train(trainer::Error::Io { source, .. } | trainer::Error::Data(data_mixer::Error::Io { source, .. }))
+            | Self::Model(gptneox_model::Error::Io { source, .. })
+                if !gone(source) =>
+            {
+                None
+            }
+            _ => self.file(),
+        }
+    }
+
+    /// The file that the error is about, if it is about one.
+    fn file(&self) -> Option<&Path> {
+        use corpus::{StoreError, TokenizeError};
+        Some(match self {
+            Self::Io { path, .. } | Self::Parse { path, .. } => path,
+            Self::Store(StoreError::Io { path, .. } | StoreError::Format { path, .. })
+            | Self::Data(data_mixer::Error::Store(StoreError::Io { path, .. } | StoreError::Format { path, .. }))
+            | Self::Data(data_mixer::Error::Io { path, .. } | data_mixer::Error::Ledger { path, .. })
+            | Self::Tokenizer(
+                TokenizeError::File { path, .. }
+                | TokenizeError::Store(StoreError::Io { path, .. } | StoreError::Format { path, .. }),
+            )
+            | Self::Train(trainer::Error::Io { path, .. } | trainer::Error::Checkpoint { path, .. })
+            | Self::Train(trainer::Error::Data(
+                data_mixer::Error::Io { path, .. } | data_mixer::Error::Ledger { path, .. },
+            )) => path,
+            Self::Model(error) => return error.path(),
+            _ => return None,
+        })
+    }
+
     /// 2 for wrong usage, spec or data; 1 for what failed later; 128 + signal when stopped.
     pub fn exit_status(&self) -> u8 {
         match self {
@@ -136,4 +256,11 @@ impl Error {
             _ => 1,
         }
     }
+}
+
+/// Each failure on a line of its own.
+fn failed(failures: &[Failure]) -> String {
+    let jobs = if failures.len() == 1 { "job" } else { "jobs" };
+    let lines: String = failures.iter().map(|failure| format!("\n  {failure}")).collect();
+    format!("{} {jobs} failed, everything else is done:{lines}", failures.len())
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use xxhash_rust::xxh3::xxh3_128;
 
 use crate::Error;
 
@@ -26,10 +25,15 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    let mut text = serde_json::to_vec_pretty(value).map_err(|e| Error::io(path)(e.into()))?;
+/// A value as the text of a file.
+pub(crate) fn json(name: impl AsRef<Path>, value: &impl Serialize) -> Result<Vec<u8>, Error> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|e| Error::io(name.as_ref())(e.into()))?;
     text.push(b'\n');
-    write(path, &text)
+    Ok(text)
+}
+
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    write(path, &json(path, value)?)
 }
 
 /// `None` if the file is not there.
@@ -41,22 +45,4 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, E
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io(path)(e)),
     }
-}
-
-/// Removes what a finished job no longer needs: its checkpoints, and temporary files that a kill left.
-pub(crate) fn remove_leftovers(dir: &Path) -> Result<(), Error> {
-    for entry in std::fs::read_dir(dir).map_err(Error::io(dir))?.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("step-") || name.starts_with(".tmp") {
-            std::fs::remove_file(entry.path()).map_err(Error::io(&entry.path()))?;
-        }
-    }
-    Ok(())
-}
-
-/// The address of a job: a digest of everything that determines its result.
-pub(crate) fn key(inputs: &impl Serialize) -> String {
-    let json = serde_json::to_vec(inputs).expect("inputs of a job are plain data with string keys");
-    format!("{:032x}", xxh3_128(&json))
 }

@@ -1,47 +1,65 @@
-//! Plans a midtraining study (arms × seeds × fine-tunes), runs it once and resumably, renders its tables.
+//! A midtraining study as questions over a graph of stored jobs.
 //!
-//! A [`StudySpec`] is plain data. [`Plan::build`] turns it into a graph of jobs with **shared prefixes** — what several
-//! arms have in common is trained once — and says what it costs before anything runs. [`execute`] runs what the
-//! content-addressed store lacks; [`Table2`] renders what came out.
+//! A [`StudySpec`] is plain data; [`Study::new`] checks it once. A [`Question`] says which jobs it needs — training states,
+//! fine-tunes, evaluations, comparisons — and [`answer`] runs those that the [`Store`] lacks, beside any number of other
+//! processes on the same store, and makes a [`Page`] of their results.
 //!
-//! The crate is generic over the backend only in [`LocalEngine`]; everything else sees the [`Engine`] trait.
+//! ```no_run
+//! use study::{Engine, Error, Page, Progress, StopSignal, Store, Study, StudySpec, Table2, answer, prepare};
+//!
+//! fn table2(engine: &dyn Engine) -> Result<Page, Error> {
+//!     let study = Study::new(StudySpec::read("study.toml".as_ref())?)?;
+//!     let store = Store::new("runs/store".as_ref());
+//!     let mut progress = Progress::new(false, StopSignal::default());
+//!     let data = prepare(&study, &store, engine, &mut progress)?;
+//!     Ok(answer(&Table2, &study, &data, &store, engine, &mut progress)?.page)
+//! }
+//! ```
+//!
+//! A job's result lies under its address: a digest of everything that determines it and of nothing else. A training
+//! state's address is its trajectory and its step, so that arms share every state before the first step in which they
+//! differ, and adding arms, questions, seeds or evaluations trains nothing again.
+//!
+//! The crate is generic over the backend only where jobs run ([`LocalEngine`]); everything else sees [`Engine`].
 
 mod address;
-mod analysis;
 mod cli;
-mod cost;
 mod data;
 mod engine;
 mod error;
-mod execute;
 mod files;
-mod path;
+mod graph;
+pub mod job;
+mod machine;
 mod plan;
-mod prepare;
-mod presets;
-mod probe;
 mod progress;
-mod recipe;
+mod question;
+mod rates;
 mod render;
-mod results;
+mod run;
 mod spec;
+mod store;
+mod study;
 
-pub use analysis::{Analysis, Question, Representations, figure2, figure3, figure7, theory};
+pub use address::Address;
 pub use cli::{Args, exit_code};
-pub use data::{RoleFiles, Sources};
-pub use engine::{
-    Engine, FinetuneJob, FinetuneResult, GeneralEval, HeldOutLoss, LocalEngine, PretrainJob, PretrainResult,
-};
+pub use data::{Data, prepare};
+pub use engine::{Engine, LocalEngine, Work};
 pub use error::Error;
-pub use execute::{Execution, execute};
-pub use path::{PathJob, PathResult};
-pub use plan::{Plan, PlannedArm, PretrainNode};
-pub use prepare::{Prepared, RoleStores, prepare};
-pub use presets::{Mix, PRESETS, Protocol, Size, preset};
-pub use probe::{ProbeJob, ProbeResult, StateComparison, Weights};
+pub use graph::{Cell, Graph, Rate};
+pub use job::{Evaluate, Finetune, HeldOutLoss, Job, Pretrain};
+pub use machine::Machine;
+pub use plan::{Plan, PlannedArm};
 pub use progress::{Progress, StopSignal};
-pub use render::{DataTable, Figure, Page, Table2, preflights, table1, table5, write_outputs};
-pub use results::{Measurement, StudyResults, SweepPoint};
-pub use spec::{
-    ArmSpec, DataSpec, EvalSpec, LrChoice, PretrainSpec, ProbeSpec, SftSetSpec, SftSpec, StudySpec, TokenizerSpec,
+pub use question::{
+    Figure3, Losses, Measurement, Question, Representations, Similarities, Table1, Table2, Table5, Theory, preflights,
 };
+pub use render::{DataTable, Figure, Page};
+pub use run::{Answer, answer, run_job};
+pub use schedule::Step;
+pub use spec::{
+    ArmSpec, DataSpec, EvalSpec, FORMAT, Kernels, LrChoice, Mix, PRESETS, PretrainSpec, ProbeSpec, Protocol,
+    RoleFiles, SftSetSpec, SftSpec, Size, Sources, StudySpec, TokenizerSpec, preset,
+};
+pub use store::{BundleReport, Failure, Freed, GcReport, Keep, Store, export, gc, import};
+pub use study::{Arm, ArmId, ProbeId, SetId, Study};

@@ -1,35 +1,25 @@
-//! From a spec to jobs, with shared prefixes.
+//! What a study would do and cost, before anything runs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use data_mixer::Preflight;
-use schedule::Phase;
+use gptneox_model::Compute;
+use schedule::{Phase, Span};
 
-use crate::recipe::mix_plan;
-use crate::{ArmSpec, DataSpec, Error, Prepared, StudySpec};
+use crate::data::Data;
+use crate::graph::Graph;
+use crate::job::{Job, Kind as _};
+use crate::question::Question;
+use crate::spec::{ArmSpec, DataSpec};
+use crate::store::{Status, Store};
+use crate::{ArmId, Error, Machine, Study};
 
-/// One stretch of pretraining.
-#[derive(Debug, Clone)]
-pub struct PretrainNode {
-    /// The pretraining seed.
-    pub seed: u64,
-    /// The node it continues.
-    pub parent: Option<usize>,
-    /// First step.
-    pub from: u64,
-    /// One past the last step.
-    pub until: u64,
-    /// The phases that have begun by its end.
-    pub phases: Vec<Phase>,
-    /// What logs call it.
-    pub label: String,
-}
-
-/// An arm: which node ends it for each pretraining seed, and what it takes from each source.
+/// An arm, and what it takes from each source.
 #[derive(Debug, Clone)]
 pub struct PlannedArm {
-    /// Its spec.
-    pub arm: ArmSpec,
-    /// The last node for each pretraining seed.
-    pub ends: Vec<usize>,
+    /// The arm.
+    pub arm: ArmId,
     /// What it takes of each source, or why it cannot be had.
     pub preflight: Result<Preflight, String>,
 }
@@ -43,101 +33,260 @@ impl PlannedArm {
     }
 }
 
-/// A study's jobs.
+/// What is to be done.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Pretraining, parents before children.
-    pub nodes: Vec<PretrainNode>,
-    /// The arms, in the spec's order.
+    /// The arms, in the study's order.
     pub arms: Vec<PlannedArm>,
-    pub(crate) spec: StudySpec,
+    tally: Tally,
+    /// Whether the fine-tuning sets are known, and with them what fine-tuning costs.
+    prepared: bool,
+}
+
+/// The jobs of a plan, counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Tally {
+    /// Jobs of pretraining, and the tokens they train on.
+    stretches: u64,
+    pretrain_tokens: u64,
+    /// Full states left on the way.
+    kept: u64,
+    /// Fine-tunes, those of sweeps included.
+    finetunes: u64,
+    /// Their tokens, and those of evaluations at a third of the cost.
+    finetune_tokens: u64,
+    evaluations: u64,
+    others: u64,
+    /// Jobs in all, and those that the store has.
+    jobs: u64,
+    done: u64,
 }
 
 impl Plan {
-    /// Plans on prepared data: an arm whose mixture cannot be had is an error.
+    /// Of a question asked of a study on prepared data. An arm whose mixture cannot be had is an error where models are
+    /// trained, else marked.
     ///
     /// # Errors
-    /// The arm, its source, need, have and what would fit.
-    pub fn build(spec: &StudySpec, prepared: &Prepared) -> Result<Self, Error> {
-        let sequences = prepared.sequences(spec);
-        let plan = Self::lay_out(spec, &sequences)?;
-        for (arm, planned) in spec.arms.iter().zip(&plan.arms) {
-            if planned.preflight.is_err() {
-                mix_plan(spec, arm, 0, &sequences)?;
+    /// The arm, its source, need, have and what would fit; a store that cannot be read.
+    pub fn build(
+        question: &dyn Question,
+        study: &Study,
+        data: &Data,
+        store: &Store,
+        machine: &Machine,
+    ) -> Result<Self, Error> {
+        let plan = Self::marked(study, data)?;
+        if question.trains() {
+            for planned in plan.arms.iter().filter(|planned| planned.preflight.is_err()) {
+                study.mix(planned.arm, 0, &data.sequences(study.spec().pretrain.time))?;
             }
         }
-        Ok(plan)
+        plan.counting(question, study, data, store, machine)
     }
 
-    /// Plans on prepared data: arms that cannot be had are marked, with the reason.
+    /// On stated token counts: arms that cannot be had are marked, with the reason.
     ///
     /// # Errors
-    /// A spec outside its limits.
-    pub fn marked(spec: &StudySpec, prepared: &Prepared) -> Result<Self, Error> {
-        Self::lay_out(spec, &prepared.sequences(spec))
+    /// A study with other data.
+    pub fn stated(question: &dyn Question, study: &Study) -> Result<Self, Error> {
+        let data = Data::stated(study)?;
+        // A store that holds nothing, on no machine in particular.
+        let (store, machine) = (Store::new("stated".as_ref()), Machine::unknown());
+        Self::marked(study, &data)?.counting(question, study, &data, &store, &machine)
     }
 
-    /// Plans on stated token counts: arms that cannot be had are marked, with the reason.
-    ///
-    /// # Errors
-    /// A spec outside its limits.
-    pub fn stated(spec: &StudySpec) -> Result<Self, Error> {
-        spec.validate()?;
-        let DataSpec::Stated { tokens } = &spec.data else {
-            return Err(Error::field("data", "given", "is to be prepared, not stated"));
-        };
-        let time = spec.pretrain.time as u64;
-        Self::lay_out(spec, &|role| tokens.get(role).map_or(0, |n| n.saturating_sub(1) / time))
-    }
-
-    fn lay_out(spec: &StudySpec, sequences: &dyn Fn(&str) -> u64) -> Result<Self, Error> {
-        let mut nodes = Vec::new();
-        let mut arms: Vec<PlannedArm> = Vec::new();
-        for arm in &spec.arms {
-            let preflight = match mix_plan(spec, arm, 0, sequences) {
+    /// What the arms take; refusals marked, with the reason.
+    pub(crate) fn marked(study: &Study, data: &Data) -> Result<Self, Error> {
+        let sequences = data.sequences(study.spec().pretrain.time);
+        let planned = |arm| {
+            let preflight = match study.mix(arm, 0, &sequences) {
                 Ok(mix) => Ok(mix.preflight()),
                 Err(Error::Mixture { source, .. }) => Err(source.to_string()),
                 Err(other) => return Err(other),
             };
-            arms.push(PlannedArm { arm: arm.clone(), ends: Vec::new(), preflight });
-        }
-        // The general trunk, cut where an arm leaves it.
-        let timelines = spec.arms.iter().map(|arm| spec.timeline(arm)).collect::<Result<Vec<_>, _>>()?;
-        let mut cuts: Vec<u64> = timelines.iter().filter_map(|t| Some(t.phases().first()?.start.0)).collect();
-        cuts.push(spec.pretrain.steps);
-        cuts.retain(|c| *c > 0);
-        cuts.sort_unstable();
-        cuts.dedup();
-        for seed in 0..spec.pretrain_seeds {
-            let mut trunk: Vec<(u64, usize)> = Vec::new();
-            let mut from = 0;
-            for until in &cuts {
-                let parent = trunk.last().map(|(_, node)| *node);
-                let label = format!("general text, seed {seed}");
-                nodes.push(PretrainNode { seed, parent, from, until: *until, phases: Vec::new(), label });
-                trunk.push((*until, nodes.len() - 1));
-                from = *until;
-            }
-            for (planned, timeline) in arms.iter_mut().zip(&timelines) {
-                // `None` for an arm that leaves at step 0.
-                let at = |step: u64| trunk.iter().find(|(until, _)| *until == step).map(|(_, node)| *node);
-                let end = match timeline.phases().first() {
-                    None => at(spec.pretrain.steps).expect("the trunk reaches the end"),
-                    Some(first) => {
-                        nodes.push(PretrainNode {
-                            seed,
-                            parent: at(first.start.0),
-                            from: first.start.0,
-                            until: spec.pretrain.steps,
-                            phases: timeline.phases().to_vec(),
-                            label: format!("{}, seed {seed}", planned.arm.name),
-                        });
-                        nodes.len() - 1
-                    }
-                };
-                planned.ends.push(end);
-            }
-        }
-        Ok(Self { nodes, arms, spec: spec.clone() })
+            Ok(PlannedArm { arm, preflight })
+        };
+        let arms = study.arms().map(planned).collect::<Result<_, Error>>()?;
+        let prepared = !matches!(study.spec().data, DataSpec::Stated { .. });
+        Ok(Self { arms, tally: Tally::default(), prepared })
     }
+
+    fn counting(
+        mut self,
+        question: &dyn Question,
+        study: &Study,
+        data: &Data,
+        store: &Store,
+        machine: &Machine,
+    ) -> Result<Self, Error> {
+        let nothing = BTreeMap::new();
+        let mut graph = Graph::new(study, data, store, machine, &nothing).guessing();
+        question.needs(&mut graph)?;
+        self.tally = Tally::of(&graph.jobs(), store)?;
+        Ok(self)
+    }
+
+    /// Whether there is anything left to run.
+    pub fn is_done(&self) -> bool {
+        self.tally.done == self.tally.jobs
+    }
+
+    /// What the study costs and takes, as text. `flops_per_second` is what the engine was measured to sustain.
+    pub fn describe(&self, study: &Study, flops_per_second: Option<f64>) -> String {
+        let mut out = String::new();
+        self.describe_model(study, &mut out);
+        self.describe_arms(study, &mut out);
+        self.describe_cost(study, flops_per_second, &mut out);
+        out
+    }
+
+    fn describe_model(&self, study: &Study, out: &mut String) {
+        let s = study.spec();
+        let count = s.model.parameter_count();
+        let _ = writeln!(
+            out,
+            "model {}: {} parameters ({} without embeddings), vocabulary {}",
+            s.model_name, count.total, count.without_embeddings, s.model.vocab_size
+        );
+        let _ = writeln!(
+            out,
+            "pretraining: {} steps x {} sequences x {} tokens = {} tokens an arm",
+            s.pretrain.steps,
+            s.pretrain.batch,
+            s.pretrain.time,
+            s.pretrain.steps.saturating_mul(study.tokens_per_step())
+        );
+        let _ = writeln!(
+            out,
+            "seeds: {} pretraining x {} fine-tuning, study seed {}\n",
+            s.pretrain_seeds, s.sft_seeds, s.study_seed
+        );
+    }
+
+    fn describe_arms(&self, study: &Study, out: &mut String) {
+        for planned in &self.arms {
+            let arm = study[planned.arm].spec();
+            let preflight = match &planned.preflight {
+                Ok(preflight) => preflight,
+                Err(reason) => {
+                    let _ = writeln!(out, "arm {:<18} REFUSED: {reason}", arm.name);
+                    continue;
+                }
+            };
+            let _ = writeln!(out, "arm {:<18} {}", arm.name, mixes(arm));
+            for used in &preflight.sources {
+                let b = &used.budget;
+                let _ = writeln!(
+                    out,
+                    "    {:<16} {:>8} of {:>8} tokens drawn, {} reserved = {:.3} epochs{}",
+                    b.source,
+                    preflight.tokens(b.drawn).to_string(),
+                    preflight.tokens(b.available).to_string(),
+                    preflight.tokens(b.reserved),
+                    b.epochs(),
+                    used.first_repeat.map_or_else(String::new, |step| format!(", repeats from step {step}"))
+                );
+            }
+            let warmup = study.spec().pretrain.warmup;
+            if planned.starts_in_warmup(warmup).is_some() {
+                let _ = writeln!(out, "    note: it starts before the warm-up ends (step {warmup})");
+            }
+        }
+        out.push('\n');
+    }
+
+    fn describe_cost(&self, study: &Study, flops_per_second: Option<f64>, out: &mut String) {
+        let (s, t) = (study.spec(), &self.tally);
+        let runs = study.arms().count() as u64 * s.pretrain_seeds;
+        let unshared = runs.saturating_mul(s.pretrain.steps).saturating_mul(study.tokens_per_step());
+        let _ = writeln!(
+            out,
+            "jobs: {} stretches of pretraining ({} tokens; {unshared} without shared prefixes), {} fine-tunes, {} \
+             evaluations, {} others; {} of {} are in the store",
+            t.stretches, t.pretrain_tokens, t.finetunes, t.evaluations, t.others, t.done, t.jobs
+        );
+        let finetune_tokens = if self.prepared { t.finetune_tokens } else { 0 };
+        let flops = t.pretrain_tokens as f64 * s.model.training_flops(s.pretrain.time).total()
+            + finetune_tokens as f64 * s.model.training_flops(s.sft.max_time).total();
+        let _ = writeln!(
+            out,
+            "compute: {flops:.3e} floating-point operations{}",
+            if self.prepared { "" } else { " (pretraining alone: fine-tuning sets are not at hand)" }
+        );
+        if let Some(speed) = flops_per_second {
+            let hours = flops / speed / 3600.0;
+            let gigaflops = speed / 1e9;
+            let _ =
+                writeln!(out, "time: about {hours:.2} hours at {gigaflops:.1} GFLOP/s, measured on this machine just now");
+        } else if !self.prepared {
+            let hours = flops / (0.4 * 989e12) / 3600.0;
+            let _ = writeln!(out, "time: about {hours:.1} GPU hours at 40 % of 989 TFLOP/s (an H100 in bf16)");
+        }
+        let compute = Compute { precision: s.pretrain.precision, recompute: s.pretrain.recompute };
+        let row = s.pretrain.time.max(s.sft.max_time);
+        let memory = s.model.training_memory((s.pretrain.micro_tokens / row).max(1) * row, compute);
+        let _ = writeln!(
+            out,
+            "memory: about {:.2} GB, {:.2} of them activations of a micro-batch{}",
+            memory.total() as f64 / 1e9,
+            memory.activations as f64 / 1e9,
+            if compute.recompute { " (blocks are recomputed)" } else { "" }
+        );
+        // A full state is weights and two moments.
+        let parameters = s.model.parameter_count().total as f64;
+        let (states, kept) = (parameters * 12.0 * t.stretches as f64, parameters * 12.0 * t.kept as f64);
+        let models = parameters * 4.0 * t.finetunes as f64;
+        let _ = writeln!(
+            out,
+            "disk: about {:.2} GB: {:.2} of training states, {:.2} of {} states kept on the way, {:.2} of fine-tuned models",
+            (states + kept + models) / 1e9,
+            states / 1e9,
+            kept / 1e9,
+            t.kept,
+            models / 1e9
+        );
+    }
+}
+
+impl Tally {
+    fn of(jobs: &[Job], store: &Store) -> Result<Self, Error> {
+        let mut t = Self::default();
+        for job in jobs {
+            t.jobs += 1;
+            t.done += u64::from(matches!(job.status(store)?, Status::Done { .. }));
+            match job {
+                Job::Pretrain(state) => {
+                    t.stretches += 1;
+                    t.pretrain_tokens = t.pretrain_tokens.saturating_add(state.cost());
+                    t.kept += state.kept_states();
+                }
+                Job::Finetune(tune) => {
+                    t.finetunes += 1;
+                    t.finetune_tokens = t.finetune_tokens.saturating_add(tune.cost());
+                }
+                Job::Evaluate(evaluate) => {
+                    t.evaluations += 1;
+                    t.finetune_tokens = t.finetune_tokens.saturating_add(evaluate.cost());
+                }
+                _ => t.others += 1,
+            }
+        }
+        Ok(t)
+    }
+}
+
+/// An arm's phases in words.
+fn mixes(arm: &ArmSpec) -> String {
+    let from = |start: Span| match start {
+        Span::Steps(step) => format!("from step {step}"),
+        Span::Tokens(tokens) => format!("from {tokens} tokens"),
+    };
+    let phase = |p: &Phase<Span>| match &p.specialised {
+        Some(shares) => format!("{} of {shares} {}", p.weight, from(p.start)),
+        None => format!("general text {}", from(p.start)),
+    };
+    if arm.is_control() {
+        return "general text only".to_owned();
+    }
+    arm.phases.iter().map(phase).collect::<Vec<_>>().join(", ")
 }

@@ -92,6 +92,14 @@ impl Progress {
         }
     }
 
+    /// More work turned up.
+    pub(crate) fn extend(&mut self, tokens: u64) {
+        self.total += tokens;
+        if let Some(bar) = &self.bar {
+            bar.set_length(self.total);
+        }
+    }
+
     /// Work that need not be done.
     pub fn skip(&mut self, tokens: u64) {
         self.skipped += tokens;

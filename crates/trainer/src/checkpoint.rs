@@ -26,7 +26,7 @@ struct Version {
     version: u32,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Meta {
     version: u32,
     step: u64,
@@ -89,33 +89,34 @@ where
             model: self.model().config().clone(),
             checksum: checksum(raw.iter().map(|(name, _, b)| (name.as_str(), b.as_slice()))),
         };
-        let meta = serde_json::to_string(&meta).map_err(|e| damaged(path, e))?;
         let views = raw
             .iter()
             .map(|(name, shape, b)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), b)?)))
             .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
             .map_err(|e| damaged(path, e))?;
-        let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(dir).map_err(io(dir))?;
-        let file = tempfile::NamedTempFile::new_in(dir).map_err(io(path))?;
-        let metadata = HashMap::from([(KEY.to_owned(), meta)]);
-        safetensors::serialize_to_file(views, Some(metadata), file.path()).map_err(|e| match e {
-            safetensors::SafeTensorError::IoError(e) => io(path)(e),
-            other => damaged(path, other),
-        })?;
-        // Reopened by path: the serialiser may have replaced the file.
-        File::open(file.path()).and_then(|f| f.sync_all()).map_err(io(path))?;
-        file.persist(path).map_err(|e| io(path)(e.error))?;
-        Ok(())
+        write(path, views, &meta)
     }
 
     /// Continues from a checkpoint: weights, optimiser and position become its own.
     ///
     /// # Errors
     /// A damaged file, another model, or another spec (the fields that differ are named).
-    pub fn load(mut self, path: &Path) -> Result<Self, Error> {
+    pub fn load(self, path: &Path) -> Result<Self, Error> {
+        self.load_but(path, &["recompute"])
+    }
+
+    /// Continues from a checkpoint of another run that had the same optimiser up to its step: as [`load`](Self::load),
+    /// but the learning rates and the limit of skipped steps may differ from there on.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn fork(self, path: &Path) -> Result<Self, Error> {
+        self.load_but(path, &["recompute", "lr", "max_skipped"])
+    }
+
+    fn load_but(mut self, path: &Path, ignored: &[&str]) -> Result<Self, Error> {
         let file = Checkpoint::open(path)?;
-        let fields = differing_fields(&file.meta.spec, &self.spec, &["recompute"])
+        let fields = differing_fields(&file.meta.spec, &self.spec, ignored)
             .into_iter()
             .chain(differing_fields(&file.meta.model, self.model().config(), &[]))
             .collect::<Vec<_>>();
@@ -174,6 +175,48 @@ impl<'a> Checkpoint<'a> {
     }
 }
 
+/// Writes a checkpoint again without its optimiser state: a third of the size, to be evaluated or fine-tuned, not to be
+/// continued.
+///
+/// # Errors
+/// A file that cannot be read, is damaged or no checkpoint; one that cannot be written.
+pub fn keep_weights(from: &Path, to: &Path) -> Result<(), Error> {
+    let file = Checkpoint::open(from)?;
+    let tensors = file.tensors()?;
+    let names = tensors.names().into_iter().filter(|name| name.starts_with("model."));
+    let views = names
+        .map(|name| Ok((name, tensors.tensor(name)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(|e| damaged(from, e))?;
+    let checksum = checksum(views.iter().map(|(name, view)| (*name, view.data())));
+    write(to, views, &Meta { checksum, ..file.meta.clone() })
+}
+
+/// Whether a checkpoint is complete and undamaged.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn verify_checkpoint(path: &Path) -> Result<(), Error> {
+    Checkpoint::open(path)?.tensors().map(|_| ())
+}
+
+/// Complete or not there.
+fn write(path: &Path, views: Vec<(&str, TensorView<'_>)>, meta: &Meta) -> Result<(), Error> {
+    let meta = serde_json::to_string(meta).map_err(|e| damaged(path, e))?;
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir).map_err(io(dir))?;
+    let file = tempfile::NamedTempFile::new_in(dir).map_err(io(path))?;
+    let metadata = HashMap::from([(KEY.to_owned(), meta)]);
+    safetensors::serialize_to_file(views, Some(metadata), file.path()).map_err(|e| match e {
+        safetensors::SafeTensorError::IoError(e) => io(path)(e),
+        other => damaged(path, other),
+    })?;
+    // Reopened by path: the serialiser may have replaced the file.
+    File::open(file.path()).and_then(|f| f.sync_all()).map_err(io(path))?;
+    file.persist(path).map_err(|e| io(path)(e.error))?;
+    Ok(())
+}
+
 /// The model of a checkpoint, without optimiser and position: what fine-tuning and generation start from.
 ///
 /// # Errors
@@ -218,8 +261,8 @@ pub(crate) fn file_name(step: u64) -> String {
     format!("step-{step:09}.safetensors")
 }
 
-/// The checkpoints of a folder, newest first.
-pub(crate) fn list(dir: &Path) -> Vec<(u64, PathBuf)> {
+/// The checkpoints of a run's folder by step, newest first. (Whether they are whole is [`verify_checkpoint`]'s.)
+pub fn checkpoints(dir: &Path) -> Vec<(u64, PathBuf)> {
     let mut found: Vec<(u64, PathBuf)> = std::fs::read_dir(dir)
         .into_iter()
         .flatten()

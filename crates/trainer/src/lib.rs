@@ -37,7 +37,7 @@ mod run;
 mod spec;
 mod step;
 
-pub use checkpoint::load_weights;
+pub use checkpoint::{checkpoints, keep_weights, load_weights, verify_checkpoint};
 pub use error::Error;
 pub use evaluate::{EvalLoss, evaluate, evaluate_tokens};
 pub use gradient::{LossGradient, loss_gradient, parameter_vector};

@@ -18,7 +18,8 @@ pub struct SourceLoss {
     pub rows: u64,
     /// Its predicted tokens.
     pub targets: u64,
-    /// The sum of their losses.
+    /// The sum of their losses; not finite where a step was left out.
+    #[serde(with = "finite")]
     pub nats: f64,
 }
 
@@ -52,20 +53,37 @@ pub struct Phases {
     pub update: f64,
 }
 
+/// A number that may not be finite: JSON has no NaN and no infinity, null stands for either and reads back as NaN.
+mod finite {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        value.is_finite().then_some(*value).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+    }
+}
+
 /// What happened in one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// The step, from 0.
     pub step: u64,
-    /// Mean loss in nats per predicted token, before the update.
+    /// Mean loss in nats per predicted token, before the update; not finite where it was left out.
+    #[serde(with = "finite")]
     pub loss: f64,
     /// The same by source.
     pub sources: Vec<SourceLoss>,
     /// Learning rate of the update.
     pub lr: f64,
-    /// Global gradient norm before clipping.
+    /// Global gradient norm before clipping; not finite where the update was left out.
+    #[serde(with = "finite")]
     pub grad_norm: f64,
     /// Global norm of the change of the parameters, decay included; 0 where the update was left out.
+    #[serde(with = "finite")]
     pub update_norm: f64,
     /// Predicted tokens.
     pub targets: u64,

@@ -7,7 +7,7 @@ use burn::tensor::backend::AutodiffBackend;
 use data_mixer::{BatchSource, LedgerFile, prefetch};
 use fused_ops::FusedOps;
 
-use crate::checkpoint::{file_name, list};
+use crate::checkpoint::{checkpoints, file_name, verify_checkpoint};
 use crate::log::Log;
 use crate::{Error, StepRecord, Trainer};
 
@@ -66,8 +66,11 @@ where
 {
     let io = |source| Error::Io { path: options.dir.to_owned(), source };
     std::fs::create_dir_all(options.dir).map_err(io)?;
-    let usable = |(step, _): &(u64, _)| (trainer.step..=options.until).contains(step);
-    if let Some((_, path)) = list(options.dir).into_iter().find(usable) {
+    // The newest that is whole: a damaged one costs the steps since the one before.
+    let usable = |(step, path): &(u64, std::path::PathBuf)| {
+        (trainer.step..=options.until).contains(step) && verify_checkpoint(path).is_ok()
+    };
+    if let Some((_, path)) = checkpoints(options.dir).into_iter().find(usable) {
         trainer = trainer.load(&path)?;
     }
     let mut log = Log::open(&options.dir.join("log.jsonl"), trainer.step)?;
@@ -110,7 +113,7 @@ where
     AB::InnerBackend: FusedOps,
 {
     trainer.save(&options.dir.join(file_name(trainer.step)))?;
-    for (_, old) in list(options.dir).into_iter().skip(options.keep.max(1)) {
+    for (_, old) in checkpoints(options.dir).into_iter().skip(options.keep.max(1)) {
         // What cannot be removed now is removed after the next checkpoint.
         let _ = std::fs::remove_file(old);
     }

@@ -169,6 +169,45 @@ impl TokenStore {
         format!("{:032x}", hash.digest128())
     }
 
+    /// A digest of the content alone: the tokenizer, all token ids, where documents end, their prompts and bytes. Unlike
+    /// [`fingerprint`](Self::fingerprint) it depends neither on how the store is cut into shards nor on its name and its
+    /// notes on sources: stores of equal content are interchangeable. Reads everything.
+    ///
+    /// # Errors
+    /// Damaged offsets.
+    pub fn content_digest(&self) -> Result<String, StoreError> {
+        let mut hash = Xxh3::new();
+        hash.update(b"content 1 ");
+        hash.update(self.tokenizer().as_bytes());
+        for number in [u64::from(self.vocabulary()), self.token_count(), self.document_count()] {
+            hash.update(&number.to_le_bytes());
+        }
+        let mut bytes = Vec::new();
+        self.for_each_piece(0..self.token_count(), &mut |piece| match piece {
+            Piece::Four(ids) => ids.iter().for_each(|id| hash.update(id)),
+            Piece::Two(ids) => {
+                for ids in ids.chunks(1 << 14) {
+                    bytes.clear();
+                    bytes.extend(ids.iter().flat_map(|b| u32::from(u16::from_le_bytes(*b)).to_le_bytes()));
+                    hash.update(&bytes);
+                }
+            }
+        })?;
+        for document in 0..self.document_count() {
+            let range = self.document_range(document).ok_or_else(|| StoreError::Format {
+                path: self.path.clone(),
+                reason: format!("the offsets of document {document} are damaged"),
+            })?;
+            hash.update(&range.end.to_le_bytes());
+            hash.update(&self.text_bytes(document).to_le_bytes());
+            for prompt in self.prompts(document) {
+                hash.update(&prompt.start.to_le_bytes());
+                hash.update(&prompt.end.to_le_bytes());
+            }
+        }
+        Ok(format!("{:032x}", hash.digest128()))
+    }
+
     /// The shard of a document and its number there; `None` beyond the last.
     fn locate(&self, document: u64) -> Option<(&Shard, u64)> {
         if document >= self.document_count() {

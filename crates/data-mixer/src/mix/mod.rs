@@ -143,6 +143,17 @@ impl MixPlan {
         Ok(plan)
     }
 
+    /// The first phases of a mixture whose whole was [built](Self::build): every draw before the end of the last of them
+    /// is the whole's. Budgets, and whether each source is drawn at all, are matters of the whole and not looked at again.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), but for budgets and weights.
+    pub fn prefix(spec: MixSpec) -> Result<Self, Error> {
+        let plan = Self::lay_out(spec)?;
+        plan.check_sources()?;
+        Ok(plan)
+    }
+
     /// The plan without a look at budgets.
     fn lay_out(spec: MixSpec) -> Result<Self, Error> {
         for (field, value) in [("batch", spec.batch), ("sequence length", spec.time)] {

@@ -34,8 +34,9 @@ fn row_statistics(x: &Array<f32>, from: usize, columns: usize, eps: f32, shared:
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
+/// Not `norm`: CUDA has a function of that name, and NVRTC refuses a kernel beside it.
 #[cube(launch)]
-fn norm(x: &Array<f32>, gamma: &Array<f32>, beta: &Array<f32>, y: &mut Array<f32>, eps: f32, rows: u32) {
+fn layer_norm_rows(x: &Array<f32>, gamma: &Array<f32>, beta: &Array<f32>, y: &mut Array<f32>, eps: f32, rows: u32) {
     let row = CUBE_POS;
     if row >= rows as usize {
         terminate!();
@@ -135,7 +136,7 @@ pub(super) fn forward<R: CubeRuntime>(
     let (count, dim) = rows(n);
     let client = x.client.clone();
     let (x, gamma, beta) = (x.into_array_arg(), gamma.into_array_arg(), beta.into_array_arg());
-    norm::launch::<R>(&client, count, dim, x, gamma, beta, y.clone().into_array_arg(), eps, n as u32);
+    layer_norm_rows::launch::<R>(&client, count, dim, x, gamma, beta, y.clone().into_array_arg(), eps, n as u32);
     y
 }
 

@@ -3,7 +3,8 @@
 use forgetting_eval::{Level, Nested, compare_arms};
 
 use super::DataTable;
-use crate::{Error, Measurement, StudyResults, StudySpec};
+use crate::question::{Losses, Measurement};
+use crate::{Error, Study};
 
 /// What is compared of a fine-tuned model.
 type Value = fn(&Measurement) -> f64;
@@ -12,11 +13,12 @@ type Value = fn(&Measurement) -> f64;
 const LEVEL: f64 = 0.95;
 
 /// The table: differences of both losses and of forgetting, their intervals and p-values.
-pub(super) fn comparison(spec: &StudySpec, results: &StudyResults) -> Result<DataTable, Error> {
+pub(super) fn comparison(study: &Study, results: &Losses) -> Result<DataTable, Error> {
+    let (spec, control) = (study.spec(), study.control());
     let seeds = if spec.pretrain_seeds > 1 { "pretraining" } else { "fine-tuning" };
     let title = format!(
         "Arms against {}, paired by {seeds} seed ({}); 95 % t-intervals, p adjusted by Holm within each set and loss",
-        spec.arms[spec.control().unwrap_or(0)].name,
+        study[control].name(),
         spec.model_name
     );
     let header = [
@@ -36,25 +38,24 @@ pub(super) fn comparison(spec: &StudySpec, results: &StudyResults) -> Result<Dat
         "sd_between",
     ];
     let mut table = DataTable::new("comparison", &title, &header);
-    let control = spec.control().unwrap_or(0);
     let losses: [(&str, Value); 3] =
         [("sft", |m| m.sft_loss), ("c4", |m| m.c4_loss), ("forgetting", |m| m.c4_loss - m.c4_before)];
-    for (set, set_spec) in spec.sft.sets.iter().enumerate() {
+    for set in study.sets() {
         for (loss, value) in losses {
-            let values = |arm: usize| results.values(arm, set, value);
-            let others: Vec<usize> = (0..spec.arms.len()).filter(|arm| *arm != control).collect();
-            let named: Vec<(&str, Vec<f64>)> =
-                others.iter().map(|arm| (spec.arms[*arm].name.as_str(), values(*arm))).collect();
-            let slices: Vec<(&str, &[f64])> = named.iter().map(|(name, v)| (*name, v.as_slice())).collect();
-            let rows = compare_arms(&values(control), &slices, LEVEL)?;
-            for (arm, row) in others.iter().zip(rows) {
+            // Of what failed there is nothing to compare.
+            let Some(reference) = results.values(control, set, value) else { continue };
+            let values = study.treated().filter_map(|arm| Some((arm, results.values(arm, set, value)?)));
+            let values: Vec<_> = values.collect();
+            let slices: Vec<(&str, &[f64])> = values.iter().map(|(arm, v)| (study[*arm].name(), v.as_slice())).collect();
+            let rows = compare_arms(&reference, &slices, LEVEL)?;
+            for ((arm, _), row) in values.iter().zip(rows) {
                 let nested = Nested::of(&results.nested(*arm, set, value));
                 let number = |v: Option<f64>| v.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"));
                 let signed = |v: Option<f64>| v.map_or_else(|| "–".to_owned(), |v| format!("{v:+.4}"));
                 // A variance that came out negative says that there is none to see.
                 let sd = |variance: Option<f64>| number(variance.map(|v| v.max(0.0).sqrt()));
                 table.rows.push(vec![
-                    set_spec.name.clone(),
+                    study[set].name.clone(),
                     loss.to_owned(),
                     row.arm,
                     row.difference.n.to_string(),

@@ -4,12 +4,12 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::canvas::{Draw, Drawn, FONT};
-use super::table2::{Row, Table2};
+use super::table2::{Cell, LossTable, Row};
 
 const SFT: RGBColor = RGBColor(31, 97, 160);
 const C4: RGBColor = RGBColor(222, 139, 32);
 
-impl Draw for Table2 {
+impl Draw for LossTable {
     fn size(&self) -> (u32, u32) {
         (1180, 720)
     }
@@ -19,7 +19,7 @@ impl Draw for Table2 {
     }
 }
 
-fn draw<B: DrawingBackend>(table: &Table2, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+fn draw<B: DrawingBackend>(table: &LossTable, area: &DrawingArea<B, Shift>) -> Drawn<B> {
     let title = format!("Change of loss against the C4 arm ({}); lower is better", table.model);
     let area = area.titled(&title, (FONT, 24).into_font().color(&BLACK))?;
     let (legend, area) = area.split_vertically(28);
@@ -42,8 +42,13 @@ fn draw<B: DrawingBackend>(table: &Table2, area: &DrawingArea<B, Shift>) -> Draw
     Ok(())
 }
 
+/// The difference to the control, where there is one.
+fn delta(cell: &Option<Cell>) -> Option<f64> {
+    cell.as_ref()?.delta.as_ref().map(|delta| delta.mean)
+}
+
 fn draw_panel<B: DrawingBackend>(set: &str, rows: &[&Row], area: &DrawingArea<B, Shift>) -> Drawn<B> {
-    let values = rows.iter().flat_map(|r| [r.sft.delta.mean, r.c4.delta.mean]).filter(|v| v.is_finite());
+    let values = rows.iter().flat_map(|r| [delta(&r.sft), delta(&r.c4)]).flatten();
     let (low, high) = values.fold((-1e-3f64, 1e-3f64), |(l, h), v| (l.min(v), h.max(v)));
     let margin = 0.12 * (high - low);
     let mut chart = ChartBuilder::on(area)
@@ -68,19 +73,18 @@ fn draw_panel<B: DrawingBackend>(set: &str, rows: &[&Row], area: &DrawingArea<B,
         .label_style((FONT, 15).into_font().color(&BLACK))
         .draw()?;
     chart.draw_series(std::iter::once(PathElement::new(vec![(0.0, 0.0), (0.0, rows.len() as f64)], BLACK)))?;
-    let bars = |which: fn(&Row) -> f64, top: f64, colour: RGBColor| {
+    let bars = |which: fn(&Row) -> Option<f64>, top: f64, colour: RGBColor| {
         let n = rows.len() as f64;
         rows.iter()
             .enumerate()
-            .filter(move |(_, r)| which(r).is_finite())
-            .map(move |(i, r)| {
+            .filter_map(move |(i, r)| {
                 let y = n - i as f64 - top;
-                Rectangle::new([(0.0, y), (which(r), y - 0.3)], colour.filled())
+                Some(Rectangle::new([(0.0, y), (which(r)?, y - 0.3)], colour.filled()))
             })
             .collect::<Vec<_>>()
     };
-    chart.draw_series(bars(|r| r.sft.delta.mean, 0.18, SFT))?;
-    chart.draw_series(bars(|r| r.c4.delta.mean, 0.52, C4))?;
+    chart.draw_series(bars(|r| delta(&r.sft), 0.18, SFT))?;
+    chart.draw_series(bars(|r| delta(&r.c4), 0.52, C4))?;
     // Arm names beside their bars.
     let (x0, _) = (low - margin, 0.0);
     for i in 0..rows.len() {

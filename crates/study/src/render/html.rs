@@ -3,20 +3,16 @@
 use std::fmt::Write as _;
 
 use super::page::Page;
-use super::table2::{Cell, Table2};
-use crate::{DataTable, StudyResults, StudySpec};
+use super::table2::{Cell, LossTable};
+use crate::DataTable;
+use crate::question::Losses;
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-pub(super) fn report(
-    spec: &StudySpec,
-    plan: &str,
-    results: &StudyResults,
-    (table, comparison): (&Table2, &DataTable),
-    svg: &str,
-) -> String {
+/// Table 2's page: what comes before the plan, and after it.
+pub(super) fn report(results: &Losses, (table, comparison): (&LossTable, &DataTable), svg: &str) -> [String; 2] {
     let mut body = String::new();
     let _ = write!(
         body,
@@ -29,21 +25,23 @@ pub(super) fn report(
     body += "<table><tr><th>set</th><th>mix</th><th>SFT</th><th>&Delta;</th><th>sd</th><th>C4</th><th>&Delta;</th>\
              <th>sd</th><th>SFT learning rate</th></tr>";
     for row in &table.rows {
-        let cell = |cell: &Cell| {
+        let cell = |cell: &Option<Cell>| {
+            let Some(cell) = cell else { return "<td>failed</td><td>&ndash;</td><td>&ndash;</td>".to_owned() };
             let loss = format!("{:.3}", cell.loss.mean);
             let loss = if cell.best { format!("<b>{loss}</b>") } else { loss };
-            let delta = if row.control { "&ndash;".to_owned() } else { format!("{:+.3}", cell.delta.mean) };
+            let delta = cell.delta.as_ref().filter(|_| !row.control);
+            let delta = delta.map_or("&ndash;".to_owned(), |delta| format!("{:+.3}", delta.mean));
             let sd = cell.loss.sd.map_or("&ndash;".to_owned(), |sd| format!("{sd:.3}"));
             format!("<td>{loss}</td><td>{delta}</td><td>{sd}</td>")
         };
         let _ = write!(
             body,
-            "<tr><td>{}</td><td>{}</td>{}{}<td>{:e}</td></tr>",
+            "<tr><td>{}</td><td>{}</td>{}{}<td>{}</td></tr>",
             escape(&row.set),
             escape(&row.arm),
             cell(&row.sft),
             cell(&row.c4),
-            row.lr
+            row.lr.map_or("&ndash;".to_owned(), |lr| format!("{lr:e}"))
         );
     }
     body += "</table>";
@@ -55,52 +53,59 @@ pub(super) fn report(
         table.unigram_entropy
     );
     for (arm, loss) in &table.before {
-        let _ = write!(body, "<tr><td>{}</td><td>{loss:.3}</td></tr>", escape(arm));
+        let loss = loss.map_or("failed".to_owned(), |loss| format!("{loss:.3}"));
+        let _ = write!(body, "<tr><td>{}</td><td>{loss}</td></tr>", escape(arm));
     }
     body += "</table>";
+    table.failures.iter().for_each(|failure| body += &format!("<p>{}</p>", escape(failure)));
     body += &data_table(comparison);
     if !results.sweep.is_empty() {
         body += "<h2>Learning-rate sweep</h2><table><tr><th>set</th><th>mix</th><th>rate</th><th>SFT</th></tr>";
         for p in &results.sweep {
-            let (set, arm) = (escape(&spec.sft.sets[p.set].name), escape(&spec.arms[p.arm].name));
-            let _ = write!(body, "<tr><td>{set}</td><td>{arm}</td><td>{:e}</td><td>{:.4}</td></tr>", p.lr, p.sft_loss);
+            let (set, arm) = (escape(&p.dataset), escape(&p.mix));
+            let loss = p.sft_loss.map_or("diverged".to_owned(), |loss| format!("{loss:.4}"));
+            let _ = write!(body, "<tr><td>{set}</td><td>{arm}</td><td>{:e}</td><td>{loss}</td></tr>", p.lr);
         }
         body += "</table>";
     }
-    let _ = write!(body, "<h2>Plan</h2><pre>{}</pre>", escape(plan));
-    body += "<h2>Where each number lies</h2><p>Folders of the store: <code>pretrain/&lt;key&gt;</code>, \
-             <code>finetune/&lt;key&gt;</code>.</p><table><tr><th>set</th><th>mix</th><th>seeds</th><th>SFT</th>\
+    let before_plan = std::mem::take(&mut body);
+    body += "<h2>Where each number lies</h2><p>Folders of the store; those of the losses are in \
+             <code>measurements.json</code>.</p><table><tr><th>set</th><th>mix</th><th>seeds</th><th>SFT</th>\
              <th>C4 before</th><th>C4</th><th>pretrain</th><th>finetune</th></tr>";
     for m in &results.measurements {
         let _ = write!(
             body,
             "<tr><td>{}</td><td>{}</td><td>{}.{}</td><td>{:.6}</td><td>{:.6}</td><td>{:.6}</td><td><code>{}</code></td>\
              <td><code>{}</code></td></tr>",
-            escape(&spec.sft.sets[m.set].name),
-            escape(&spec.arms[m.arm].name),
+            escape(&m.dataset),
+            escape(&m.mix),
             m.pretrain_seed,
             m.sft_seed,
             m.sft_loss,
             m.c4_before,
             m.c4_loss,
-            m.pretrain_key,
-            m.finetune_key
+            m.addresses.pretrain,
+            m.addresses.finetune
         );
     }
     body += "</table>";
-    document("Table 2", &body)
+    [before_plan, body]
 }
 
-/// The report of an analysis.
+/// The report of a page.
 pub(super) fn page(page: &Page, pictures: &[String], plan: &str) -> String {
     let mut body = format!("<h1>{}</h1>", escape(&page.title));
     for svg in pictures {
         body += svg;
     }
     page.tables.iter().for_each(|table| body += &data_table(table));
+    let mut after = String::new();
+    if let Some(own) = &page.own {
+        [body, after] = own.html.clone();
+    }
     page.notes.iter().for_each(|note| body += &format!("<p>{}</p>", escape(note)));
     let _ = write!(body, "<h2>Plan</h2><pre>{}</pre>", escape(plan));
-    document(&page.title, &body)
+    document(&page.title, &(body + &after))
 }
 
 fn data_table(table: &DataTable) -> String {

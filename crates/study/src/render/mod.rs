@@ -9,45 +9,33 @@ mod html;
 pub(crate) mod lines;
 pub(crate) mod page;
 pub(crate) mod scatter;
-mod table1;
 mod table2;
-mod table5;
-
-use std::path::Path;
 
 pub use data_table::DataTable;
 pub use page::{Figure, Page};
-pub use table1::{preflights, table1};
-pub use table2::Table2;
-pub use table5::table5;
 
-use crate::files::{write, write_json};
-use crate::{Error, StudyResults, StudySpec};
+use crate::files::json;
+use crate::question::Losses;
+use crate::{Error, Study};
 
-/// Writes the output directory: spec, plan, tables, figures, report, and every measurement with its addresses.
-///
-/// # Errors
-/// Files that cannot be written.
-pub fn write_outputs(
-    out: &Path,
-    spec: &StudySpec,
-    plan: &str,
-    results: &StudyResults,
-    table: &Table2,
-) -> Result<(), Error> {
-    let text =
-        toml::to_string(spec).map_err(|e| Error::Parse { path: out.join("spec.toml"), reason: e.to_string() })?;
-    write(&out.join("spec.toml"), text.as_bytes())?;
-    write(&out.join("plan.txt"), plan.as_bytes())?;
-    write(&out.join("tables/table2.csv"), table.csv()?.as_bytes())?;
-    write(&out.join("tables/table2.md"), table.markdown().as_bytes())?;
-    let comparison = comparison::comparison(spec, results)?;
-    write(&out.join("tables/comparison.csv"), comparison.csv()?.as_bytes())?;
-    write(&out.join("tables/comparison.md"), comparison.markdown().as_bytes())?;
-    write_json(&out.join("measurements.json"), results)?;
-    write(&out.join("figures/table2.csv"), table.figure_csv()?.as_bytes())?;
-    let svg = canvas::svg(table)?;
-    write(&out.join("figures/table2.svg"), svg.as_bytes())?;
-    write(&out.join("figures/table2.png"), &canvas::png(table)?)?;
-    write(&out.join("report.html"), html::report(spec, plan, results, (table, &comparison), &svg).as_bytes())
+/// Table 2's page: the losses, how arms compare, a figure, and every measurement with its addresses.
+pub(crate) fn table2(study: &Study, losses: &Losses) -> Result<Page, Error> {
+    let table = table2::LossTable::of(study, losses);
+    let comparison = comparison::comparison(study, losses)?;
+    let svg = canvas::svg(&table)?;
+    let html = html::report(losses, (&table, &comparison), &svg);
+    Ok(Page {
+        title: "Table 2".to_owned(),
+        files: vec![
+            ("tables/table2.csv".to_owned(), table.csv()?.into_bytes()),
+            ("tables/table2.md".to_owned(), table.markdown().into_bytes()),
+            ("figures/table2.csv".to_owned(), table.figure_csv()?.into_bytes()),
+            ("figures/table2.png".to_owned(), canvas::png(&table)?),
+            ("figures/table2.svg".to_owned(), svg.into_bytes()),
+            ("measurements.json".to_owned(), json("measurements.json", losses)?),
+        ],
+        own: Some(page::Own { text: [table.text(false), table.text(true)], html }),
+        tables: vec![comparison],
+        ..Page::default()
+    })
 }

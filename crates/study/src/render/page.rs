@@ -7,7 +7,7 @@ use super::heatmap::Heatmaps;
 use super::html;
 use super::lines::Lines;
 use super::scatter::Scatter;
-use crate::files::{write, write_json};
+use crate::files::write;
 use crate::{DataTable, Error, StudySpec};
 
 /// A figure and the numbers it shows.
@@ -57,7 +57,18 @@ pub struct Page {
     /// What is to be said of them.
     pub notes: Vec<String>,
     /// Further files of the output directory: name, content.
-    pub files: Vec<(String, serde_json::Value)>,
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Where the page is drawn by hand, that.
+    pub(crate) own: Option<Own>,
+}
+
+/// A page that is drawn by hand.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Own {
+    /// For a terminal: plain, and with bold.
+    pub(crate) text: [String; 2],
+    /// The report before and after the plan.
+    pub(crate) html: [String; 2],
 }
 
 impl From<DataTable> for Page {
@@ -67,10 +78,18 @@ impl From<DataTable> for Page {
 }
 
 impl Page {
-    /// For a terminal.
-    pub fn text(&self) -> String {
-        let tables = self.tables.iter().map(DataTable::text).collect::<Vec<_>>().join("\n");
+    /// Whether there are pictures.
+    pub fn has_figures(&self) -> bool {
+        !self.figures.is_empty() || self.own.is_some()
+    }
+
+    /// For a terminal; `ansi`: with bold where there is any.
+    pub fn text(&self, ansi: bool) -> String {
         let notes: String = self.notes.iter().map(|note| format!("\n{}\n", note.trim())).collect();
+        if let Some(own) = &self.own {
+            return own.text[usize::from(ansi)].clone() + &notes;
+        }
+        let tables = self.tables.iter().map(DataTable::text).collect::<Vec<_>>().join("\n");
         tables + &notes
     }
 
@@ -97,7 +116,7 @@ impl Page {
             write(&at("png"), &figure.picture.png()?)?;
             pictures.push(svg);
         }
-        self.files.iter().try_for_each(|(name, value)| write_json(&out.join(name), value))?;
+        self.files.iter().try_for_each(|(name, bytes)| write(&out.join(name), bytes))?;
         write(&out.join("report.html"), html::page(self, &pictures, plan).as_bytes())
     }
 }

@@ -1,36 +1,13 @@
 //! How representations move: CKA between the states of a study (Section 7; Figures 6 and 9 to 13).
 
-use data_mixer::stream_key;
 use metrics_cka::{Cell, Matrix, Treatment};
-use serde::Serialize;
 
-use super::{Question, number, place};
-use crate::engine::FINAL;
+use super::{Question, number};
+use crate::graph::{GROUPS, Graph, Rate};
+use crate::job::ProbeResult;
 use crate::render::heatmap::{Heatmap, Heatmaps};
 use crate::render::page::{Figure, Picture};
-use crate::spec::GENERAL;
-use crate::{Analysis, DataTable, Error, Page, ProbeJob, ProbeResult, StudySpec, Weights};
-
-/// Groups of documents for the jackknife.
-const GROUPS: usize = 10;
-/// Most bytes of all sums: not part of a result's address, since it changes no more than the passes.
-const MEMORY: u64 = 4 << 30;
-/// A dimension of a hundred times the median variance is massive.
-const MASSIVE: f64 = 100.0;
-
-/// What determines the result.
-#[derive(Serialize)]
-struct Key<'a> {
-    kind: &'static str,
-    engine: &'a str,
-    states: [&'a str; 4],
-    store: String,
-    documents: &'a [u64],
-    longest: usize,
-    groups: usize,
-    treatments: &'a [Treatment],
-    precision: fused_ops::Precision,
-}
+use crate::{ArmId, DataTable, Error, Page, ProbeId, SetId, Study};
 
 /// Which of the four states: base, midtrained, base fine-tuned, midtrained fine-tuned.
 const PAIRS: [(usize, usize); 6] = [(0, 2), (1, 3), (2, 3), (0, 1), (0, 3), (1, 2)];
@@ -39,8 +16,8 @@ const PAIRS: [(usize, usize); 6] = [(0, 2), (1, 3), (2, 3), (0, 1), (0, 3), (1, 
 /// the first are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Representations<'a> {
-    /// The figure's number.
-    pub figure: u32,
+    /// The figure's name, such as `figure6`.
+    pub figure: &'a str,
     /// The midtrained arm.
     pub arm: &'a str,
     /// The set that both are fine-tuned on.
@@ -50,94 +27,63 @@ pub struct Representations<'a> {
 }
 
 impl Representations<'_> {
-    /// Places of the arm, the set and the probe.
-    fn places(&self, spec: &StudySpec) -> Result<[usize; 3], Error> {
-        Ok([
-            place("arm", self.arm, spec.arms.iter().map(|a| &a.name))?,
-            place("set", self.set, spec.sft.sets.iter().map(|s| &s.name))?,
-            place("probe", self.probe, spec.probes.iter().map(|p| &p.name))?,
-        ])
+    fn places(&self, study: &Study) -> Result<(ArmId, SetId, ProbeId), Error> {
+        Ok((study.arm_named(self.arm)?, study.set_named(self.set)?, study.probe_named(self.probe)?))
     }
 }
 
 impl Question for Representations<'_> {
-    fn check(&self, spec: &StudySpec) -> Result<(), Error> {
-        self.places(spec).map(|_| ())
+    fn name(&self) -> &str {
+        self.figure
     }
 
-    fn answer(&self, analysis: &mut Analysis<'_, '_>) -> Result<Page, Error> {
-        let Self { figure, arm, set, probe } = self;
-        let spec = analysis.execution.spec;
-        let [at_arm, at_set, at_probe] = self.places(spec)?;
-        let control = &spec.arms[spec.control().unwrap_or(0)].name;
-        let result = analysis.probed(at_arm, at_set, &spec.probes[at_probe].role)?;
+    fn check(&self, study: &Study) -> Result<(), Error> {
+        self.places(study).map(|_| ())
+    }
+
+    fn needs(&self, graph: &mut Graph<'_>) -> Result<(), Error> {
+        let (arm, set, probe) = self.places(graph.study())?;
+        graph.probe(arm, set, probe).map(|_| ())
+    }
+
+    fn answer(&self, graph: &mut Graph<'_>) -> Result<Page, Error> {
+        let Self { figure, arm: arm_name, set: set_name, probe: probe_name } = self;
+        let (arm, set, probe) = self.places(graph.study())?;
+        let study = graph.study();
+        let title = format!(
+            "Figure {} ({}): CKA between model states, probed with {probe_name}",
+            figure.trim_start_matches("figure"),
+            study.spec().model_name
+        );
+        let outcome = match graph.probe(arm, set, probe)? {
+            Some(job) => graph.outcome(&job)?,
+            None => match graph.rate(arm, set)? {
+                Rate::Failed(failure) => Err(failure),
+                _ => return Err(Error::field("figure", figure, "has a learning rate that is not chosen yet")),
+            },
+        };
+        let result = match outcome {
+            Ok(result) => result,
+            Err(failure) => return Ok(Page { title, notes: vec![format!("failed: {failure}")], ..Page::default() }),
+        };
+        let control = study[study.control()].name();
         let titles = Titles {
-            figure: format!("figure{figure}"),
-            title: format!("Figure {figure} ({}): CKA between model states, probed with {probe}", spec.model_name),
-            short: ["base".into(), "midtrained".into(), format!("base + {set}"), format!("midtrained + {set}")],
+            figure: (*figure).to_owned(),
+            title,
+            short: [
+                "base".into(),
+                "midtrained".into(),
+                format!("base + {set_name}"),
+                format!("midtrained + {set_name}"),
+            ],
             note: format!(
-                "base: {control}; midtrained: {arm}; + {set}: fine-tuned on it. {} documents, {} tokens of {probe}; 95 % \
-                 intervals by leaving out one of {GROUPS} groups of documents at a time; pretraining seed 0, fine-tuning \
-                 seed 0.",
+                "base: {control}; midtrained: {arm_name}; + {set_name}: fine-tuned on it. {} documents, {} tokens of \
+                 {probe_name}; 95 % intervals by leaving out one of {GROUPS} groups of documents at a time; pretraining \
+                 seed 0, fine-tuning seed 0.",
                 result.documents, result.tokens
             ),
         };
         page(&result, titles)
-    }
-}
-
-impl Analysis<'_, '_> {
-    fn probed(&mut self, arm: usize, set: usize, role: &str) -> Result<ProbeResult, Error> {
-        let execution = self.execution;
-        let spec = execution.spec;
-        let control = spec.control().unwrap_or(0);
-        let keys = |arm: usize| {
-            let first = self.results.measurements.iter().find(|m| m.arm == arm && m.set == set);
-            first.map(|m| (m.pretrain_key.as_str(), m.finetune_key.as_str())).unwrap_or_default()
-        };
-        let ((base, base_tuned), (mid, mid_tuned)) = (keys(control), keys(arm));
-        let stores = &execution.prepared.roles[role];
-        // Nothing is trained on another role than the arms' and the sets'.
-        let store = if role == GENERAL { &stores.held_out } else { &stores.train };
-        let longest = spec.pretrain.time.min(spec.model.max_positions);
-        let seed = stream_key(spec.study_seed, "documents of a probe", 0);
-        let documents = metrics_proximity::sample_documents(store.document_count(), spec.eval.probe_documents, seed);
-        let groups = GROUPS.min(documents.len().max(1));
-        let treatments = [Treatment::Raw, Treatment::Standardised, Treatment::WithoutMassive { ratio: MASSIVE }];
-        let inputs = Key {
-            kind: "probe 1",
-            engine: execution.engine.name(),
-            states: [base, mid, base_tuned, mid_tuned],
-            store: store.fingerprint(),
-            documents: &documents,
-            longest,
-            groups,
-            treatments: &treatments,
-            precision: spec.pretrain.precision,
-        };
-        let tokens = |document: &u64| {
-            let mut tokens = store.document(*document)?;
-            tokens.truncate(longest);
-            Ok(tokens.into_iter().map(|id| id as i32).collect())
-        };
-        let pretrained = |key: &str| Weights::Checkpoint(execution.store.join("pretrain").join(key).join(FINAL));
-        let tuned = |key: &str| Weights::Pretrained(execution.store.join("finetune").join(key).join("model"));
-        let job = ProbeJob {
-            label: format!("representations on {role}"),
-            states: vec![
-                ("base".to_owned(), pretrained(base)),
-                ("midtrained".to_owned(), pretrained(mid)),
-                ("base fine-tuned".to_owned(), tuned(base_tuned)),
-                ("midtrained fine-tuned".to_owned(), tuned(mid_tuned)),
-            ],
-            documents: documents.iter().map(tokens).collect::<Result<Vec<Vec<i32>>, Error>>()?,
-            groups,
-            treatments: treatments.to_vec(),
-            memory: MEMORY,
-            micro_tokens: spec.pretrain.micro_tokens,
-            precision: spec.pretrain.precision,
-        };
-        self.stored("probe", &inputs, |progress| execution.engine.probe(&job, progress))
     }
 }
 
@@ -192,7 +138,7 @@ fn page(result: &ProbeResult, titles: Titles) -> Result<Page, Error> {
         tables: vec![shifts(result, &titles, &treatments)],
         figures,
         notes: vec![titles.note],
-        files: Vec::new(),
+        ..Page::default()
     })
 }
 

@@ -1,22 +1,37 @@
-//! A study as plain data. [`StudySpec::validate`] checks it; `spec.toml` in the output directory is one.
+//! What a researcher writes: a study as plain data. [`Study::new`](crate::Study::new) checks it; `spec.toml` in the
+//! output directory is one.
 
-use std::path::PathBuf;
+mod presets;
+mod sources;
+
+use std::path::{Path, PathBuf};
 
 use fused_ops::Precision;
 use gptneox_model::GptNeoXConfig;
-use schedule::{Convention, LrSpec, Phase, Shares, Span, Timeline, TimelineSpec, Tokens, Weight};
+use schedule::{Convention, Phase, Span, Weight};
 use serde::{Deserialize, Serialize};
 use trainer::AdamWSpec;
 
-use crate::recipe::{finetune_recipe, pretrain_recipe};
-use crate::{Error, Sources};
+pub use presets::{Mix, PRESETS, Protocol, Size, preset};
+pub use sources::{RoleFiles, Sources};
+
+use crate::Error;
+
+/// The version of study files that this program reads and writes.
+pub const FORMAT: u32 = 1;
 
 /// Everything that determines a study's numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StudySpec {
+    /// The version of the file's format; [`FORMAT`] where absent.
+    #[serde(default = "format")]
+    pub format: u32,
     /// What tables call the model.
     pub model_name: String,
+    /// Whether results may come from processors whose matrix products differ in the last bits.
+    #[serde(default, skip_serializing_if = "Kernels::is_same")]
+    pub kernels: Kernels,
     /// Seed of everything: initialisation, orders, mixture phases, fine-tuning orders.
     pub study_seed: u64,
     /// Pretraining runs of each arm.
@@ -45,6 +60,27 @@ pub struct StudySpec {
     /// Texts on which representations are compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ProbeSpec>,
+}
+
+fn format() -> u32 {
+    FORMAT
+}
+
+/// Which results of other processors a study takes for its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kernels {
+    /// Those of processors with the same kernels, whose bits are the same.
+    #[default]
+    Same,
+    /// All: a long study can move between machines. Each job's record names what computed it, and pages say so.
+    Any,
+}
+
+impl Kernels {
+    fn is_same(&self) -> bool {
+        *self == Self::Same
+    }
 }
 
 /// Where documents come from.
@@ -132,6 +168,10 @@ pub struct PretrainSpec {
     pub micro_tokens: usize,
     /// How often a sequence of a source may be drawn.
     pub max_epochs: f64,
+    /// Steps between full states that are kept, so that later forks need not begin at the start; none where absent. It
+    /// changes no result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_every: Option<u64>,
     /// What matrix products are computed in, fine-tuning and evaluation included.
     #[serde(default)]
     pub precision: Precision,
@@ -180,7 +220,7 @@ impl ArmSpec {
     }
 
     /// The roles that it reads besides general text.
-    fn roles(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn roles(&self) -> impl Iterator<Item = &str> {
         let sides = self.phases.iter().flat_map(|p| p.specialised.iter().chain(&p.general));
         sides.flat_map(|shares| shares.iter().map(|(name, _)| name))
     }
@@ -199,12 +239,33 @@ pub enum LrChoice {
     SweepBase {
         /// The grid.
         grid: Vec<f64>,
+        /// How often the grid may grow where its best rate lies at its edge, each time by the ratio of the two
+        /// outermost rates.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        extend: u32,
     },
     /// The best of a grid on each arm's own checkpoint, per set (Section 4).
     SweepEach {
         /// The grid.
         grid: Vec<f64>,
+        /// As in `sweep_base`.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        extend: u32,
     },
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+impl LrChoice {
+    /// The rates given.
+    pub fn grid(&self) -> &[f64] {
+        match self {
+            Self::Fixed { lr } => std::slice::from_ref(lr),
+            Self::SweepBase { grid, .. } | Self::SweepEach { grid, .. } => grid,
+        }
+    }
 }
 
 /// Fine-tuning.
@@ -287,14 +348,43 @@ pub struct ProbeSpec {
     pub role: String,
 }
 
-/// The most seeds of a kind: more is a slip of the pen, and would take the memory there is.
-const MAX_SEEDS: u64 = 10_000;
-
 /// The role of general text.
 pub(crate) const GENERAL: &str = "general";
 
+/// Only what tells whether the rest can be read.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default = "format")]
+    format: u32,
+}
+
 impl StudySpec {
-    /// Roles that the study reads: general, the arms' sources, the fine-tuning sets.
+    /// From the text of a TOML file.
+    ///
+    /// # Errors
+    /// A format that this program does not know, unknown or missing fields, text that is no TOML.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+        let parse = |reason: String| Error::Parse { path: path.to_owned(), reason };
+        // First the format: a file of another one may have any fields.
+        let head: Head = toml::from_str(text).map_err(|e| parse(e.to_string()))?;
+        if head.format != FORMAT {
+            let reason = format!("format = {} is unknown; this program reads format = {FORMAT}", head.format);
+            return Err(parse(reason));
+        }
+        toml::from_str(text).map_err(|e| parse(e.to_string()))
+    }
+
+    /// From a TOML file.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), and a file that cannot be read.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::Parse { path: path.to_owned(), reason: e.to_string() })?;
+        Self::parse(path, &text)
+    }
+
+    /// Roles that the study reads: general, the arms' sources, the fine-tuning sets, the probes, the tokenizer's.
     pub fn roles(&self) -> Vec<String> {
         let mut roles = vec![GENERAL.to_owned()];
         let sources = self.arms.iter().flat_map(|a| a.roles().map(str::to_owned));
@@ -306,109 +396,5 @@ impl StudySpec {
             }
         }
         roles
-    }
-
-    /// The control: the first arm without a phase.
-    pub fn control(&self) -> Option<usize> {
-        self.arms.iter().position(ArmSpec::is_control)
-    }
-
-    /// An arm's phases.
-    pub(crate) fn timeline(&self, arm: &ArmSpec) -> Result<Timeline, Error> {
-        let spec = |general| TimelineSpec { end: self.pretrain.steps.into(), general, phases: arm.phases.clone() };
-        let tokens_per_step = Tokens(self.pretrain.batch.saturating_mul(self.pretrain.time as u64));
-        Shares::one(GENERAL)
-            .and_then(|general| spec(general).build(tokens_per_step))
-            .map_err(|source| Error::Schedule { what: format!("arm {}", arm.name), source })
-    }
-
-    /// The pretraining curve.
-    pub(crate) fn pretrain_lr(&self) -> LrSpec {
-        let p = &self.pretrain;
-        let (warmup, total) = (p.warmup.into(), p.steps.into());
-        LrSpec::Cosine { peak: p.lr_peak, min: p.lr_min, warmup, total, convention: p.convention }
-    }
-
-    /// Checks what does not need the data.
-    ///
-    /// # Errors
-    /// The first field outside its limits.
-    pub fn validate(&self) -> Result<(), Error> {
-        let positive = |field: &str, value: u64| {
-            if value == 0 { Err(Error::field(field, 0, "must be at least 1")) } else { Ok(()) }
-        };
-        positive("pretrain_seeds", self.pretrain_seeds)?;
-        positive("sft_seeds", self.sft_seeds)?;
-        for (field, seeds) in [("pretrain_seeds", self.pretrain_seeds), ("sft_seeds", self.sft_seeds)] {
-            if seeds > MAX_SEEDS {
-                return Err(Error::field(field, seeds, format!("must not exceed {MAX_SEEDS}")));
-            }
-        }
-        positive("pretrain.batch", self.pretrain.batch)?;
-        positive("pretrain.time", self.pretrain.time as u64)?;
-        positive("eval.c4_sequences", self.eval.c4_sequences)?;
-        positive("eval.probe_documents", self.eval.probe_documents)?;
-        positive("eval.path_rows", self.eval.path_rows)?;
-        positive("eval.path_stride", self.eval.path_stride)?;
-        positive("sft.held_out", self.sft.held_out)?;
-        positive("sft.examples", self.sft.examples)?;
-        positive("sft.epochs", self.sft.epochs)?;
-        positive("sft.batch", self.sft.batch as u64)?;
-        positive("sft.max_time", self.sft.max_time as u64)?;
-        if !(1..=500).contains(&self.held_out_permille) {
-            return Err(Error::field("held_out_permille", self.held_out_permille, "must be from 1 to 500"));
-        }
-        self.model.validate()?;
-        let longest = self.pretrain.time.max(self.sft.max_time);
-        if longest > self.model.max_positions {
-            let limit = format!("is shorter than the longest sequence, {longest}");
-            return Err(Error::field("model.max_positions", self.model.max_positions, limit));
-        }
-        self.pretrain_lr().build().map_err(|source| Error::Schedule { what: "pretrain".into(), source })?;
-        if self.control().is_none() {
-            return Err(Error::field("arms", self.arms.len(), "hold no control (an arm without phases)"));
-        }
-        for (i, arm) in self.arms.iter().enumerate() {
-            if self.arms[..i].iter().any(|other| other.name == arm.name) {
-                return Err(Error::field("arms", &arm.name, "is named twice"));
-            }
-            self.timeline(arm)?;
-        }
-        for (i, set) in self.sft.sets.iter().enumerate() {
-            if self.sft.sets[..i].iter().any(|other| other.name == set.name) {
-                return Err(Error::field("sft.sets", &set.name, "is named twice"));
-            }
-        }
-        let trained = |role: &str| {
-            self.arms.iter().any(|a| a.roles().any(|r| r == role)) || self.sft.sets.iter().any(|s| s.role == role)
-        };
-        for (i, probe) in self.probes.iter().enumerate() {
-            if self.probes[..i].iter().any(|other| other.name == probe.name) {
-                return Err(Error::field("probes", &probe.name, "is named twice"));
-            }
-            if probe.role != GENERAL && trained(&probe.role) {
-                return Err(Error::field("probes", &probe.role, "is a role that something is trained on"));
-            }
-        }
-        if self.sft.sets.is_empty() {
-            return Err(Error::field("sft.sets", "[]", "must hold at least one set"));
-        }
-        let grid = match &self.sft.lr {
-            LrChoice::Fixed { lr } => std::slice::from_ref(lr),
-            LrChoice::SweepBase { grid } | LrChoice::SweepEach { grid } => grid,
-        };
-        if grid.is_empty() {
-            return Err(Error::field("sft.lr.grid", "[]", "must hold at least one learning rate"));
-        }
-        if let Some(lr) = grid.iter().find(|lr| !(lr.is_finite() && **lr > 0.0)) {
-            return Err(Error::field("sft.lr", lr, "must be positive"));
-        }
-        pretrain_recipe(self).validate()?;
-        finetune_recipe(self, grid[0], 1).validate()?;
-        let max_epochs = self.pretrain.max_epochs;
-        if !(max_epochs.is_finite() && max_epochs > 0.0) {
-            return Err(Error::field("pretrain.max_epochs", max_epochs, "must be positive"));
-        }
-        Ok(())
     }
 }

@@ -1,36 +1,19 @@
 //! The theory's terms along a study's fine-tuning paths (Section 2 and Appendix A).
 
-use data_mixer::{Batch, SftBatches};
 use forgetting_eval::theory::{Bounds, Smoothness};
-use serde::Serialize;
 
-use super::{number, signed};
-use crate::engine::FINAL;
-use crate::recipe::{finetune_recipe, sft_batches};
+use super::{Question, number, signed};
+use crate::graph::{Graph, Rate};
+use crate::job;
 use crate::render::lines::{Curves, Lines};
 use crate::render::page::{Figure, Picture};
-use crate::spec::GENERAL;
-use crate::{Analysis, DataTable, Error, Page, PathJob, PathResult};
-
-/// What determines the result.
-#[derive(Serialize)]
-struct Key<'a> {
-    kind: &'static str,
-    engine: &'a str,
-    base: &'a str,
-    finetuned: &'a str,
-    before: Option<&'a str>,
-    general: String,
-    examples: String,
-    rows: u64,
-    stride: u64,
-}
+use crate::{ArmId, DataTable, Error, Page, SetId};
 
 /// A path, and whose it is.
 struct Walked {
-    set: usize,
-    arm: usize,
-    result: PathResult,
+    set: SetId,
+    arm: ArmId,
+    result: job::Walked,
 }
 
 impl Walked {
@@ -47,23 +30,56 @@ impl Walked {
     }
 }
 
-/// All terms of every arm's first fine-tune on every set.
-///
-/// # Errors
-/// Models or logs that cannot be read, values that are not finite, a signal.
-pub fn theory(analysis: &mut Analysis<'_, '_>) -> Result<Page, Error> {
-    let spec = analysis.execution.spec;
-    let mut walked = Vec::new();
-    for set in 0..spec.sft.sets.len() {
-        for arm in 0..spec.arms.len() {
-            let result = analysis.walk(arm, set)?;
-            walked.push(Walked { set, arm, result });
-        }
+/// The theory's terms: of every arm's first fine-tune on every set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Theory;
+
+impl Question for Theory {
+    fn name(&self) -> &str {
+        "theory"
     }
-    let names = |w: &Walked| [spec.sft.sets[w.set].name.clone(), spec.arms[w.arm].name.clone()];
+
+    fn needs(&self, graph: &mut Graph<'_>) -> Result<(), Error> {
+        let study = graph.study();
+        for set in study.sets() {
+            for arm in study.arms() {
+                graph.walk(arm, set)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&self, graph: &mut Graph<'_>) -> Result<Page, Error> {
+        let study = graph.study();
+        let (mut walked, mut failed) = (Vec::new(), Vec::new());
+        for set in study.sets() {
+            for arm in study.arms() {
+                let outcome = match graph.walk(arm, set)? {
+                    Some(job) => graph.outcome(&job)?,
+                    None => match graph.rate(arm, set)? {
+                        Rate::Failed(failure) => Err(failure),
+                        _ => return Err(Error::field("theory", &study[set].name, "has a rate that is not chosen yet")),
+                    },
+                };
+                match outcome {
+                    Ok(result) => walked.push(Walked { set, arm, result }),
+                    Err(failure) => failed.push(format!("failed: {failure}")),
+                }
+            }
+        }
+        let mut page = page(graph, &walked)?;
+        page.notes.extend(failed);
+        Ok(page)
+    }
+}
+
+fn page(graph: &Graph<'_>, walked: &[Walked]) -> Result<Page, Error> {
+    let (study, spec) = (graph.study(), graph.study().spec());
+    let names = |w: &Walked| [study[w.set].name.clone(), study[w.arm].name().to_owned()];
     let title = format!("The theory's terms ({})", spec.model_name);
-    let path = path_table(&walked, &names);
-    let figure = figure(&walked, &names, &title, spec.arms.len());
+    let path = path_table(walked, &names);
+    let figures =
+        if walked.is_empty() { Vec::new() } else { vec![figure(walked, &names, &title, study.arms().count())] };
     let replayed = walked.iter().map(|w| w.result.end_difference).fold(0.0, f64::max);
     let notes = vec![
         format!(
@@ -82,75 +98,12 @@ pub fn theory(analysis: &mut Analysis<'_, '_>) -> Result<Page, Error> {
     ];
     Ok(Page {
         title,
-        tables: vec![path, midtraining_table(&walked, &names)],
-        figures: vec![figure],
+        tables: vec![path, midtraining_table(walked, &names)],
+        figures,
         notes,
-        files: vec![("paths.json".to_owned(), records(&walked, &names))],
+        files: vec![("paths.json".to_owned(), crate::files::json("paths.json", &records(walked, &names))?)],
+        ..Page::default()
     })
-}
-
-impl Analysis<'_, '_> {
-    fn walk(&mut self, arm: usize, set: usize) -> Result<PathResult, Error> {
-        let execution = self.execution;
-        let (spec, prepared) = (execution.spec, execution.prepared);
-        let first = self.results.measurements.iter().find(|m| m.arm == arm && m.set == set);
-        let Some(first) = first else {
-            return Err(Error::field("measurements", 0, "of an arm on a set: the study has none"));
-        };
-        let set_spec = &spec.sft.sets[set];
-        let fork = self.results.forks[arm].first().cloned().flatten();
-        let (general, examples) = (&prepared.roles[GENERAL].held_out, &prepared.roles[&set_spec.role].train);
-        let inputs = Key {
-            kind: "path 1",
-            engine: execution.engine.name(),
-            base: &first.pretrain_key,
-            finetuned: &first.finetune_key,
-            before: fork.as_deref(),
-            general: general.fingerprint(),
-            examples: examples.fingerprint(),
-            rows: spec.eval.path_rows,
-            stride: spec.eval.path_stride,
-        };
-        let batches = sft_batches(spec, prepared, set_spec, first.sft_seed)?;
-        let pretrained = |key: &str| execution.store.join("pretrain").join(key);
-        let job = PathJob {
-            label: format!("path of {} on {}", spec.arms[arm].name, set_spec.name),
-            base: pretrained(&first.pretrain_key).join(FINAL),
-            recipe: finetune_recipe(spec, first.lr, data_mixer::BatchSource::steps(&batches)),
-            finetuned: execution.store.join("finetune").join(&first.finetune_key).join("model"),
-            general: vec![general_batch(spec, general)?],
-            examples: fixed_examples(&batches, spec.eval.path_rows)?,
-            batches,
-            stride: spec.eval.path_stride,
-            before: fork.as_ref().map(|fork| (pretrained(fork).join(FINAL), pretrained(&first.pretrain_key))),
-        };
-        self.stored("path", &inputs, |progress| execution.engine.walk(&job, progress))
-    }
-}
-
-fn general_batch(spec: &crate::StudySpec, store: &std::sync::Arc<corpus::TokenStore>) -> Result<Batch, Error> {
-    let sequences =
-        data_mixer::Sequences::new(store.clone(), spec.pretrain.time)?.with_document_mask(spec.pretrain.document_mask);
-    let count = spec.eval.path_rows.min(sequences.len());
-    let mut batch = Batch::with_capacity(count as usize, spec.pretrain.time);
-    (0..count).try_for_each(|i| sequences.push(i, 0, &mut batch))?;
-    Ok(batch)
-}
-
-/// The first training examples.
-fn fixed_examples(batches: &SftBatches, rows: u64) -> Result<Vec<Batch>, Error> {
-    let mut left = rows as usize;
-    let mut out = Vec::new();
-    for batch in batches.in_order() {
-        let batch = batch?;
-        let taken = left.min(batch.rows());
-        out.push(batch.slice(0..taken));
-        left -= taken;
-        if left == 0 {
-            break;
-        }
-    }
-    Ok(out)
 }
 
 type Names<'a> = &'a dyn Fn(&Walked) -> [String; 2];

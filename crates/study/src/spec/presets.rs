@@ -5,10 +5,11 @@ use gptneox_model::GptNeoXConfig;
 use schedule::{Convention, Phase, Span, Weight};
 use trainer::AdamWSpec;
 
-use crate::{
-    ArmSpec, DataSpec, Error, EvalSpec, LrChoice, PretrainSpec, ProbeSpec, SftSetSpec, SftSpec, Sources, StudySpec,
-    TokenizerSpec,
+use super::{
+    ArmSpec, DataSpec, EvalSpec, FORMAT, Kernels, LrChoice, PretrainSpec, ProbeSpec, SftSetSpec, SftSpec, Sources,
+    StudySpec, TokenizerSpec,
 };
+use crate::Error;
 
 /// The presets' names.
 pub const PRESETS: [&str; 3] = ["smoke", "mini", "paper"];
@@ -124,6 +125,8 @@ fn smoke(size: Size) -> StudySpec {
     let steps = 240;
     let (hidden, blocks, heads) = size.of([(64, 2, 4), (96, 3, 4), (128, 4, 4)]);
     StudySpec {
+        format: FORMAT,
+        kernels: Kernels::Same,
         model_name: format!("smoke-{}", size.letter()),
         study_seed: 0,
         pretrain_seeds: 1,
@@ -148,6 +151,7 @@ fn smoke(size: Size) -> StudySpec {
             precision: Precision::F32,
             recompute: false,
             document_mask: false,
+            keep_every: Some(60),
         },
         arms: Vec::new(),
         sft: SftSpec {
@@ -157,7 +161,7 @@ fn smoke(size: Size) -> StudySpec {
             truncation: data_mixer::Truncation::Cut,
             examples: 256,
             held_out: 64,
-            lr: LrChoice::SweepBase { grid: vec![1e-3, 2e-3, 4e-3] },
+            lr: LrChoice::SweepBase { grid: vec![1e-3, 2e-3, 4e-3], extend: 0 },
             warmup: TENTH,
             optimizer: AdamWSpec::default(),
             clip: 1.0,
@@ -193,13 +197,14 @@ fn mini(size: Size) -> StudySpec {
             lr_min: 1e-5,
             warmup: steps / 10,
             micro_tokens: 8192,
+            keep_every: Some(100),
             ..smoke.pretrain
         },
         sft: SftSpec {
             max_time: 256,
             examples: 800,
             held_out: 200,
-            lr: LrChoice::SweepBase { grid: vec![2e-4, 5e-4, 1e-3] },
+            lr: LrChoice::SweepBase { grid: vec![2e-4, 5e-4, 1e-3], extend: 0 },
             ..smoke.sft
         },
         eval: EvalSpec { c4_sequences: 120, path_stride: 4, ..smoke.eval },
@@ -227,6 +232,7 @@ fn paper(size: Size) -> Result<StudySpec, Error> {
             warmup: 6100,
             convention: Convention::Litgpt { accumulation: 16 },
             micro_tokens: 16 * 2048,
+            keep_every: Some(5_000),
             precision: Precision::Bf16,
             ..smoke.pretrain
         },
@@ -240,6 +246,7 @@ fn paper(size: Size) -> Result<StudySpec, Error> {
                     4e-6, 8e-6, 1e-5, 2e-5, 4e-5, 5e-5, 6e-5, 7e-5, 8e-5, 9e-5, 1e-4, 1.2e-4, 1.4e-4, 1.6e-4, 1.8e-4,
                     2e-4, 2.4e-4, 4e-4, 5e-4, 6e-4, 8e-4, 1e-3, 2e-3, 3e-3, 4e-3, 6e-3,
                 ],
+                extend: 0,
             },
             ..smoke.sft
         },

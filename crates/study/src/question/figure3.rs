@@ -1,16 +1,16 @@
 //! Does proximity advantage predict what midtraining gains? (Section 5.1; Figure 3.)
 
-use data_mixer::stream_key;
 use forgetting_eval::{
     Block, Correlation, Summary, block_permutation_p, cluster_bootstrap, pearson, pearson_within_blocks,
     relative_improvement, spearman,
 };
 
-use super::proximity::Proximity;
-use super::{ends, number, signed};
+use super::losses::{self, Losses};
+use super::{Question, ends, number, proximity, signed};
+use crate::graph::Graph;
 use crate::render::page::{Figure, Picture};
 use crate::render::scatter::{Dot, Scatter};
-use crate::{Analysis, DataTable, Error, Page};
+use crate::{ArmId, DataTable, Error, Page, SetId};
 
 /// Shuffles and draws.
 const PERMUTATIONS: usize = 10_000;
@@ -19,71 +19,96 @@ const LEVEL: f64 = 0.95;
 
 /// A mix and a fine-tuning set.
 struct Pair {
-    arm: usize,
-    set: usize,
+    arm: ArmId,
+    set: SetId,
     advantage: f64,
     noise_floor: f64,
     improvement: f64,
 }
 
 /// Figure 3: proximity advantage and relative improvement of every (mix, fine-tuning set) but the control's.
-///
-/// # Errors
-/// Stores that cannot be read. (A correlation that cannot be had is said, not an error.)
-pub fn figure3(analysis: &mut Analysis<'_, '_>) -> Result<Page, Error> {
-    let (spec, results) = (analysis.execution.spec, analysis.results);
-    let proximity = Proximity::of(spec, analysis.execution.prepared)?;
-    let control = spec.control().unwrap_or(0);
-    let mean = |arm: usize, set: usize| Summary::of(&results.values(arm, set, |m| m.sft_loss)).mean;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Figure3;
+
+impl Question for Figure3 {
+    fn name(&self) -> &str {
+        "figure3"
+    }
+
+    fn needs(&self, graph: &mut Graph<'_>) -> Result<(), Error> {
+        proximity::job(graph);
+        losses::needs(graph)
+    }
+
+    fn answer(&self, graph: &mut Graph<'_>) -> Result<Page, Error> {
+        let closeness = proximity::closeness(graph)?;
+        let losses = Losses::of(graph)?;
+        let mut page = page(graph, &closeness, &pairs(graph, &closeness, &losses))?;
+        page.notes.extend(losses.failures());
+        Ok(page)
+    }
+}
+
+/// Every mix and set of which both the mix's and the control's fine-tunes have results.
+fn pairs(graph: &Graph<'_>, closeness: &proximity::Closeness, losses: &Losses) -> Vec<Pair> {
+    let study = graph.study();
+    let mean = |arm, set| Some(Summary::of(&losses.values(arm, set, |m| m.sft_loss)?).mean);
     let mut pairs = Vec::new();
-    for set in 0..spec.sft.sets.len() {
-        for arm in (0..spec.arms.len()).filter(|arm| *arm != control) {
-            let a = proximity.advantage(arm, set);
+    for set in study.sets() {
+        for arm in study.treated() {
+            let (Some(control), Some(loss)) = (mean(study.control(), set), mean(arm, set)) else { continue };
+            let a = proximity::advantage(study, closeness, arm, set);
             pairs.push(Pair {
                 arm,
                 set,
                 advantage: a.value,
                 noise_floor: a.noise_floor.unwrap_or(0.0),
-                improvement: relative_improvement(mean(control, set), mean(arm, set)),
+                improvement: relative_improvement(control, loss),
             });
         }
     }
+    pairs
+}
+
+fn page(graph: &Graph<'_>, closeness: &proximity::Closeness, pairs: &[Pair]) -> Result<Page, Error> {
+    let study = graph.study();
+    let spec = study.spec();
     // The mixes of a set share its control, its examples and its scale: they are one block.
-    let block = |set: usize| {
+    let block = |set: SetId| {
         let of_set = || pairs.iter().filter(move |p| p.set == set);
         Block { x: of_set().map(|p| p.advantage).collect(), y: of_set().map(|p| p.improvement).collect() }
     };
-    let blocks: Vec<Block> = (0..spec.sft.sets.len()).map(block).collect();
-    let seed = stream_key(spec.study_seed, "resampling of correlations", 0);
+    let blocks: Vec<Block> = study.sets().map(block).filter(|b: &Block| !b.x.is_empty()).collect();
+    let seed = study.seed("resampling of correlations", 0);
     let (table, lines) = correlations(&blocks, seed);
     let title = format!("Figure 3 ({}): proximity advantage and improvement by midtraining", spec.model_name);
     let mut points =
         DataTable::new("figure3", &title, &["dataset", "mix", "proximity_advantage", "noise_floor", "improvement"]);
-    for p in &pairs {
+    for p in pairs {
         points.rows.push(vec![
-            spec.sft.sets[p.set].name.clone(),
-            spec.arms[p.arm].name.clone(),
+            study[p.set].name.clone(),
+            study[p.arm].name().to_owned(),
             signed(p.advantage, 6),
             number(p.noise_floor, 6),
             signed(p.improvement, 6),
         ]);
     }
-    let shapes: Vec<usize> = (0..spec.arms.len()).filter(|arm| *arm != control).collect();
+    let shapes: Vec<ArmId> = study.treated().collect();
     let dot = |p: &Pair| Dot {
         x: p.advantage,
         y: 100.0 * p.improvement,
-        colour: p.set,
+        colour: p.set.place(),
         shape: shapes.iter().position(|arm| *arm == p.arm).unwrap_or(0),
         faint: p.advantage.abs() <= p.noise_floor,
     };
     let picture = Scatter {
         title: title.clone(),
         subtitle: lines,
-        x_axis: format!("proximity advantage of the mix towards the set, every side at {} tokens", proximity.budget),
-        y_axis: format!("improvement over {} in fine-tuned loss, %", spec.arms[control].name),
+        x_axis: format!("proximity advantage of the mix towards the set, every side at {} tokens", closeness.budget),
+        y_axis: format!("improvement over {} in fine-tuned loss, %", study[study.control()].name()),
         dots: pairs.iter().map(dot).collect(),
         colours: ("fine-tuning set".to_owned(), spec.sft.sets.iter().map(|s| s.name.clone()).collect()),
-        shapes: ("midtraining mix".to_owned(), shapes.iter().map(|arm| spec.arms[*arm].name.clone()).collect()),
+        shapes: ("midtraining mix".to_owned(), shapes.iter().map(|arm| study[*arm].name().to_owned()).collect()),
     };
     let notes = vec![
         "The plain interval and p take all pairs for independent. The mixes of one fine-tuning set share its control and its \
@@ -97,7 +122,7 @@ pub fn figure3(analysis: &mut Analysis<'_, '_>) -> Result<Page, Error> {
         tables: vec![points.clone(), table],
         figures: vec![Figure { name: "figure3".to_owned(), data: points, picture: Picture::Scatter(picture) }],
         notes,
-        files: Vec::new(),
+        ..Page::default()
     })
 }
 

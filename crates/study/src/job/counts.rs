@@ -1,0 +1,53 @@
+//! How often each token occurs in a store.
+
+use fused_ops::TrainingBackend;
+use metrics_proximity::Counts;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::tokens::Content;
+use super::{Context, Input, Kind};
+use crate::Error;
+use crate::address::Address;
+
+/// Counts a store's tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CountTokens {
+    /// What messages call the store.
+    pub name: String,
+    /// The store.
+    pub tokens: Content,
+    /// The model's vocabulary.
+    pub vocabulary: usize,
+}
+
+/// A store's counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenCounts {
+    /// Of each token.
+    pub counts: Vec<u64>,
+    /// Entropy of their distribution in nats: the loss without any context.
+    pub entropy: f64,
+}
+
+impl Kind for CountTokens {
+    const NAME: &'static str = "counts";
+    type Output = TokenCounts;
+
+    fn address(&self) -> Address {
+        Address::of(Self::NAME, &json!({ "tokens": self.tokens.digest, "vocabulary": self.vocabulary }))
+    }
+
+    fn label(&self) -> String {
+        format!("counting {}", self.name)
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input::files(&self.tokens.made_by)]
+    }
+
+    fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
+        let counts = Counts::of_store(self.vocabulary, &*self.tokens.open(cx.store)?)?;
+        Ok(TokenCounts { entropy: counts.entropy(), counts: counts.as_slice().to_vec() })
+    }
+}

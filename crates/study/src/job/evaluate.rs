@@ -1,0 +1,277 @@
+//! The loss of a model on held-out text.
+
+use std::ops::Range;
+
+use burn::module::AutodiffModule as _;
+use corpus::TokenStore;
+use data_mixer::{Batch, IGNORE, Sequences, SftBatches, SftSpec};
+use forgetting_eval::{DocumentLosses, HeldOut};
+use fused_ops::{FusedOps, Precision, TrainingBackend};
+use gptneox_model::{GptNeoX, load_pretrained};
+use schedule::LrSpec;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use trainer::{TrainSpec, evaluate_tokens, load_weights};
+
+use super::rows::unordered;
+use super::tokens::Content;
+use super::{Context, Input, Kind, MODEL, pretrain};
+use crate::Error;
+use crate::address::Address;
+use crate::store::Store;
+
+/// Sequences of a batch.
+const BATCH: u64 = 16;
+
+/// A model in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Model {
+    /// A pretrained state's weights.
+    Pretrained(Address),
+    /// A fine-tuned model.
+    Finetuned(Address),
+}
+
+impl Model {
+    /// The job that makes it.
+    pub fn address(&self) -> &Address {
+        match self {
+            Self::Pretrained(address) | Self::Finetuned(address) => address,
+        }
+    }
+
+    pub(super) fn input(&self) -> Input {
+        match self {
+            Self::Pretrained(state) => Input::weights(state),
+            Self::Finetuned(tuned) => Input::files(tuned),
+        }
+    }
+
+    pub(crate) fn load<B: FusedOps>(&self, store: &Store, device: &B::Device) -> Result<GptNeoX<B>, Error> {
+        Ok(match self {
+            Self::Pretrained(state) => load_weights(&pretrain::weights(store, state), device)?,
+            Self::Finetuned(tuned) => load_pretrained(&store.folder(tuned).join(MODEL), device)?,
+        })
+    }
+}
+
+/// What a model is evaluated on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EvaluateOn {
+    /// Sequences of general text.
+    General {
+        /// Held-out text.
+        tokens: Content,
+        /// Tokens of a sequence.
+        time: usize,
+        /// Sequences.
+        count: u64,
+        /// Whether attention stops at the beginning of a document.
+        document_mask: bool,
+    },
+    /// A fine-tuning set's examples, with the training mask.
+    Examples {
+        /// Held-out examples.
+        tokens: Content,
+        /// Examples, at most.
+        count: u64,
+        /// How they become rows.
+        rows: SftSpec,
+    },
+}
+
+/// Evaluates a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluate {
+    /// What messages call it.
+    pub label: String,
+    /// The model.
+    pub model: Model,
+    /// On what.
+    pub on: EvaluateOn,
+    /// Most tokens of a micro-batch.
+    pub micro_tokens: usize,
+    /// What matrix products are computed in.
+    pub precision: Precision,
+    /// The class of matrix kernels; `None` where the study takes any.
+    pub kernels: Option<String>,
+    /// What progress counts for it.
+    pub cost: u64,
+}
+
+/// A loss on held-out text.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct HeldOutLoss {
+    /// Nats per predicted token.
+    pub loss: f64,
+    /// Predicted tokens.
+    pub tokens: u64,
+    /// Documents they are of.
+    pub documents: u64,
+    /// Standard error of the loss over documents; `None` with one document.
+    pub standard_error: Option<f64>,
+    /// Bits per byte of text, where its bytes are known.
+    pub bits_per_byte: Option<f64>,
+}
+
+/// A model's losses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Over all of it.
+    pub total: HeldOutLoss,
+    /// By document, in order: nats, predicted tokens, bytes where known.
+    pub by_document: DocumentLosses,
+}
+
+impl Evaluation {
+    /// A loss that is not finite is no result: the model diverged.
+    fn of(label: &str, losses: DocumentLosses) -> Result<Self, Error> {
+        let total = losses.total();
+        let loss = total.nats_per_token();
+        if !loss.is_finite() {
+            let reason = if total.tokens == 0 { "no token is predicted" } else { "the loss is not finite" };
+            return Err(Error::NotFinite { what: label.to_owned(), reason: reason.to_owned() });
+        }
+        let total = HeldOutLoss {
+            loss,
+            tokens: total.tokens,
+            documents: losses.documents().len() as u64,
+            standard_error: losses.standard_error(),
+            bits_per_byte: total.bits_per_byte(),
+        };
+        Ok(Self { total, by_document: losses })
+    }
+}
+
+impl Kind for Evaluate {
+    const NAME: &'static str = "evaluate";
+    type Output = Evaluation;
+
+    fn address(&self) -> Address {
+        let on = match &self.on {
+            EvaluateOn::General { tokens, time, count, document_mask } => {
+                json!({ "general": tokens.digest, "time": time, "count": count, "document_mask": document_mask })
+            }
+            EvaluateOn::Examples { tokens, count, rows } => {
+                json!({ "examples": tokens.digest, "count": count, "rows": unordered(rows) })
+            }
+        };
+        let identity = json!({
+            "model": self.model.address(),
+            "on": on,
+            "micro_tokens": self.micro_tokens,
+            "precision": self.precision,
+            "kernels": self.kernels,
+        });
+        Address::of(Self::NAME, &identity)
+    }
+
+    fn label(&self) -> String {
+        self.label.clone()
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        let (EvaluateOn::General { tokens, .. } | EvaluateOn::Examples { tokens, .. }) = &self.on;
+        vec![self.model.input(), Input::files(&tokens.made_by)]
+    }
+
+    fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
+        let recipe = TrainSpec {
+            micro_tokens: self.micro_tokens,
+            precision: self.precision,
+            ..TrainSpec::new(LrSpec::constant(0.0))
+        };
+        let model = self.model.load::<AB>(cx.store, cx.device)?.valid().with_compute(recipe.compute());
+        let losses = match &self.on {
+            EvaluateOn::General { tokens, time, count, document_mask } => {
+                let store = tokens.open(cx.store)?;
+                let sequences = Sequences::new(store.clone(), *time)?.with_document_mask(*document_mask);
+                general(&model, &store, &sequences, *count, &recipe, cx.device)?
+            }
+            EvaluateOn::Examples { tokens, count, rows } => {
+                let examples = SftBatches::new(tokens.open(cx.store)?, *count, unordered(rows))?;
+                by_row(&model, &examples, &recipe, cx.device)?
+            }
+        };
+        cx.progress.signal.check()?;
+        cx.progress.advance(self.cost, &self.label);
+        Evaluation::of(&self.label, losses)
+    }
+}
+
+/// The loss on a document's tokens in the evaluated sequences.
+struct Document {
+    range: Range<u64>,
+    nats: f64,
+    tokens: u64,
+}
+
+impl Document {
+    /// With the bytes of its text; of a document that is cut, in proportion to its tokens.
+    fn held_out(&self, store: &TokenStore) -> HeldOut {
+        let length = self.range.end - self.range.start;
+        let bytes = store.document_of(self.range.start).map(|d| u64::from(store.text_bytes(d)));
+        let bytes = bytes.map(|bytes| (bytes * self.tokens).div_ceil(length.max(1)));
+        HeldOut { nats: self.nats, tokens: self.tokens, bytes }
+    }
+}
+
+/// Losses by document of the first sequences.
+fn general<B: FusedOps>(
+    model: &GptNeoX<B>,
+    store: &TokenStore,
+    sequences: &Sequences,
+    count: u64,
+    recipe: &TrainSpec,
+    device: &B::Device,
+) -> Result<DocumentLosses, Error> {
+    let batches = (0..count).step_by(BATCH as usize).map(|from| {
+        let mut batch = Batch::with_capacity(BATCH as usize, sequences.time());
+        for i in from..(from + BATCH).min(count) {
+            sequences.push(i, 0, &mut batch)?;
+        }
+        Ok(batch)
+    });
+    // Position j of sequence i predicts token i·T + j + 1.
+    let mut documents: Vec<Document> = Vec::new();
+    let mut at = 0;
+    evaluate_tokens(model, batches, recipe, device, &mut |_, losses| {
+        for loss in losses {
+            at += 1;
+            if documents.last().is_none_or(|d| !d.range.contains(&at)) {
+                let range = store.documents_in(at..at + 1).next().unwrap_or(at..at + 1);
+                documents.push(Document { range, nats: 0.0, tokens: 0 });
+            }
+            let current = documents.last_mut().expect("one was pushed if there was none");
+            current.nats += f64::from(*loss);
+            current.tokens += 1;
+        }
+    })?;
+    Ok(DocumentLosses::new(documents.iter().map(|d| d.held_out(store))))
+}
+
+/// Losses on examples: each row is one.
+fn by_row<B: FusedOps>(
+    model: &GptNeoX<B>,
+    examples: &SftBatches,
+    recipe: &TrainSpec,
+    device: &B::Device,
+) -> Result<DocumentLosses, Error> {
+    let mut rows = Vec::new();
+    evaluate_tokens(model, examples.in_order(), recipe, device, &mut |batch, losses| {
+        let row = |(losses, targets): (&[f32], &[i32])| HeldOut {
+            nats: losses.iter().map(|l| f64::from(*l)).sum(),
+            tokens: targets.iter().filter(|t| **t != IGNORE).count() as u64,
+            // With prompts left out it is unknown which bytes the rest stands for.
+            bytes: None,
+        };
+        rows.extend(losses.chunks_exact(batch.time).zip(batch.targets.chunks_exact(batch.time)).map(row));
+    })?;
+    Ok(DocumentLosses::new(rows))
+}

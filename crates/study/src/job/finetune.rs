@@ -1,0 +1,110 @@
+//! Fine-tuning a pretrained model on a set.
+
+use burn::module::AutodiffModule as _;
+use data_mixer::{BatchSource as _, LedgerHead, SftBatches, SftSpec};
+use fused_ops::TrainingBackend;
+use gptneox_model::{SaveOptions, save_pretrained};
+use schedule::Step;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use trainer::{TrainSpec, Trainer, load_weights};
+
+use super::tokens::Content;
+use super::{Context, Input, Kind, MakeTokenizer, pretrain};
+use crate::Error;
+use crate::address::Address;
+use crate::engine::{Stretch, train};
+use crate::rates::Rates;
+
+/// The fine-tuned model's folder in the job's: a Hugging Face directory.
+pub(crate) const MODEL: &str = "model";
+
+/// Fine-tunes a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finetune {
+    /// What messages call it.
+    pub label: String,
+    /// The pretrained state that it starts from.
+    pub base: Address,
+    /// The recipe. Its learning rates enter the address as they are applied; what changes no result does not.
+    pub recipe: TrainSpec,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// The set's training examples.
+    pub tokens: Content,
+    /// Examples, at most.
+    pub examples: u64,
+    /// How they become rows, and in which order.
+    pub rows: SftSpec,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// The class of matrix kernels; `None` where the study takes any.
+    pub kernels: Option<String>,
+    /// The tokenizer: a copy of it lies beside the model.
+    pub tokenizer: Address,
+    /// What progress counts for it.
+    pub cost: u64,
+}
+
+/// A fine-tune: `model/` in the job's folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FineTuned {
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Steps left out because their loss or gradient was not finite.
+    pub skipped: u64,
+    /// What was seen.
+    pub ledger: LedgerHead,
+}
+
+impl Kind for Finetune {
+    const NAME: &'static str = "finetune";
+    type Output = FineTuned;
+
+    fn address(&self) -> Address {
+        let TrainSpec { optimizer, clip, micro_tokens, precision, lr, .. } = &self.recipe;
+        // A curve that cannot be built fails when it is run; until then its spec tells it apart.
+        let rates = Rates::new(&self.label, lr.clone())
+            .map_or_else(|_| json!(lr), |rates| json!(rates.digest(Step(self.steps))));
+        let identity = json!({
+            "base": self.base,
+            "rates": rates,
+            "optimizer": optimizer,
+            "clip": clip,
+            "micro_tokens": micro_tokens,
+            "precision": precision,
+            "tokens": self.tokens.digest,
+            "examples": self.examples,
+            "rows": self.rows,
+            "kernels": self.kernels,
+        });
+        Address::of(Self::NAME, &identity)
+    }
+
+    fn label(&self) -> String {
+        self.label.clone()
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input::weights(&self.base), Input::files(&self.tokens.made_by), Input::files(&self.tokenizer)]
+    }
+
+    fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
+        let batches = SftBatches::new(self.tokens.open(cx.store)?, self.examples, self.rows.clone())?;
+        let model = load_weights(&pretrain::weights(cx.store, &self.base), cx.device)?;
+        let trainer = Trainer::<AB>::new(model, self.recipe.clone(), cx.device)?;
+        let until = batches.steps();
+        let stretch = Stretch { label: &self.label, begin: 0, until, stop: until, tokens: self.cost };
+        let trainer = train(trainer, &batches, &stretch, cx)?;
+        let (ledger, skipped) = (trainer.ledger(), trainer.steps_skipped());
+        let to = cx.folder.join(MODEL);
+        save_pretrained(&trainer.into_model().valid(), &to, &SaveOptions::default())?;
+        let (from, copy) = (MakeTokenizer::file(cx.store, &self.tokenizer), to.join("tokenizer.json"));
+        std::fs::copy(&from, &copy).map_err(Error::io(&from))?;
+        Ok(FineTuned { lr: self.lr, skipped, ledger })
+    }
+}

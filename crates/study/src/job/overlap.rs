@@ -1,0 +1,84 @@
+//! What a fine-tuning set's held-out examples have in common with text that is trained on.
+
+use std::collections::BTreeSet;
+
+use corpus::NgramIndex;
+use fused_ops::TrainingBackend;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::tokens::Content;
+use super::{Context, Input, Kind};
+use crate::Error;
+use crate::address::Address;
+
+/// Looks for evaluated examples in training text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Overlap {
+    /// What messages call the set.
+    pub name: String,
+    /// Its held-out examples.
+    pub evaluated: Content,
+    /// Training text by role.
+    pub training: Vec<(String, Content)>,
+    /// Tokens of the sequences that are looked for.
+    pub ngram: usize,
+}
+
+/// What is shared.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Shared {
+    /// Evaluated examples that are long enough to tell.
+    pub judged: u64,
+    /// Those that share a sequence.
+    pub any: u64,
+    /// Those of which one role holds half the sequences.
+    pub half: u64,
+    /// The role that most share a sequence with, and how many; `None` if none does.
+    pub most: Option<(u64, String)>,
+}
+
+impl Kind for Overlap {
+    const NAME: &'static str = "overlap";
+    type Output = Shared;
+
+    fn address(&self) -> Address {
+        let training: Vec<(&str, &str)> = self.training.iter().map(|(r, c)| (r.as_str(), c.digest.as_str())).collect();
+        let identity = json!({ "evaluated": self.evaluated.digest, "training": training, "ngram": self.ngram });
+        Address::of(Self::NAME, &identity)
+    }
+
+    fn label(&self) -> String {
+        format!("looking for held-out examples of {} in training text", self.name)
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        let contents = std::iter::once(&self.evaluated).chain(self.training.iter().map(|(_, content)| content));
+        contents.map(|content| Input::files(&content.made_by)).collect()
+    }
+
+    fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
+        let evaluated = self.evaluated.open(cx.store)?;
+        let index = NgramIndex::new(&evaluated, self.ngram)?;
+        let (mut any, mut half) = (BTreeSet::new(), BTreeSet::new());
+        let mut shared = Shared::default();
+        let mut most = (0, String::new());
+        for (role, content) in &self.training {
+            cx.progress.signal.check()?;
+            let overlap = index.overlap(&*content.open(cx.store)?)?;
+            shared.judged = overlap.documents - overlap.too_short;
+            if overlap.contaminated > most.0 {
+                most = (overlap.contaminated, role.clone());
+            }
+            for (document, own, sequences) in overlap.worst {
+                any.insert(document);
+                if own * 2 >= sequences {
+                    half.insert(document);
+                }
+            }
+        }
+        (shared.any, shared.half) = (any.len() as u64, half.len() as u64);
+        shared.most = (most.0 > 0).then_some(most);
+        Ok(shared)
+    }
+}

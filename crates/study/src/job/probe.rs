@@ -1,0 +1,227 @@
+//! Comparing the representations of model states on a probe's documents.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use fused_ops::{FusedOps, Precision, TrainingBackend};
+use gptneox_model::{Compute, GptNeoX, Site};
+use metrics_cka::{
+    Activations, Comparison, Device, Host, Layer, Options, Products, Recorder, Report, Treatment,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::tokens::Content;
+use super::{Context, Input, Kind, Model};
+use crate::Error;
+use crate::address::Address;
+
+/// Most bytes of all sums: it changes no more than the number of passes.
+const MEMORY: u64 = 4 << 30;
+
+/// Compares model states, each with each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// What messages call it.
+    pub label: String,
+    /// The states: name, model.
+    pub states: Vec<(String, Model)>,
+    /// The probe's text.
+    pub tokens: Content,
+    /// Documents of it, at most.
+    pub documents: u64,
+    /// Seed of the documents drawn.
+    pub seed: u64,
+    /// Most tokens of a document.
+    pub longest: usize,
+    /// Groups of documents for intervals, at most.
+    pub groups: usize,
+    /// What is done to features.
+    pub treatments: Vec<Treatment>,
+    /// Most tokens of a forward pass.
+    pub micro_tokens: usize,
+    /// What matrix products are computed in.
+    pub precision: Precision,
+    /// The class of matrix kernels; `None` where the study takes any.
+    pub kernels: Option<String>,
+}
+
+/// Each state compared with each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeResult {
+    /// The states' names.
+    pub states: Vec<String>,
+    /// Each pair of them.
+    pub comparisons: Vec<StateComparison>,
+    /// Documents read.
+    pub documents: u64,
+    /// Tokens compared.
+    pub tokens: u64,
+}
+
+/// CKA between the layers of two states.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StateComparison {
+    /// One state, an index: rows.
+    pub left: usize,
+    /// The other: columns.
+    pub right: usize,
+    /// The result.
+    pub report: Report,
+}
+
+/// Neighbouring documents of one group that pass through the models together.
+struct Chunk<'a> {
+    documents: &'a [Vec<i32>],
+    group: usize,
+}
+
+/// Cuts documents into chunks of at most so many tokens, padding included, none of two groups.
+fn chunks(documents: &[Vec<i32>], groups: usize, micro_tokens: usize) -> Vec<Chunk<'_>> {
+    let group = |d: usize| d * groups / documents.len();
+    let mut out = Vec::new();
+    let mut from = 0;
+    while from < documents.len() {
+        let mut to = from;
+        let mut longest = 0;
+        while to < documents.len() && group(to) == group(from) {
+            longest = longest.max(documents[to].len());
+            if to > from && longest * (to + 1 - from) > micro_tokens {
+                break;
+            }
+            to += 1;
+        }
+        out.push(Chunk { documents: &documents[from..to], group: group(from) });
+        from = to;
+    }
+    out
+}
+
+impl Kind for Probe {
+    const NAME: &'static str = "probe";
+    type Output = ProbeResult;
+
+    fn address(&self) -> Address {
+        let identity = json!({
+            "states": self.states.iter().map(|(_, model)| model.address()).collect::<Vec<_>>(),
+            "tokens": self.tokens.digest,
+            "documents": self.documents,
+            "seed": self.seed,
+            "longest": self.longest,
+            "groups": self.groups,
+            "treatments": self.treatments,
+            "micro_tokens": self.micro_tokens,
+            "precision": self.precision,
+            "kernels": self.kernels,
+        });
+        Address::of(Self::NAME, &identity)
+    }
+
+    fn label(&self) -> String {
+        self.label.clone()
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        let models = self.states.iter().map(|(_, model)| model.input());
+        models.chain([Input::files(&self.tokens.made_by)]).collect()
+    }
+
+    fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
+        // GPUs multiply faster than states travel.
+        let products: std::sync::Arc<dyn Products<f32>> = match cx.machine.backend.as_str() {
+            "cuda" | "vulkan" => std::sync::Arc::new(Device::<AB::InnerBackend>::new(cx.device.clone())),
+            _ => std::sync::Arc::new(Host),
+        };
+        self.compare::<AB>(products, cx)
+    }
+}
+
+impl Probe {
+    /// The documents' tokens.
+    fn read(&self, store: &crate::store::Store) -> Result<Vec<Vec<i32>>, Error> {
+        let tokens = self.tokens.open(store)?;
+        let drawn = metrics_proximity::sample_documents(tokens.document_count(), self.documents, self.seed);
+        let document = |document: &u64| {
+            let mut ids = tokens.document(*document)?;
+            ids.truncate(self.longest);
+            Ok(ids.into_iter().map(|id| id as i32).collect())
+        };
+        drawn.iter().map(document).collect()
+    }
+
+    /// Every state reads every document once for each pass that the comparisons' memory asks for.
+    fn compare<AB: TrainingBackend>(
+        &self,
+        products: std::sync::Arc<dyn Products<f32>>,
+        cx: &mut Context<'_, AB>,
+    ) -> Result<ProbeResult, Error> {
+        let documents = self.read(cx.store)?;
+        if documents.is_empty() {
+            return Err(Error::field("documents of the probe", 0, "must be at least 1"));
+        }
+        let groups = self.groups.min(documents.len());
+        let compute = Compute { precision: self.precision, ..Compute::default() };
+        let load = |(_, model): &(String, Model)| -> Result<GptNeoX<AB::InnerBackend>, Error> {
+            Ok(model.load::<AB::InnerBackend>(cx.store, cx.device)?.with_compute(compute))
+        };
+        let models = self.states.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        let layouts: Vec<Vec<Layer>> = models.iter().map(layout).collect();
+        let pairs: Vec<(usize, usize)> =
+            (0..models.len()).flat_map(|i| (i + 1..models.len()).map(move |j| (i, j))).collect();
+        let options = Options {
+            treatments: self.treatments.clone(),
+            groups,
+            memory: MEMORY / pairs.len().max(1) as u64,
+            products,
+            ..Options::default()
+        };
+        let mut comparisons = pairs
+            .iter()
+            .map(|(i, j)| Ok(Comparison::new(&layouts[*i], &layouts[*j], options.clone())?))
+            .collect::<Result<Vec<_>, Error>>()?;
+        let mut pass = 0;
+        // All comparisons have the same layers, hence the same passes.
+        while comparisons.iter_mut().map(Comparison::begin_pass).fold(false, |any, begun| any | begun) {
+            pass += 1;
+            cx.progress.note(&format!("{}: pass {pass}", self.label));
+            for chunk in chunks(&documents, groups, self.micro_tokens) {
+                cx.progress.signal.check()?;
+                let states: Vec<Activations<f32>> =
+                    models.iter().map(|m| states_of(m, chunk.documents, cx.device)).collect();
+                for ((i, j), comparison) in pairs.iter().zip(&mut comparisons) {
+                    comparison.push(&states[*i], &states[*j], chunk.group)?;
+                }
+            }
+            comparisons.iter_mut().try_for_each(Comparison::end_pass)?;
+        }
+        let reports =
+            comparisons.into_iter().map(Comparison::finish).collect::<Result<Vec<_>, metrics_cka::Error>>()?;
+        Ok(ProbeResult {
+            states: self.states.iter().map(|(name, _)| name.clone()).collect(),
+            comparisons: pairs
+                .iter()
+                .zip(reports)
+                .map(|((left, right), report)| StateComparison { left: *left, right: *right, report })
+                .collect(),
+            documents: documents.len() as u64,
+            tokens: documents.iter().map(|d| d.len() as u64).sum(),
+        })
+    }
+}
+
+fn layout<B: FusedOps>(model: &GptNeoX<B>) -> Vec<Layer> {
+    let config = model.config();
+    let blocks = (0..config.num_layers).map(Site::Block);
+    let sites = std::iter::once(Site::Embed).chain(blocks).chain([Site::FinalNorm]);
+    sites.map(|site| Layer::new(site.to_string(), config.hidden_size)).collect()
+}
+
+/// Hidden states of all tokens; padding behind them changes none and is left out.
+fn states_of<B: FusedOps>(model: &GptNeoX<B>, documents: &[Vec<i32>], device: &B::Device) -> Activations<f32> {
+    let time = documents.iter().map(Vec::len).max().unwrap_or(0);
+    let padded = |d: &Vec<i32>| d.iter().copied().chain(std::iter::repeat_n(0, time - d.len())).collect::<Vec<_>>();
+    let ids: Vec<i32> = documents.iter().flat_map(padded).collect();
+    let keep: Vec<bool> = documents.iter().flat_map(|d| (0..time).map(|i| i < d.len())).collect();
+    let mut recorder = Recorder::new(&ids).keep(&keep);
+    let ids = Tensor::<B, 2, Int>::from_data(TensorData::new(ids, [documents.len(), time]), device);
+    model.hidden(ids, &mut |site: Site, hidden: &Tensor<B, 2>| recorder.record(site, hidden));
+    recorder.finish()
+}

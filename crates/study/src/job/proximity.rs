@@ -1,0 +1,124 @@
+//! How close mixes and fine-tuning sets are (Appendix D): similarities, proximity advantages, intervals.
+
+use fused_ops::TrainingBackend;
+use metrics_proximity::{
+    Advantage, Distribution, DocumentCounts, Landscape, Options, Resampling, SimilarityMatrix, sample_documents,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::tokens::Content;
+use super::{Context, Input, Kind};
+use crate::Error;
+use crate::address::Address;
+
+/// Compares mixes and fine-tuning sets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Proximity {
+    /// The model's vocabulary.
+    pub vocabulary: usize,
+    /// Corpora: role, training text, seed of the documents drawn. The first is the general one.
+    pub corpora: Vec<(String, Content, u64)>,
+    /// Documents of a corpus, at most.
+    pub sample: u64,
+    /// Mixes: name, and corpora (places) with their shares.
+    pub mixtures: Vec<(String, Vec<(usize, f64)>)>,
+    /// Fine-tuning sets: name, corpus (place).
+    pub targets: Vec<(String, usize)>,
+    /// Seed of the bootstrap.
+    pub seed: u64,
+}
+
+/// What was counted of a corpus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CorpusSize {
+    /// The role.
+    pub role: String,
+    /// Documents.
+    pub documents: u64,
+    /// Their tokens.
+    pub tokens: u64,
+    /// Tokens that occur.
+    pub types: u64,
+}
+
+/// How close everything is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Closeness {
+    /// Every side of the controlled variant is taken at as many tokens as the smallest corpus has.
+    pub budget: u64,
+    /// What was counted.
+    pub corpora: Vec<CorpusSize>,
+    /// The controlled variant: every mix and set with every other.
+    pub controlled: SimilarityMatrix,
+    /// The paper's variant: vocabularies as observed.
+    pub paper: SimilarityMatrix,
+    /// Proximity advantages, mixes by sets, controlled.
+    pub advantages: Vec<Advantage>,
+    /// The same in the paper's variant, values alone.
+    pub advantages_paper: Vec<Advantage>,
+}
+
+impl Kind for Proximity {
+    const NAME: &'static str = "proximity";
+    type Output = Closeness;
+
+    fn address(&self) -> Address {
+        let corpora: Vec<_> = self.corpora.iter().map(|(role, content, seed)| (role, &content.digest, seed)).collect();
+        let identity = json!({
+            "version": 1,
+            "vocabulary": self.vocabulary,
+            "corpora": corpora,
+            "sample": self.sample,
+            "mixtures": self.mixtures,
+            "targets": self.targets,
+            "seed": self.seed,
+        });
+        Address::of(Self::NAME, &identity)
+    }
+
+    fn label(&self) -> String {
+        "comparing corpora".to_owned()
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        self.corpora.iter().map(|(_, content, _)| Input::files(&content.made_by)).collect()
+    }
+
+    fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
+        let count = |(role, content, seed): &(String, Content, u64)| {
+            let store = content.open(cx.store)?;
+            let documents = sample_documents(store.document_count(), self.sample, *seed);
+            Ok((role.clone(), DocumentCounts::of_store(self.vocabulary, &store, &documents)?))
+        };
+        let landscape = Landscape {
+            corpora: self.corpora.iter().map(count).collect::<Result<Vec<_>, Error>>()?,
+            mixtures: self.mixtures.clone(),
+            general: 0,
+            targets: self.targets.iter().map(|(_, place)| *place).collect(),
+        };
+        let all = landscape.distributions()?;
+        let budget = all.iter().map(Distribution::tokens).min().unwrap_or(0);
+        let sizes = landscape.corpora.iter().zip(&all).map(|((role, documents), distribution)| CorpusSize {
+            role: role.clone(),
+            documents: documents.len() as u64,
+            tokens: distribution.tokens(),
+            types: distribution.types() as u64,
+        });
+        let corpora = sizes.collect();
+        let mut compared = landscape.mixed(&all)?;
+        compared.extend(self.targets.iter().map(|(name, place)| (name.clone(), all[*place].clone())));
+        let resampling = Resampling { seed: self.seed, ..Resampling::default() };
+        let controlled = Options::controlled(budget as f64);
+        cx.progress.signal.check()?;
+        Ok(Closeness {
+            budget,
+            corpora,
+            controlled: SimilarityMatrix::of(&compared, &compared, &controlled)?,
+            paper: SimilarityMatrix::of(&compared, &compared, &Options::paper())?,
+            advantages: landscape.advantages(&controlled, &resampling)?,
+            advantages_paper: landscape
+                .advantages(&Options::paper(), &Resampling { resamples: 0, splits: 0, ..Resampling::default() })?,
+        })
+    }
+}

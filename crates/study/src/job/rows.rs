@@ -1,0 +1,61 @@
+//! What a fine-tuning set's examples become: rows, cuts, steps.
+
+use data_mixer::{BatchSource as _, SftBatches, SftReport, SftSpec};
+use fused_ops::TrainingBackend;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::tokens::Content;
+use super::{Context, Input, Kind};
+use crate::Error;
+use crate::address::Address;
+
+/// Counts a set's rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CountRows {
+    /// What messages call the set.
+    pub name: String,
+    /// Its examples.
+    pub tokens: Content,
+    /// Examples, at most.
+    pub examples: u64,
+    /// How they become rows; the order does not matter here.
+    pub rows: SftSpec,
+}
+
+/// A set's rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowCounts {
+    /// Examples used, cut, left out; positions and targets.
+    pub report: SftReport,
+    /// Optimiser steps of all epochs.
+    pub steps: u64,
+}
+
+/// How examples become rows, whatever their order.
+pub(super) fn unordered(rows: &SftSpec) -> SftSpec {
+    SftSpec { seed: 0, ..rows.clone() }
+}
+
+impl Kind for CountRows {
+    const NAME: &'static str = "rows";
+    type Output = RowCounts;
+
+    fn address(&self) -> Address {
+        let rows = unordered(&self.rows);
+        Address::of(Self::NAME, &json!({ "tokens": self.tokens.digest, "examples": self.examples, "rows": rows }))
+    }
+
+    fn label(&self) -> String {
+        format!("rows of {}", self.name)
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input::files(&self.tokens.made_by)]
+    }
+
+    fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
+        let batches = SftBatches::new(self.tokens.open(cx.store)?, self.examples, unordered(&self.rows))?;
+        Ok(RowCounts { report: batches.report(), steps: batches.steps() })
+    }
+}

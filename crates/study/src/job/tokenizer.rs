@@ -1,0 +1,146 @@
+//! The study's tokenizer: a BPE trained on its own text, or a file that is given.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use corpus::{Tokenizer, train_bpe};
+use fused_ops::TrainingBackend;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::tokens::RoleSource;
+use super::{Context, Input, Kind};
+use crate::address::Address;
+use crate::files;
+use crate::store::Store;
+use crate::{Error, Progress};
+
+/// The file in the job's folder.
+const FILE: &str = "tokenizer.json";
+
+/// Where a tokenizer comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenizerSource {
+    /// A byte-level BPE.
+    Trained {
+        /// Tokens.
+        vocab_size: usize,
+        /// Bytes of text it is trained on, at most; the roles give equal parts.
+        max_bytes: u64,
+        /// Of 1000 documents, how many are held out, and not trained on.
+        held_out_permille: u16,
+        /// The roles.
+        roles: Vec<RoleSource>,
+    },
+    /// A Hugging Face `tokenizer.json`.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Changes whenever the tokenizer does.
+        fingerprint: String,
+    },
+}
+
+/// Makes a tokenizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MakeTokenizer {
+    /// From what.
+    pub source: TokenizerSource,
+}
+
+/// A tokenizer: `tokenizer.json` in the job's folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenizerMade {
+    /// Changes whenever the tokenizer does.
+    pub fingerprint: String,
+    /// One more than the largest token id.
+    pub vocab_size: usize,
+}
+
+impl MakeTokenizer {
+    /// The file that a finished job left.
+    pub(crate) fn file(store: &Store, address: &Address) -> PathBuf {
+        store.folder(address).join(FILE)
+    }
+}
+
+impl Kind for MakeTokenizer {
+    const NAME: &'static str = "tokenizer";
+    type Output = TokenizerMade;
+
+    fn address(&self) -> Address {
+        let identity = match &self.source {
+            TokenizerSource::Trained { vocab_size, max_bytes, held_out_permille, roles } => {
+                let texts: Vec<&str> = roles.iter().map(|r| r.fingerprint.as_str()).collect();
+                json!({ "bpe": vocab_size, "bytes": max_bytes, "held_out": held_out_permille, "texts": texts })
+            }
+            TokenizerSource::File { fingerprint, .. } => json!({ "file": fingerprint }),
+        };
+        Address::of(Self::NAME, &identity)
+    }
+
+    fn label(&self) -> String {
+        match &self.source {
+            TokenizerSource::Trained { vocab_size, .. } => format!("training a BPE of {vocab_size} tokens"),
+            TokenizerSource::File { path, .. } => format!("tokenizer {}", path.display()),
+        }
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        Vec::new()
+    }
+
+    fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
+        let to = cx.folder.join(FILE);
+        let tokenizer = match &self.source {
+            TokenizerSource::Trained { vocab_size, max_bytes, held_out_permille, roles } => {
+                let tokenizer = train(*vocab_size, *max_bytes, *held_out_permille, roles, cx.progress)?;
+                tokenizer.save(&to)?;
+                tokenizer
+            }
+            TokenizerSource::File { path, fingerprint } => copy(path, fingerprint, &to)?,
+        };
+        Ok(TokenizerMade { fingerprint: tokenizer.fingerprint().to_owned(), vocab_size: tokenizer.vocab_size() })
+    }
+}
+
+/// A copy, so that the store holds all that a model of it needs.
+fn copy(path: &Path, fingerprint: &str, to: &Path) -> Result<Tokenizer, Error> {
+    let tokenizer = Tokenizer::from_file(path)?;
+    if tokenizer.fingerprint() != fingerprint {
+        return Err(Error::field("tokenizer", path.display(), "changed while the study ran"));
+    }
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    files::write(to, &bytes)?;
+    Ok(tokenizer)
+}
+
+fn train(
+    vocab_size: usize,
+    max_bytes: u64,
+    permille: u16,
+    roles: &[RoleSource],
+    progress: &mut Progress,
+) -> Result<Tokenizer, Error> {
+    let share = max_bytes / (roles.len().max(1) as u64);
+    let mut texts = Vec::new();
+    for role in roles {
+        progress.signal.check()?;
+        let mut bytes = 0u64;
+        let generator = role.generator();
+        role.open(generator.as_ref())?.each(permille, &mut |document, held_out| {
+            if held_out {
+                return ControlFlow::Continue(());
+            }
+            if bytes > share {
+                return ControlFlow::Break(());
+            }
+            let text = document.whole();
+            bytes += text.len() as u64;
+            texts.push(text);
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(train_bpe(texts.into_iter(), vocab_size)?)
+}

@@ -1,0 +1,188 @@
+//! Measuring the theory's terms along a fine-tuning path, by walking it again.
+
+use burn::module::AutodiffModule as _;
+use data_mixer::{Batch, BatchSource as _, Sequences, SftBatches, SftSpec};
+use forgetting_eval::theory::{Displacement, Initialisation, Path, Point};
+use fused_ops::TrainingBackend;
+use schedule::Step;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use trainer::{TrainSpec, Trainer, loss_gradient, parameter_vector};
+
+use super::tokens::Content;
+use super::{Context, Input, Kind, Model, pretrain};
+use crate::Error;
+use crate::address::Address;
+
+/// Walks a fine-tuning path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Walk {
+    /// What messages call it.
+    pub label: String,
+    /// The state that was fine-tuned: θ_0.
+    pub base: Address,
+    /// The fine-tune: its path is walked again, and must end at its model.
+    pub finetuned: Address,
+    /// Its recipe.
+    pub recipe: TrainSpec,
+    /// Its training examples.
+    pub tokens: Content,
+    /// Of these, at most.
+    pub examples: u64,
+    /// How they become rows, and in which order.
+    pub rows: SftSpec,
+    /// What J_P is measured on: held-out general text.
+    pub general: Content,
+    /// Tokens of its sequences.
+    pub time: usize,
+    /// Whether attention stops at the beginning of a document.
+    pub document_mask: bool,
+    /// Sequences for J_P, and examples for J_T.
+    pub path_rows: u64,
+    /// Steps between points.
+    pub stride: u64,
+    /// The state before midtraining, θ_pre, its step, and the step of θ_0; `None` without midtraining.
+    pub before: Option<(Address, u64, u64)>,
+    /// The class of matrix kernels; `None` where the study takes any.
+    pub kernels: Option<String>,
+}
+
+/// The theory's terms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Walked {
+    /// The path.
+    pub path: Path,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Largest difference between a parameter at its end and the fine-tuned model's: 0 where the path is the same to the
+    /// last bit.
+    pub end_difference: f64,
+    /// From θ_pre to θ_0; `None` without midtraining.
+    pub initialisation: Option<Initialisation>,
+    /// How far midtraining went, from its log.
+    pub displacement: Option<Displacement>,
+}
+
+impl Kind for Walk {
+    const NAME: &'static str = "walk";
+    type Output = Walked;
+
+    fn address(&self) -> Address {
+        // The fine-tune's address covers recipe, examples and order.
+        let identity = json!({
+            "finetuned": self.finetuned,
+            "general": self.general.digest,
+            "time": self.time,
+            "document_mask": self.document_mask,
+            "rows": self.path_rows,
+            "stride": self.stride,
+            "before": self.before,
+            "kernels": self.kernels,
+        });
+        Address::of(Self::NAME, &identity)
+    }
+
+    fn label(&self) -> String {
+        self.label.clone()
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        let states = [&self.base].into_iter().chain(self.before.iter().map(|(state, ..)| state));
+        let files = [&self.finetuned, &self.tokens.made_by, &self.general.made_by];
+        states.map(Input::weights).chain(files.into_iter().map(Input::files)).collect()
+    }
+
+    fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
+        let batches = SftBatches::new(self.tokens.open(cx.store)?, self.examples, self.rows.clone())?;
+        let general = vec![self.general_batch(cx)?];
+        let examples = first_examples(&batches, self.path_rows)?;
+        let steps = batches.steps();
+        let points: Vec<u64> = (0..steps).step_by(self.stride.max(1) as usize).chain([steps]).collect();
+        let lr =
+            self.recipe.lr.clone().build().map_err(|source| Error::Schedule { what: self.label.clone(), source })?;
+        let rate = |pair: &[u64]| (pair[0]..pair[1]).map(|step| lr.at(Step(step))).sum();
+        let rates: Vec<f64> = points.windows(2).map(rate).collect();
+        let base = Model::Pretrained(self.base.clone()).load::<AB>(cx.store, cx.device)?;
+        let mut trainer = Trainer::<AB>::new(base, self.recipe.clone(), cx.device)?;
+        let mut last = Vec::new();
+        let path = Path::walk(&rates, |k| {
+            while trainer.steps_done() < points[k] {
+                cx.progress.signal.check()?;
+                trainer.step(&batches.batch(trainer.steps_done())?)?;
+            }
+            let p = loss_gradient(trainer.model(), &general, &self.recipe, cx.device)?;
+            let t = loss_gradient(trainer.model(), &examples, &self.recipe, cx.device)?;
+            if k % 8 == 0 {
+                cx.progress.note(&format!("{}: point {k} of {}", self.label, points.len() - 1));
+            }
+            let theta = parameter_vector(&trainer.model().valid());
+            if k + 1 == points.len() {
+                last.clone_from(&theta);
+            }
+            Ok::<_, Error>(Point { theta, loss_p: p.loss, grad_p: p.gradient, loss_t: t.loss, grad_t: t.gradient })
+        })?;
+        let stored = Model::Finetuned(self.finetuned.clone()).load::<AB::InnerBackend>(cx.store, cx.device)?;
+        let stored = parameter_vector(&stored);
+        let difference = last.iter().zip(&stored).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+        let (initialisation, displacement) = match &self.before {
+            Some((before, from, until)) => (
+                Some(self.initialisation::<AB>(before, &examples, &path, cx)?),
+                Some(self.displacement(*from, *until, cx)?),
+            ),
+            None => (None, None),
+        };
+        Ok(Walked { path, steps, end_difference: difference, initialisation, displacement })
+    }
+}
+
+impl Walk {
+    fn general_batch<AB: TrainingBackend>(&self, cx: &Context<'_, AB>) -> Result<Batch, Error> {
+        let sequences =
+            Sequences::new(self.general.open(cx.store)?, self.time)?.with_document_mask(self.document_mask);
+        let count = self.path_rows.min(sequences.len());
+        let mut batch = Batch::with_capacity(count as usize, self.time);
+        (0..count).try_for_each(|i| sequences.push(i, 0, &mut batch))?;
+        Ok(batch)
+    }
+
+    fn initialisation<AB: TrainingBackend>(
+        &self,
+        before: &Address,
+        examples: &[Batch],
+        path: &Path,
+        cx: &Context<'_, AB>,
+    ) -> Result<Initialisation, Error> {
+        let load = |state: &Address| Model::Pretrained(state.clone()).load::<AB>(cx.store, cx.device);
+        let pre = load(before)?.with_compute(self.recipe.compute());
+        let t = loss_gradient(&pre, examples, &self.recipe, cx.device)?;
+        let (pre, after) = (parameter_vector(&pre.valid()), parameter_vector(&load(&self.base)?.valid()));
+        Ok(Initialisation::of(&pre, &after, &t.gradient, (t.loss, path.losses_t[0]))?)
+    }
+
+    /// From the logs of midtraining's steps.
+    fn displacement<AB: TrainingBackend>(
+        &self,
+        from: u64,
+        until: u64,
+        cx: &Context<'_, AB>,
+    ) -> Result<Displacement, Error> {
+        let records = pretrain::records(cx.store, &self.base, from, until)?;
+        Ok(Displacement::of(records.iter().map(|r| (if r.skipped { 0.0 } else { r.lr }, r.update_norm)))?)
+    }
+}
+
+/// The first training examples.
+fn first_examples(batches: &SftBatches, rows: u64) -> Result<Vec<Batch>, Error> {
+    let mut left = rows as usize;
+    let mut out = Vec::new();
+    for batch in batches.in_order() {
+        let batch = batch?;
+        let taken = left.min(batch.rows());
+        out.push(batch.slice(0..taken));
+        left -= taken;
+        if left == 0 {
+            break;
+        }
+    }
+    Ok(out)
+}

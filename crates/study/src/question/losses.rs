@@ -1,0 +1,303 @@
+//! The losses of every fine-tune of a study: what table 2 and figure 3 are made of.
+
+use std::collections::BTreeMap;
+
+use forgetting_eval::Summary;
+use serde::Serialize;
+
+use crate::graph::{Cell, Graph, Rate};
+use crate::job::{Evaluate, Finetune, HeldOutLoss, Kind as _, Model, Pretrain, Select};
+use crate::store::Failure;
+use crate::{Address, ArmId, Error, SetId};
+
+/// One fine-tuned model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measurement {
+    /// The arm's name.
+    pub mix: String,
+    /// The set's name.
+    pub dataset: String,
+    /// The pretraining seed.
+    pub pretrain_seed: u64,
+    /// The fine-tuning seed.
+    pub sft_seed: u64,
+    /// Peak learning rate of fine-tuning.
+    pub lr: f64,
+    /// Held-out loss on the set.
+    pub sft_loss: f64,
+    /// Its standard error over held-out documents.
+    pub sft_document_se: Option<f64>,
+    /// Held-out general loss before fine-tuning.
+    pub c4_before: f64,
+    /// Held-out general loss after fine-tuning.
+    pub c4_loss: f64,
+    /// Its standard error over held-out documents.
+    pub c4_document_se: Option<f64>,
+    /// The same loss in bits per byte.
+    pub c4_bits_per_byte: Option<f64>,
+    /// Training examples.
+    pub examples: u64,
+    /// Of these, cut at the longest row.
+    pub truncated: u64,
+    /// Examples passed over.
+    pub dropped: u64,
+    /// Where each number lies in the store.
+    pub addresses: Addresses,
+    #[serde(skip)]
+    cell: (ArmId, SetId),
+}
+
+/// Where a measurement's numbers lie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Addresses {
+    /// The pretrained state.
+    pub pretrain: Address,
+    /// Its general loss.
+    pub c4_before: Address,
+    /// The fine-tune.
+    pub finetune: Address,
+    /// Its loss on the set.
+    pub sft_loss: Address,
+    /// Its general loss.
+    pub c4_loss: Address,
+}
+
+/// One point of a learning-rate sweep.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SweepPoint {
+    /// The arm it was tried on.
+    pub mix: String,
+    /// The set.
+    pub dataset: String,
+    /// The rate.
+    pub lr: f64,
+    /// Held-out loss on the set, mean over pretraining seeds; `None` where a fine-tune diverged.
+    pub sft_loss: Option<f64>,
+}
+
+/// A fine-tune without a result.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Missing {
+    pub(crate) mix: String,
+    pub(crate) dataset: String,
+    pub(crate) pretrain_seed: u64,
+    pub(crate) sft_seed: u64,
+    pub(crate) reason: String,
+    #[serde(skip)]
+    cell: (ArmId, SetId),
+}
+
+/// All losses of a study.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Losses {
+    /// Every fine-tuned model of the tables.
+    pub measurements: Vec<Measurement>,
+    /// Those without a result, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) failed: Vec<Missing>,
+    /// The sweeps, where there were any.
+    pub sweep: Vec<SweepPoint>,
+    /// Each arm's held-out general loss before fine-tuning, by pretraining seed; `None` where pretraining failed.
+    pub c4_before: BTreeMap<String, Vec<Option<f64>>>,
+    /// Entropy of the held-out general text's token distribution: the loss without any context.
+    pub unigram_entropy: f64,
+    /// The backend.
+    pub engine: String,
+}
+
+/// The jobs of one fine-tune.
+struct Jobs {
+    cell: Cell,
+    end: Pretrain,
+    before: Evaluate,
+    /// With its two evaluations; not yet, or not at all.
+    tuned: Result<(Finetune, Evaluate, Evaluate), Option<Failure>>,
+}
+
+/// Adds the jobs of all fine-tunes.
+fn jobs(graph: &mut Graph<'_>) -> Result<Vec<Jobs>, Error> {
+    let (study, mut out) = (graph.study(), Vec::new());
+    for set in study.sets() {
+        for arm in study.arms() {
+            for pretrain_seed in 0..study.spec().pretrain_seeds {
+                let end = graph.end(arm, pretrain_seed)?;
+                let before = graph.general_loss_of(&end)?;
+                for sft_seed in 0..study.spec().sft_seeds {
+                    let cell = Cell { arm, set, pretrain_seed, sft_seed };
+                    let tuned = match graph.rate(arm, set)? {
+                        Rate::Pending => Err(None),
+                        Rate::Failed(failure) => Err(Some(failure)),
+                        Rate::Known(lr) => {
+                            let tuned = graph.finetune_with(cell, lr)?;
+                            let model = Model::Finetuned(tuned.address());
+                            let on_set = graph.set_loss(model.clone(), set, &tuned.label);
+                            let general = graph.general_loss(model, &tuned.label)?;
+                            Ok((tuned, on_set, general))
+                        }
+                    };
+                    out.push(Jobs { cell, end: end.clone(), before: before.clone(), tuned });
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Adds what all losses of a study need.
+pub(super) fn needs(graph: &mut Graph<'_>) -> Result<(), Error> {
+    jobs(graph).map(|_| ())
+}
+
+impl Losses {
+    /// From the results.
+    pub(super) fn of(graph: &mut Graph<'_>) -> Result<Self, Error> {
+        let study = graph.study();
+        let (mut measurements, mut failed) = (Vec::new(), Vec::new());
+        let mut c4_before: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
+        for arm in study.arms() {
+            let mut of_seeds = Vec::new();
+            for seed in 0..study.spec().pretrain_seeds {
+                let end = graph.end(arm, seed)?;
+                let before = graph.general_loss_of(&end)?;
+                of_seeds.push(graph.loss(&before)?.ok().map(|loss| loss.loss));
+            }
+            c4_before.insert(study[arm].name().to_owned(), of_seeds);
+        }
+        for jobs in jobs(graph)? {
+            match measure(graph, &jobs)? {
+                Ok(measurement) => measurements.push(measurement),
+                Err(failure) => failed.push(Missing {
+                    mix: study[jobs.cell.arm].name().to_owned(),
+                    dataset: study[jobs.cell.set].name.clone(),
+                    pretrain_seed: jobs.cell.pretrain_seed,
+                    sft_seed: jobs.cell.sft_seed,
+                    // A failure that follows from another one says which.
+                    reason: if failure.root.is_some() { failure.reason } else { failure.to_string() },
+                    cell: (jobs.cell.arm, jobs.cell.set),
+                }),
+            }
+        }
+        Ok(Self {
+            measurements,
+            failed,
+            sweep: sweeps(graph)?,
+            c4_before,
+            unigram_entropy: graph.data().unigram_entropy,
+            engine: graph.machine().backend.clone(),
+        })
+    }
+
+    /// A loss of an arm on a set, one value a seed — with several pretraining seeds, each is the mean over its
+    /// fine-tunes; `None` where one of its fine-tunes has no result.
+    pub fn values(&self, arm: ArmId, set: SetId, value: impl Fn(&Measurement) -> f64) -> Option<Vec<f64>> {
+        if self.failed.iter().any(|m| m.cell == (arm, set)) {
+            return None;
+        }
+        Some(match self.nested(arm, set, value).as_slice() {
+            [only] => only.clone(),
+            seeds => seeds.iter().map(|fine_tunes| Summary::of(fine_tunes).mean).collect(),
+        })
+    }
+
+    /// A value of an arm on a set: by pretraining seed, those of its fine-tunes.
+    pub fn nested(&self, arm: ArmId, set: SetId, value: impl Fn(&Measurement) -> f64) -> Vec<Vec<f64>> {
+        let mut seeds = BTreeMap::<u64, Vec<f64>>::new();
+        for m in self.of_cell(arm, set) {
+            seeds.entry(m.pretrain_seed).or_default().push(value(m));
+        }
+        seeds.into_values().collect()
+    }
+
+    /// The fine-tunes of an arm on a set.
+    pub(crate) fn of_cell(&self, arm: ArmId, set: SetId) -> impl Iterator<Item = &Measurement> {
+        self.measurements.iter().filter(move |m| m.cell == (arm, set))
+    }
+
+    /// What failed, each reason once, with how many fine-tunes lack a result for it.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let mut reasons: Vec<(String, usize)> = Vec::new();
+        for m in &self.failed {
+            let what = format!("{} on {}: {}", m.mix, m.dataset, m.reason);
+            match reasons.iter_mut().find(|(known, _)| *known == what) {
+                Some((_, count)) => *count += 1,
+                None => reasons.push((what, 1)),
+            }
+        }
+        reasons.into_iter().map(|(what, count)| format!("failed: {what} ({count} fine-tunes)")).collect()
+    }
+}
+
+fn measure(graph: &Graph<'_>, jobs: &Jobs) -> Result<Result<Measurement, Failure>, Error> {
+    let (tuned, on_set, general) = match &jobs.tuned {
+        Ok(tuned) => tuned,
+        Err(Some(failure)) => return Ok(Err(failure.clone())),
+        Err(None) => return Err(Error::NoJob { address: jobs.end.address() }),
+    };
+    let mut losses: Vec<HeldOutLoss> = Vec::new();
+    for job in [&jobs.before, on_set, general] {
+        match graph.loss(job)? {
+            Ok(loss) => losses.push(loss),
+            Err(failure) => return Ok(Err(failure)),
+        }
+    }
+    let (before, sft, c4) = (losses[0], losses[1], losses[2]);
+    let report = graph.data().train_rows(jobs.cell.set).report;
+    Ok(Ok(Measurement {
+        mix: graph.study()[jobs.cell.arm].name().to_owned(),
+        dataset: graph.study()[jobs.cell.set].name.clone(),
+        pretrain_seed: jobs.cell.pretrain_seed,
+        sft_seed: jobs.cell.sft_seed,
+        lr: tuned.lr,
+        sft_loss: sft.loss,
+        sft_document_se: sft.standard_error,
+        c4_before: before.loss,
+        c4_loss: c4.loss,
+        c4_document_se: c4.standard_error,
+        c4_bits_per_byte: c4.bits_per_byte,
+        examples: report.examples,
+        truncated: report.truncated,
+        dropped: report.dropped,
+        addresses: Addresses {
+            pretrain: jobs.end.address(),
+            c4_before: jobs.before.address(),
+            finetune: tuned.address(),
+            sft_loss: on_set.address(),
+            c4_loss: general.address(),
+        },
+        cell: (jobs.cell.arm, jobs.cell.set),
+    }))
+}
+
+/// Every rate that was tried, each sweep once.
+fn sweeps(graph: &mut Graph<'_>) -> Result<Vec<SweepPoint>, Error> {
+    let study = graph.study();
+    let mut seen: Vec<(ArmId, SetId)> = Vec::new();
+    let mut points = Vec::new();
+    for set in study.sets() {
+        for arm in study.arms() {
+            let on = graph.tried_on(arm);
+            let Some(select) = graph.last_select(arm, set)? else { continue };
+            if seen.contains(&(on, set)) {
+                continue;
+            }
+            seen.push((on, set));
+            let losses = graph.outcome(&select)?.map_or_else(|_| vec![None; select.candidates.len()], |s| s.losses);
+            points.extend(tried(&select, &losses, study[on].name(), &study[set].name));
+        }
+    }
+    Ok(points)
+}
+
+fn tried<'a>(
+    select: &'a Select,
+    losses: &'a [Option<f64>],
+    mix: &'a str,
+    dataset: &'a str,
+) -> impl Iterator<Item = SweepPoint> + 'a {
+    select.candidates.iter().zip(losses).map(move |(candidate, loss)| SweepPoint {
+        mix: mix.to_owned(),
+        dataset: dataset.to_owned(),
+        lr: candidate.rate,
+        sft_loss: *loss,
+    })
+}

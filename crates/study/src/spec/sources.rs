@@ -1,0 +1,82 @@
+//! Which files play which role.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use corpus::SourceFiles;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Role to files. The TOML of `--sources`:
+///
+/// ```toml
+/// [general]
+/// held_out = ["general/c4*"]        # held-out documents come from these alone
+/// [[general.sets]]
+/// files = ["general/*.jsonl.zst"]
+///
+/// [["sft/gsm8k".sets]]
+/// files = ["gsm8k.jsonl"]
+/// template = { prompt = "{question}\n", text = "{answer}" }
+/// ```
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sources(pub BTreeMap<String, RoleFiles>);
+
+/// The files of a role.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoleFiles {
+    /// Patterns of the files that held-out documents may come from; all files where empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_out: Vec<String>,
+    /// Sets of files that are read alike.
+    pub sets: Vec<SourceFiles>,
+    /// Tokens that a paper or a data set's card states: what a plan counts on before anything is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated_tokens: Option<u64>,
+    /// Fine-tuning examples that a paper states.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated_examples: Option<u64>,
+    /// What is uncertain about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl Sources {
+    /// Each role's files in the folder of its name, in layouts that are recognised by their fields; the held-out
+    /// general text comes from the `c4` files where there are any.
+    pub fn folders(roles: &[String], dir: &Path) -> Self {
+        let role = |role: &String| {
+            let c4 = std::fs::read_dir(dir.join(role))
+                .into_iter()
+                .flatten()
+                .flatten()
+                .any(|e| e.file_name().to_string_lossy().starts_with("c4"));
+            let held_out = if role == super::GENERAL && c4 { vec![format!("{role}/c4*")] } else { Vec::new() };
+            let sets = vec![SourceFiles::folder(role)];
+            (role.clone(), RoleFiles { held_out, sets, ..RoleFiles::default() })
+        };
+        Self(roles.iter().map(role).collect())
+    }
+
+    /// The paper's own data: names on the Hugging Face hub, fields, filters, stated counts, and what is uncertain.
+    ///
+    /// # Errors
+    /// None that a release can have: the file is part of it and tested.
+    pub fn paper() -> Result<Self, Error> {
+        let parse = |e: toml::de::Error| Error::Parse { path: "paper.toml".into(), reason: e.to_string() };
+        toml::from_str(include_str!("../../data/paper.toml")).map_err(parse)
+    }
+
+    /// From a TOML file.
+    ///
+    /// # Errors
+    /// A file that cannot be read or parsed.
+    pub fn from_file(path: &Path) -> Result<Self, Error> {
+        let text =
+            std::fs::read_to_string(path).map_err(|e| Error::Parse { path: path.to_owned(), reason: e.to_string() })?;
+        toml::from_str(&text).map_err(|e| Error::Parse { path: path.to_owned(), reason: e.to_string() })
+    }
+}

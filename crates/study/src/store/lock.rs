@@ -1,0 +1,93 @@
+//! One process at a job: a lock on a file in its folder, held while the job is worked on. The system releases it when the
+//! process ends, however it ends, so that a dead process blocks nobody.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// The file that is locked. It stays: what counts is who holds it.
+pub(crate) const LOCK: &str = "lock";
+
+/// A held lock; dropping it releases it.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+    folder: PathBuf,
+}
+
+impl Lock {
+    /// Takes the lock of a folder, which is made if it is not there; `None` while another process holds it.
+    ///
+    /// # Errors
+    /// A folder that cannot be written, a file system without locks.
+    pub(crate) fn take(folder: &Path) -> Result<Option<Self>, Error> {
+        let path = folder.join(LOCK);
+        loop {
+            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+            let file = match File::options().create(true).truncate(false).write(true).open(&path) {
+                Ok(file) => file,
+                // The folder was removed just now, by `gc` in another process: once more.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(Error::io(&path)(e)),
+            };
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(source)) => return Err(Error::NoLocks { path, source }),
+            }
+            // Who held it may have removed the folder: then this is a lock on a file that nobody else will find.
+            if same_file(&file, &path) {
+                return Ok(Some(Self { _file: file, folder: folder.to_owned() }));
+            }
+        }
+    }
+
+    /// The folder it is of.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+#[cfg(unix)]
+fn same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let identity = |m: std::fs::Metadata| (m.dev(), m.ino());
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(a), Ok(b)) => identity(a) == identity(b),
+        _ => false,
+    }
+}
+
+/// Elsewhere an open file cannot be removed.
+#[cfg(not(unix))]
+fn same_file(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a/b");
+        let first = Lock::take(&folder).unwrap().unwrap();
+        assert_eq!(first.folder(), folder);
+        assert!(Lock::take(&folder).unwrap().is_none());
+        drop(first);
+        assert!(Lock::take(&folder).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_removed_folder_is_locked_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("job");
+        let old = Lock::take(&folder).unwrap().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let new = Lock::take(&folder).unwrap().unwrap();
+        assert!(Lock::take(&folder).unwrap().is_none());
+        drop((old, new));
+    }
+}

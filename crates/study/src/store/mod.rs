@@ -1,0 +1,347 @@
+//! The folder that studies share: one folder a job, named by its address.
+//!
+//! ```text
+//! KIND/NAME/job.json      what was asked: everything that the job needs to be run by its address alone
+//! KIND/NAME/done.json     the result, the files that belong to it, and what computed it
+//! KIND/NAME/failed.json   or why there is none
+//! KIND/NAME/lock          held while the job is worked on
+//! studies/NAME.json       what a study's question needed: what `gc` keeps
+//! ```
+
+mod bundle;
+mod gc;
+mod lock;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::address::Address;
+use crate::files::{read_json, write, write_json};
+use crate::job::{Job, Kind};
+use crate::{Error, Machine};
+
+pub use bundle::{BundleReport, export, import};
+pub use gc::{Freed, GcReport, Keep, gc};
+pub(crate) use gc::{Payload, Root};
+pub(crate) use lock::Lock;
+
+/// The version of the records in a store.
+const FORMAT: u32 = 1;
+const JOB: &str = "job.json";
+const DONE: &str = "done.json";
+const FAILED: &str = "failed.json";
+
+/// A store of results.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+    /// Token stores whose checksums this process has compared.
+    verified: Arc<Mutex<HashSet<PathBuf>>>,
+}
+
+/// A result and what belongs to it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Done<R> {
+    pub(crate) format: u32,
+    pub(crate) result: R,
+    /// Files of the job's folder and their bytes.
+    pub(crate) files: BTreeMap<String, u64>,
+    /// Files that were freed or never came along: made again when a job needs them, not before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) released: Vec<String>,
+    pub(crate) computed_by: Machine,
+}
+
+/// Why a job has no result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What the job is called.
+    pub label: String,
+    /// What happened.
+    pub reason: String,
+    /// Whether the same happens whenever it is run: then it is not tried again.
+    pub certain: bool,
+    /// The job that failed, where this one only depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Address>,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.label, self.reason)
+    }
+}
+
+/// What a store holds of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// Nothing, or something that is not whole.
+    Absent,
+    /// Its result; and whether all its files are there.
+    Done { files: Files },
+    /// Why it has none.
+    Failed(Failure),
+}
+
+/// The files of a finished job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Files {
+    /// All there.
+    Whole,
+    /// Some were freed on purpose.
+    Released,
+    /// One is missing or has another size, though nobody freed it.
+    Damaged(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct JobRecord<J> {
+    format: u32,
+    address: Address,
+    job: J,
+}
+
+impl Store {
+    /// In a folder, which is made when something is written.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), verified: Arc::default() }
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A job's folder.
+    pub fn folder(&self, address: &Address) -> PathBuf {
+        address.folder(&self.root)
+    }
+
+    /// The job of an address, as it was asked for: it can be run again from this alone.
+    ///
+    /// # Errors
+    /// No such job, a record that cannot be read.
+    pub fn job(&self, address: &Address) -> Result<Job, Error> {
+        let path = self.folder(address).join(JOB);
+        let record: JobRecord<Job> = read_json(&path)?.ok_or_else(|| Error::NoJob { address: address.clone() })?;
+        if record.format != FORMAT || record.address != *address {
+            let reason = format!("is format {} of {}, not {FORMAT} of {address}", record.format, record.address);
+            return Err(Error::Parse { path, reason });
+        }
+        Ok(record.job)
+    }
+
+    /// A finished job's result; `None` where there is none.
+    ///
+    /// # Errors
+    /// A file that cannot be read. (One that is damaged counts as none.)
+    pub(crate) fn result<K: Kind>(&self, address: &Address) -> Result<Option<K::Output>, Error> {
+        Ok(self.done::<K::Output>(address)?.map(|done| done.result))
+    }
+
+    fn done<R: DeserializeOwned>(&self, address: &Address) -> Result<Option<Done<R>>, Error> {
+        match read_json::<Done<R>>(&self.folder(address).join(DONE)) {
+            Ok(done) => Ok(done.filter(|done| done.format == FORMAT)),
+            Err(Error::Parse { .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// What computed a finished job.
+    pub(crate) fn computed_by(&self, address: &Address) -> Result<Option<Machine>, Error> {
+        Ok(self.done::<serde::de::IgnoredAny>(address)?.map(|done| done.computed_by))
+    }
+
+    /// What is there of a job of a kind.
+    pub(crate) fn status<K: Kind>(&self, address: &Address) -> Result<Status, Error> {
+        if let Some(done) = self.done::<K::Output>(address)? {
+            return Ok(Status::Done { files: self.files(address, &done) });
+        }
+        let failure = match read_json::<Failure>(&self.folder(address).join(FAILED)) {
+            Err(Error::Parse { .. }) => None,
+            other => other?,
+        };
+        Ok(match failure {
+            Some(failure) if self.still_holds(&failure)? => Status::Failed(failure),
+            _ => Status::Absent,
+        })
+    }
+
+    /// A failure that follows from another job's holds as long as that one's.
+    fn still_holds(&self, failure: &Failure) -> Result<bool, Error> {
+        match &failure.root {
+            None => Ok(failure.certain),
+            Some(root) => {
+                let path = self.folder(root).join(FAILED);
+                Ok(matches!(read_json::<Failure>(&path), Ok(Some(Failure { certain: true, .. }))))
+            }
+        }
+    }
+
+    fn files<R>(&self, address: &Address, done: &Done<R>) -> Files {
+        let folder = self.folder(address);
+        for (name, bytes) in &done.files {
+            if std::fs::metadata(folder.join(name)).map_or(true, |m| m.len() != *bytes) {
+                return Files::Damaged(name.clone());
+            }
+        }
+        if done.released.is_empty() { Files::Whole } else { Files::Released }
+    }
+
+    /// Records what a job is.
+    pub(crate) fn begin(&self, lock: &Lock, address: &Address, job: &Job) -> Result<(), Error> {
+        let record = JobRecord { format: FORMAT, address: address.clone(), job };
+        write_json(&lock.folder().join(JOB), &record)
+    }
+
+    /// Records a result, once it is certain that it can be read again; leftovers of the work are removed.
+    pub(crate) fn finish<R: Serialize + DeserializeOwned>(
+        &self,
+        lock: &Lock,
+        result: &R,
+        machine: &Machine,
+    ) -> Result<(), Error> {
+        let folder = lock.folder();
+        let path = folder.join(DONE);
+        let done = Done {
+            format: FORMAT,
+            result,
+            files: files_in(folder)?,
+            released: Vec::new(),
+            computed_by: machine.clone(),
+        };
+        let mut text = serde_json::to_vec(&done).map_err(|e| Error::io(&path)(e.into()))?;
+        // JSON writes what is not finite as null: such a result must not get in.
+        serde_json::from_slice::<Done<R>>(&text)
+            .map_err(|e| Error::NotFinite { what: folder.display().to_string(), reason: e.to_string() })?;
+        text.push(b'\n');
+        write(&path, &text)?;
+        remove(&folder.join(FAILED))?;
+        remove_leftovers(folder)
+    }
+
+    /// Removes what a kill left between a result and the end of its job.
+    pub(crate) fn tidy(&self, address: &Address) -> Result<(), Error> {
+        let folder = self.folder(address);
+        if !leftovers(&folder)?.is_empty()
+            && let Some(lock) = Lock::take(&folder)?
+            && folder.join(DONE).exists()
+        {
+            remove_leftovers(lock.folder())?;
+        }
+        Ok(())
+    }
+
+    /// Removes everything of a job but what it is.
+    pub(crate) fn clear(&self, lock: &Lock) -> Result<(), Error> {
+        for entry in std::fs::read_dir(lock.folder()).map_err(Error::io(lock.folder()))?.flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(&path).map_err(Error::io(&path))?;
+            } else if ![lock::LOCK, JOB].iter().any(|name| entry.file_name() == *name) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a finished job's files are all there.
+    pub(crate) fn has_files(&self, address: &Address) -> Result<bool, Error> {
+        let done = self.done::<serde::de::IgnoredAny>(address)?;
+        Ok(done.is_some_and(|done| self.files(address, &done) == Files::Whole))
+    }
+
+    /// Runs a check of a path unless this process has done so already.
+    pub(crate) fn once(&self, path: &Path, check: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let known = |set: &Mutex<HashSet<PathBuf>>| set.lock().unwrap_or_else(PoisonError::into_inner).contains(path);
+        if !known(&self.verified) {
+            check()?;
+            self.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Records why there is no result.
+    pub(crate) fn fail(&self, lock: &Lock, failure: &Failure) -> Result<(), Error> {
+        write_json(&lock.folder().join(FAILED), failure)
+    }
+
+    /// Forgets a result that turned out to be damaged: the job is done again. Its checkpoints and files stay.
+    pub(crate) fn forget(&self, address: &Address) -> Result<(), Error> {
+        remove(&self.folder(address).join(DONE))
+    }
+
+    /// The job whose folder a path lies in.
+    pub(crate) fn address_of(&self, path: &Path) -> Option<Address> {
+        let below = path.strip_prefix(&self.root).ok()?;
+        let mut parts = below.components().map(|c| c.as_os_str().to_string_lossy());
+        Address::parse(&format!("{}/{}", parts.next()?, parts.next()?)).ok()
+    }
+
+    /// The names of all jobs of a kind, in order.
+    pub(crate) fn names(&self, kind: &str) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(self.root.join(kind))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+/// What a job leaves only while it runs.
+fn is_leftover(name: &str) -> bool {
+    name.starts_with("step-") || name.starts_with(".tmp") || name == "origin.json"
+}
+
+/// The files that belong to a result, and their bytes.
+fn files_in(folder: &Path) -> Result<BTreeMap<String, u64>, Error> {
+    let mut out = BTreeMap::new();
+    let mut folders = vec![(folder.to_owned(), String::new())];
+    while let Some((at, prefix)) = folders.pop() {
+        for entry in std::fs::read_dir(&at).map_err(Error::io(&at))? {
+            let entry = entry.map_err(Error::io(&at))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let kind = entry.file_type().map_err(Error::io(&at))?;
+            let record = prefix.is_empty() && [JOB, DONE, FAILED, lock::LOCK].contains(&name.as_str());
+            if kind.is_dir() {
+                folders.push((entry.path(), format!("{prefix}{name}/")));
+            } else if !record && !is_leftover(&name) && name != ".lock" {
+                let bytes = entry.metadata().map_err(Error::io(&at))?.len();
+                out.insert(format!("{prefix}{name}"), bytes);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Checkpoints of a finished job, and temporary files that a kill left.
+fn leftovers(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))?.flatten() {
+        if entry.path().is_dir() {
+            out.extend(leftovers(&entry.path())?);
+        } else if is_leftover(&entry.file_name().to_string_lossy()) {
+            out.push(entry.path());
+        }
+    }
+    Ok(out)
+}
+
+fn remove_leftovers(folder: &Path) -> Result<(), Error> {
+    leftovers(folder)?.iter().try_for_each(|path| remove(path))
+}
+
+/// Removes a file that may not be there.
+fn remove(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,361 @@
+//! A study that was checked: everything later reads it without checking again.
+
+use std::ops::Index;
+
+use data_mixer::{MixPlan, MixSpec, Pairing, SftSpec, SourceSize, stream_key};
+use schedule::{LrSpec, Shares, Timeline, TimelineSpec, Tokens, Weight};
+use trainer::TrainSpec;
+
+use crate::Error;
+use crate::rates::Rates;
+use crate::spec::{ArmSpec, GENERAL, ProbeSpec, SftSetSpec, StudySpec};
+
+/// The most seeds of a kind: more is a slip of the pen, and would take the memory there is.
+const MAX_SEEDS: u64 = 10_000;
+/// A grid may grow this often, at most.
+const MAX_EXTEND: u32 = 3;
+
+/// An arm of a [`Study`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ArmId(usize);
+
+/// A fine-tuning set of a [`Study`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetId(usize);
+
+impl SetId {
+    /// Its place in the file's order.
+    pub(crate) fn place(self) -> usize {
+        self.0
+    }
+}
+
+impl ArmId {
+    /// Its place in the file's order.
+    pub(crate) fn place(self) -> usize {
+        self.0
+    }
+}
+
+/// A probe of a [`Study`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProbeId(usize);
+
+/// An arm and its phases in steps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arm {
+    spec: ArmSpec,
+    timeline: Timeline,
+}
+
+impl Arm {
+    /// What the file says of it.
+    pub fn spec(&self) -> &ArmSpec {
+        &self.spec
+    }
+
+    /// What tables call it.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Its phases over the run.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+}
+
+/// A validated study.
+#[derive(Debug, Clone)]
+pub struct Study {
+    spec: StudySpec,
+    arms: Vec<Arm>,
+    control: ArmId,
+    rates: Rates,
+}
+
+impl Study {
+    /// Checks everything that does not need the data, and builds every arm's timeline.
+    ///
+    /// # Errors
+    /// The first field outside its limits.
+    pub fn new(spec: StudySpec) -> Result<Self, Error> {
+        check_numbers(&spec)?;
+        spec.model.validate()?;
+        let longest = spec.pretrain.time.max(spec.sft.max_time);
+        if longest > spec.model.max_positions {
+            let limit = format!("is shorter than the longest sequence, {longest}");
+            return Err(Error::field("model.max_positions", spec.model.max_positions, limit));
+        }
+        let rates = Rates::new("pretrain", pretrain_lr(&spec))?;
+        let arms = spec
+            .arms
+            .iter()
+            .map(|arm| Ok(Arm { spec: arm.clone(), timeline: timeline(&spec, arm)? }))
+            .collect::<Result<Vec<_>, Error>>()?;
+        let control = spec.arms.iter().position(ArmSpec::is_control).ok_or_else(|| {
+            Error::field("arms", spec.arms.len(), "hold no control (an arm without phases)")
+        })?;
+        check_names(&spec)?;
+        check_rates(&spec)?;
+        let study = Self { arms, control: ArmId(control), rates, spec };
+        study.pretrain_recipe().validate()?;
+        study.finetune_recipe(study.spec.sft.lr.grid()[0], 1).validate()?;
+        Ok(study)
+    }
+
+    /// What the file says.
+    pub fn spec(&self) -> &StudySpec {
+        &self.spec
+    }
+
+    /// All arms, in the file's order.
+    pub fn arms(&self) -> impl Iterator<Item = ArmId> + Clone + use<> {
+        (0..self.arms.len()).map(ArmId)
+    }
+
+    /// The control: the first arm without a phase.
+    pub fn control(&self) -> ArmId {
+        self.control
+    }
+
+    /// All arms but the control.
+    pub fn treated(&self) -> impl Iterator<Item = ArmId> + Clone + use<> {
+        let control = self.control;
+        self.arms().filter(move |arm| *arm != control)
+    }
+
+    /// All fine-tuning sets, in the file's order.
+    pub fn sets(&self) -> impl Iterator<Item = SetId> + Clone + use<> {
+        (0..self.spec.sft.sets.len()).map(SetId)
+    }
+
+    /// All probes, in the file's order.
+    pub fn probes(&self) -> impl Iterator<Item = ProbeId> + Clone + use<> {
+        (0..self.spec.probes.len()).map(ProbeId)
+    }
+
+    /// An arm by its name.
+    ///
+    /// # Errors
+    /// A name that is not in the study: it lists those that are.
+    pub fn arm_named(&self, name: &str) -> Result<ArmId, Error> {
+        named("arm", name, self.arms.iter().map(|a| a.spec.name.as_str())).map(ArmId)
+    }
+
+    /// A fine-tuning set by its name.
+    ///
+    /// # Errors
+    /// As [`arm_named`](Self::arm_named).
+    pub fn set_named(&self, name: &str) -> Result<SetId, Error> {
+        named("set", name, self.spec.sft.sets.iter().map(|s| s.name.as_str())).map(SetId)
+    }
+
+    /// A probe by its name.
+    ///
+    /// # Errors
+    /// As [`arm_named`](Self::arm_named).
+    pub fn probe_named(&self, name: &str) -> Result<ProbeId, Error> {
+        named("probe", name, self.spec.probes.iter().map(|p| p.name.as_str())).map(ProbeId)
+    }
+
+    /// The learning rates of pretraining.
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    /// Tokens of an optimiser step of pretraining.
+    pub(crate) fn tokens_per_step(&self) -> u64 {
+        self.spec.pretrain.batch.saturating_mul(self.spec.pretrain.time as u64)
+    }
+
+    /// The seed of a purpose.
+    pub(crate) fn seed(&self, purpose: &str, index: u64) -> u64 {
+        stream_key(self.spec.study_seed, purpose, index)
+    }
+
+    /// An arm's mixture, with so many sequences of each role.
+    pub(crate) fn mix(&self, arm: ArmId, seed: u64, sequences: &dyn Fn(&str) -> u64) -> Result<MixPlan, Error> {
+        let arm = &self[arm];
+        let timeline = arm.timeline.clone();
+        let names = timeline.general_sources().into_iter().chain(timeline.specialised_sources());
+        let sources = names.map(|name| SourceSize::new(name, sequences(name))).collect();
+        MixPlan::build(MixSpec {
+            seed: self.seed("pretraining data", seed),
+            batch: self.spec.pretrain.batch,
+            time: self.spec.pretrain.time as u64,
+            timeline,
+            sources,
+            pairing: Pairing::Displace,
+            max_epochs: self.spec.pretrain.max_epochs,
+        })
+        .map_err(|source| Error::Mixture { arm: arm.spec.name.clone(), source })
+    }
+
+    /// The recipe of pretraining.
+    pub(crate) fn pretrain_recipe(&self) -> TrainSpec {
+        let p = &self.spec.pretrain;
+        TrainSpec {
+            optimizer: p.optimizer.clone(),
+            clip: p.clip,
+            micro_tokens: p.micro_tokens,
+            precision: p.precision,
+            recompute: p.recompute,
+            ..TrainSpec::new(self.rates.spec().clone())
+        }
+    }
+
+    /// The recipe of fine-tuning over `steps` steps.
+    pub(crate) fn finetune_recipe(&self, lr: f64, steps: u64) -> TrainSpec {
+        let (s, p) = (&self.spec.sft, &self.spec.pretrain);
+        let warmup = (u128::from(steps) * u128::from(s.warmup.parts()) / u128::from(Weight::PARTS)) as u64;
+        TrainSpec {
+            optimizer: s.optimizer.clone(),
+            clip: s.clip,
+            micro_tokens: p.micro_tokens,
+            precision: p.precision,
+            recompute: p.recompute,
+            ..TrainSpec::new(LrSpec::cosine(lr, 0.0, warmup, steps))
+        }
+    }
+
+    /// How a set's examples become rows, in the order of a seed.
+    pub(crate) fn rows(&self, set: SetId, seed: u64) -> SftSpec {
+        let s = &self.spec.sft;
+        SftSpec {
+            epochs: s.epochs,
+            batch: s.batch,
+            max_time: s.max_time,
+            truncation: s.truncation,
+            mask_prompt: self[set].mask_prompt,
+            seed: self.seed("fine-tuning order", seed),
+        }
+    }
+}
+
+impl TryFrom<StudySpec> for Study {
+    type Error = Error;
+    fn try_from(spec: StudySpec) -> Result<Self, Error> {
+        Self::new(spec)
+    }
+}
+
+impl Index<ArmId> for Study {
+    type Output = Arm;
+    fn index(&self, arm: ArmId) -> &Arm {
+        &self.arms[arm.0]
+    }
+}
+
+impl Index<SetId> for Study {
+    type Output = SftSetSpec;
+    fn index(&self, set: SetId) -> &SftSetSpec {
+        &self.spec.sft.sets[set.0]
+    }
+}
+
+impl Index<ProbeId> for Study {
+    type Output = ProbeSpec;
+    fn index(&self, probe: ProbeId) -> &ProbeSpec {
+        &self.spec.probes[probe.0]
+    }
+}
+
+fn timeline(spec: &StudySpec, arm: &ArmSpec) -> Result<Timeline, Error> {
+    let tokens_per_step = Tokens(spec.pretrain.batch.saturating_mul(spec.pretrain.time as u64));
+    Shares::one(GENERAL)
+        .and_then(|general| {
+            let (end, phases) = (spec.pretrain.steps.into(), arm.phases.clone());
+            TimelineSpec { end, general, phases }.build(tokens_per_step)
+        })
+        .map_err(|source| Error::Schedule { what: format!("arm {}", arm.name), source })
+}
+
+fn pretrain_lr(spec: &StudySpec) -> LrSpec {
+    let p = &spec.pretrain;
+    let (warmup, total) = (p.warmup.into(), p.steps.into());
+    LrSpec::Cosine { peak: p.lr_peak, min: p.lr_min, warmup, total, convention: p.convention }
+}
+
+fn check_numbers(spec: &StudySpec) -> Result<(), Error> {
+    let positive = [
+        ("pretrain_seeds", spec.pretrain_seeds),
+        ("sft_seeds", spec.sft_seeds),
+        ("pretrain.batch", spec.pretrain.batch),
+        ("pretrain.time", spec.pretrain.time as u64),
+        ("pretrain.keep_every", spec.pretrain.keep_every.unwrap_or(1)),
+        ("eval.c4_sequences", spec.eval.c4_sequences),
+        ("eval.probe_documents", spec.eval.probe_documents),
+        ("eval.path_rows", spec.eval.path_rows),
+        ("eval.path_stride", spec.eval.path_stride),
+        ("sft.held_out", spec.sft.held_out),
+        ("sft.examples", spec.sft.examples),
+        ("sft.epochs", spec.sft.epochs),
+        ("sft.batch", spec.sft.batch as u64),
+        ("sft.max_time", spec.sft.max_time as u64),
+    ];
+    if let Some((field, _)) = positive.iter().find(|(_, value)| *value == 0) {
+        return Err(Error::field(*field, 0, "must be at least 1"));
+    }
+    for (field, seeds) in [("pretrain_seeds", spec.pretrain_seeds), ("sft_seeds", spec.sft_seeds)] {
+        if seeds > MAX_SEEDS {
+            return Err(Error::field(field, seeds, format!("must not exceed {MAX_SEEDS}")));
+        }
+    }
+    if !(1..=500).contains(&spec.held_out_permille) {
+        return Err(Error::field("held_out_permille", spec.held_out_permille, "must be from 1 to 500"));
+    }
+    let max_epochs = spec.pretrain.max_epochs;
+    if !(max_epochs.is_finite() && max_epochs > 0.0) {
+        return Err(Error::field("pretrain.max_epochs", max_epochs, "must be positive"));
+    }
+    Ok(())
+}
+
+/// No two arms, sets or probes of one name; a probe is nothing that is trained on.
+fn check_names(spec: &StudySpec) -> Result<(), Error> {
+    let twice = |field: &str, names: Vec<&String>| {
+        let again = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name));
+        again.map_or(Ok(()), |(_, name)| Err(Error::field(field, name, "is named twice")))
+    };
+    twice("arms", spec.arms.iter().map(|a| &a.name).collect())?;
+    twice("sft.sets", spec.sft.sets.iter().map(|s| &s.name).collect())?;
+    twice("probes", spec.probes.iter().map(|p| &p.name).collect())?;
+    if spec.sft.sets.is_empty() {
+        return Err(Error::field("sft.sets", "[]", "must hold at least one set"));
+    }
+    let trained = |role: &str| {
+        spec.arms.iter().any(|a| a.roles().any(|r| r == role)) || spec.sft.sets.iter().any(|s| s.role == role)
+    };
+    match spec.probes.iter().find(|p| p.role != GENERAL && trained(&p.role)) {
+        Some(probe) => Err(Error::field("probes", &probe.role, "is a role that something is trained on")),
+        None => Ok(()),
+    }
+}
+
+fn check_rates(spec: &StudySpec) -> Result<(), Error> {
+    use crate::spec::LrChoice;
+    let grid = spec.sft.lr.grid();
+    if grid.is_empty() {
+        return Err(Error::field("sft.lr.grid", "[]", "must hold at least one learning rate"));
+    }
+    if let Some(lr) = grid.iter().find(|lr| !(lr.is_finite() && **lr > 0.0)) {
+        return Err(Error::field("sft.lr", lr, "must be positive"));
+    }
+    if let Some((_, lr)) = grid.iter().enumerate().find(|(i, lr)| grid[..*i].contains(lr)) {
+        return Err(Error::field("sft.lr.grid", lr, "is given twice"));
+    }
+    match &spec.sft.lr {
+        LrChoice::SweepBase { extend, .. } | LrChoice::SweepEach { extend, .. } if *extend > MAX_EXTEND => {
+            Err(Error::field("sft.lr.extend", extend, format!("must not exceed {MAX_EXTEND}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A place by its name.
+fn named<'s>(what: &str, name: &str, names: impl Iterator<Item = &'s str> + Clone) -> Result<usize, Error> {
+    let known = || names.clone().collect::<Vec<_>>().join(", ");
+    let found = names.clone().position(|n| n == name);
+    found.ok_or_else(|| Error::field(what, name, format!("is not in the study; there are: {}", known())))
+}
