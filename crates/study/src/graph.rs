@@ -3,7 +3,7 @@
 //! Methods add a job with everything that it depends on, and give it back; its result is asked for by the same job. Jobs
 //! are told apart by address, so that what several questions or arms need is there once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schedule::{Step, Weight};
 
@@ -113,6 +113,19 @@ impl<'a> Graph<'a> {
     pub(crate) fn jobs(&mut self) -> Vec<Job> {
         self.link();
         self.order.iter().map(|address| self.nodes[address].job.clone()).collect()
+    }
+
+    /// Why something on the page is missing, each failed job once: a diverged candidate of a sweep is none of it.
+    pub(crate) fn failures_that_matter(&self) -> Vec<Failure> {
+        let read: BTreeSet<Address> =
+            self.nodes.values().flat_map(|node| node.job.inputs()).map(|input| input.address).collect();
+        let mut roots = BTreeMap::new();
+        for (address, failure) in self.failures.iter().filter(|(a, _)| !read.contains(a)) {
+            let root = failure.root.as_ref().unwrap_or(address);
+            let cause = self.failures.get(root).unwrap_or(failure);
+            roots.insert(cause.label.clone(), cause.clone());
+        }
+        roots.into_values().collect()
     }
 
     /// What is to be kept of each job.
@@ -287,7 +300,7 @@ impl<'a> Graph<'a> {
             document_mask: spec.pretrain.document_mask,
         };
         let cost = count.saturating_mul(spec.pretrain.time as u64) / 3;
-        Ok(self.evaluate(format!("general loss of {of}"), model, on, cost))
+        Ok(self.evaluate(of, "general text", model, on, cost))
     }
 
     /// Adds the loss on a set's held-out examples.
@@ -299,13 +312,14 @@ impl<'a> Graph<'a> {
             rows: self.study.rows(set, 0),
         };
         let cost = self.data.held_out_rows(set).report.positions / 3;
-        self.evaluate(format!("loss on {} of {of}", self.study[set].name), model, on, cost)
+        self.evaluate(of, &self.study[set].name, model, on, cost)
     }
 
-    fn evaluate(&mut self, label: String, model: Model, on: EvaluateOn, cost: u64) -> Evaluate {
+    fn evaluate(&mut self, label: &str, what: &str, model: Model, on: EvaluateOn, cost: u64) -> Evaluate {
         let p = &self.study.spec().pretrain;
         let job = Evaluate {
-            label,
+            label: label.to_owned(),
+            what: what.to_owned(),
             model,
             on,
             micro_tokens: p.micro_tokens,

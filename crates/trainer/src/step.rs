@@ -84,6 +84,11 @@ where
         self.step - self.updates
     }
 
+    /// Whether all weights are finite. A run that diverged may have left out every step since, and so not have failed.
+    pub fn is_finite(&self) -> bool {
+        gptneox_model::export_parameters(self.model()).iter().all(|p| p.values.iter().all(|v| v.is_finite()))
+    }
+
     /// What was seen so far.
     pub fn ledger(&self) -> LedgerHead {
         self.ledger

@@ -147,6 +147,14 @@ pub(crate) fn train<AB: TrainingBackend>(
     })
     .map_err(|e| Error::labelled(label, e))?;
     match outcome {
+        Outcome::Finished if !trainer.is_finite() => {
+            let reason = format!(
+                "diverged: its weights are not finite; {} of {} steps were left out",
+                trainer.steps_skipped(),
+                trainer.steps_done()
+            );
+            Err(Error::NotFinite { what: label.to_owned(), reason })
+        }
         Outcome::Finished => Ok(trainer),
         Outcome::Stopped => Err(Error::Stopped { signal: cx.progress.signal.received().unwrap_or(0) }),
     }

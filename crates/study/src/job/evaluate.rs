@@ -85,8 +85,10 @@ pub enum EvaluateOn {
 /// Evaluates a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluate {
-    /// What messages call it.
+    /// What messages call the model.
     pub label: String,
+    /// What they call what it is evaluated on.
+    pub what: String,
     /// The model.
     pub model: Model,
     /// On what.
@@ -169,7 +171,7 @@ impl Kind for Evaluate {
     }
 
     fn label(&self) -> String {
-        self.label.clone()
+        format!("{}, evaluated on {}", self.label, self.what)
     }
 
     fn inputs(&self) -> Vec<Input> {
@@ -200,8 +202,8 @@ impl Kind for Evaluate {
             }
         };
         cx.progress.signal.check()?;
-        cx.progress.advance(self.cost, &self.label);
-        Evaluation::of(&self.label, losses)
+        cx.progress.advance(self.cost, &self.label());
+        Evaluation::of(&self.label(), losses)
     }
 }
 

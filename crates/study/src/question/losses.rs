@@ -213,17 +213,23 @@ impl Losses {
         self.measurements.iter().filter(move |m| m.cell == (arm, set))
     }
 
-    /// What failed, each reason once, with how many fine-tunes lack a result for it.
+    /// What failed: each reason once, with the cells that lack a result for it.
     pub(crate) fn failures(&self) -> Vec<String> {
-        let mut reasons: Vec<(String, usize)> = Vec::new();
+        let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
         for m in &self.failed {
-            let what = format!("{} on {}: {}", m.mix, m.dataset, m.reason);
-            match reasons.iter_mut().find(|(known, _)| *known == what) {
-                Some((_, count)) => *count += 1,
-                None => reasons.push((what, 1)),
+            let cell = format!("{} on {}", m.mix, m.dataset);
+            match reasons.iter_mut().find(|(known, _)| *known == m.reason) {
+                Some((_, cells)) if cells.contains(&cell) => {}
+                Some((_, cells)) => cells.push(cell),
+                None => reasons.push((&m.reason, vec![cell])),
             }
         }
-        reasons.into_iter().map(|(what, count)| format!("failed: {what} ({count} fine-tunes)")).collect()
+        let line = |(reason, cells): &(&str, Vec<String>)| match cells.as_slice() {
+            // It names its arm and its set.
+            [only] if reason.starts_with(only.as_str()) => format!("failed: {reason}"),
+            _ => format!("failed ({}): {reason}", cells.join("; ")),
+        };
+        reasons.iter().map(line).collect()
     }
 }
 

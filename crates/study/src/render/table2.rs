@@ -120,7 +120,9 @@ impl LossTable {
         for (arm, loss) in &self.before {
             out += &format!("  {arm:<20} {}\n", loss.map_or("failed".to_owned(), |loss| format!("{loss:.3}")));
         }
-        self.failures.iter().for_each(|failure| out += &format!("\n{failure}\n"));
+        if !self.failures.is_empty() {
+            out += &format!("\n{}\n", self.failures.join("\n"));
+        }
         out
     }
 
