@@ -1,6 +1,6 @@
 //! Writes a model as a Hugging Face directory: from a training checkpoint, or in other types and shards.
 //!
-//!     cargo run --release --example convert -- --model final.safetensors --output DIR --tokenizer tokenizer.json
+//!     cargo run --release --example convert -- --model state.safetensors --output DIR --tokenizer tokenizer.json
 //!     cargo run --release --example convert -- --model DIR --output DIR2 --dtype bf16 --max-shard-mb 500
 
 use std::path::PathBuf;

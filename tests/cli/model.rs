@@ -91,7 +91,7 @@ fn a_fine_tuned_model_is_evaluated_and_continued() {
     assert!(rounded != loss && (rounded - loss).abs() < 0.02, "{rounded} and {loss}");
     // A checkpoint of pretraining, which brings no tokenizer.
     let checkpoint = std::fs::read_dir(dir.path().join("store/pretrain")).unwrap().next().unwrap().unwrap().path();
-    let checkpoint = checkpoint.join("final.safetensors");
+    let checkpoint = checkpoint.join("state.safetensors");
     let tokenizer = model.join("tokenizer.json");
     let of_base = ["--model", path(&checkpoint), "--text", path(&file), "--tokenizer", path(&tokenizer)];
     assert!(number(&text(&run("evaluate", &of_base)), "loss").is_finite());

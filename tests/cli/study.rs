@@ -60,12 +60,21 @@ fn what_it_writes() {
     for m in results["measurements"].as_array().unwrap() {
         assert!(m["c4_before"].as_f64().unwrap() < entropy - 0.1, "{m} against {entropy}");
         // Each number's folder holds it.
-        let key = m["finetune_key"].as_str().unwrap();
-        let done = std::fs::read_to_string(dir.path().join("store/finetune").join(key).join("done.json")).unwrap();
-        let done: serde_json::Value = serde_json::from_str(&done).unwrap();
-        assert_eq!(done["sft"]["loss"], m["sft_loss"]);
-        // Errors over held-out documents, of which there are several; a token of the tiny BPE is one to four bytes.
-        assert!(done["sft"]["documents"].as_u64().unwrap() > 5 && done["c4"]["documents"].as_u64().unwrap() > 1);
+        let stored = |of: &str| -> serde_json::Value {
+            let folder = dir.path().join("store").join(m["addresses"][of].as_str().unwrap());
+            let done = std::fs::read_to_string(folder.join("done.json")).unwrap();
+            serde_json::from_str::<serde_json::Value>(&done).unwrap()["result"].clone()
+        };
+        for loss in ["sft_loss", "c4_loss", "c4_before"] {
+            assert_eq!(stored(loss)["total"]["loss"], m[loss], "{loss}");
+            // Losses by document are kept; they add up.
+            let documents = stored(loss)["by_document"].as_array().unwrap().clone();
+            let sum = |what: &str| documents.iter().map(|d| d[what].as_f64().unwrap()).sum::<f64>();
+            assert!((sum("nats") / sum("tokens") - m[loss].as_f64().unwrap()).abs() < 1e-9);
+            // Errors over held-out documents, of which there are several.
+            assert!(documents.len() > 1 && stored(loss)["total"]["documents"] == documents.len());
+        }
+        // A token of the tiny BPE is one to four bytes.
         assert!(m["sft_document_se"].as_f64().unwrap() > 0.0 && m["c4_document_se"].as_f64().unwrap() > 0.0);
         let bits = m["c4_bits_per_byte"].as_f64().unwrap() / (m["c4_loss"].as_f64().unwrap() / std::f64::consts::LN_2);
         assert!((0.25..1.0).contains(&bits), "{bits} tokens a byte");

@@ -61,6 +61,8 @@ pub struct Graph<'a> {
     /// By address; `order` has inputs before those who read them.
     nodes: BTreeMap<Address, Node>,
     order: Vec<Address>,
+    /// The choice of a rate by the arm it is tried on and the set: asked for by every fine-tune.
+    selects: BTreeMap<(ArmId, SetId), Select>,
     /// Rates that are not chosen yet are taken to be the grid's first: for a plan.
     guess: bool,
 }
@@ -74,7 +76,7 @@ impl<'a> Graph<'a> {
         machine: &'a Machine,
         failures: &'a BTreeMap<Address, Failure>,
     ) -> Self {
-        Self { study, data, store, machine, failures, nodes: BTreeMap::new(), order: Vec::new(), guess: false }
+        Self { study, data, store, machine, failures, nodes: BTreeMap::new(), order: Vec::new(), selects: BTreeMap::new(), guess: false }
     }
 
     /// The same, for a plan: rates that are not chosen yet are taken to be the grid's first.
@@ -395,11 +397,15 @@ impl<'a> Graph<'a> {
     /// to choose.
     pub(crate) fn last_select(&mut self, arm: ArmId, set: SetId) -> Result<Option<Select>, Error> {
         let on = self.tried_on(arm);
+        if let Some(select) = self.selects.get(&(on, set)) {
+            return Ok(Some(select.clone()));
+        }
         let Some(mut select) = self.first_select(on, set)? else { return Ok(None) };
         while let Some(Selected { asks: Some(rate), .. }) = self.store.result::<Select>(&select.address())? {
             let grid: Vec<f64> = select.candidates.iter().map(|c| c.rate).chain([rate]).collect();
             select = self.select_of(on, set, &grid, select.extend.saturating_sub(1))?;
         }
+        self.selects.insert((on, set), select.clone());
         Ok(Some(select))
     }
 

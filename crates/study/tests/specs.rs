@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
-use study::{DataSpec, Plan, Sources, StudySpec};
+use study::{DataSpec, Plan, Sources, Study, StudySpec, Table2};
 
 /// The tiny study of the command-line tests, on stated counts.
 fn text() -> String {
@@ -66,10 +66,13 @@ proptest! {
 }
 
 fn plan(text: &str) {
-    if let Ok(spec) = toml::from_str::<StudySpec>(text)
-        && let Ok(plan) = Plan::stated(&spec)
+    if let Ok(spec) = StudySpec::parse("changed.toml".as_ref(), text)
+        && let Ok(study) = Study::new(spec.clone())
+        // As many jobs as seeds and sets: not what is tested here.
+        && spec.pretrain_seeds * spec.sft_seeds < 50
+        && let Ok(plan) = Plan::stated(&Table2, &study)
     {
-        let _ = plan.describe(None, None);
+        let _ = plan.describe(&study, None);
         // What is accepted survives being written.
         assert_eq!(toml::from_str::<StudySpec>(&toml::to_string(&spec).unwrap()).unwrap(), spec);
     }
@@ -77,12 +80,41 @@ fn plan(text: &str) {
 
 #[test]
 fn the_unchanged_file_is_planned() {
-    let spec: StudySpec = toml::from_str(&text()).unwrap();
-    let plan = Plan::stated(&spec).unwrap();
-    assert!(plan.describe(None, None).contains("0.2 of starcoder from step 10"));
-    let many = StudySpec { pretrain_seeds: 1_000_000_000, ..spec };
-    let message = Plan::stated(&many).unwrap_err().to_string();
+    let study = Study::new(StudySpec::parse("tiny.toml".as_ref(), &text()).unwrap()).unwrap();
+    let plan = Plan::stated(&Table2, &study).unwrap();
+    assert!(plan.describe(&study, None).contains("0.2 of starcoder from step 10"));
+    let many = StudySpec { pretrain_seeds: 1_000_000_000, ..study.spec().clone() };
+    let message = Study::new(many).unwrap_err().to_string();
     assert!(message.contains("pretrain_seeds = 1000000000 must not exceed 10000"), "{message}");
+}
+
+#[test]
+fn an_unknown_format_is_refused_by_name() {
+    let parse = |text: &str| StudySpec::parse("study.toml".as_ref(), text).map(|spec| spec.format);
+    assert_eq!(parse(&text()).unwrap(), 1);
+    // A file without it is of the first.
+    assert_eq!(parse(&text().replacen("format = 1\n", "", 1)).unwrap(), 1);
+    // Whatever else it holds: fields of a later format are not what is wrong with it.
+    let later = format!("format = 2\nnew_field = true\n{}", text().replacen("format = 1\n", "", 1));
+    let message = parse(&later).unwrap_err().to_string();
+    assert_eq!(message, "study.toml: format = 2 is unknown; this program reads format = 1");
+}
+
+#[test]
+fn what_a_study_checks() {
+    let spec = StudySpec::parse("tiny.toml".as_ref(), &text()).unwrap();
+    let refused = |change: &dyn Fn(&mut StudySpec), expected: &str| {
+        let mut spec = spec.clone();
+        change(&mut spec);
+        let message = Study::new(spec).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    };
+    refused(&|s| s.pretrain.keep_every = Some(0), "pretrain.keep_every = 0 must be at least 1");
+    refused(&|s| s.sft.lr = study::LrChoice::SweepBase { grid: vec![1e-3, 1e-3], extend: 0 }, "is given twice");
+    refused(&|s| s.sft.lr = study::LrChoice::SweepEach { grid: vec![1e-3], extend: 4 }, "sft.lr.extend = 4");
+    refused(&|s| s.arms.retain(|arm| !arm.is_control()), "hold no control");
+    refused(&|s| s.sft.sets.clear(), "must hold at least one set");
+    refused(&|s| s.arms[1].name = "C4".into(), "arms = C4 is named twice");
 }
 
 /// The shipped file: every role of the paper, with what is stated of it.

@@ -221,11 +221,16 @@ impl Pretrain {
                 continue;
             }
             let Ok(Job::Pretrain(later)) = store.job(&address) else { continue };
+            let log = store.folder(&address).join(LOG);
+            // A result that came without its files says nothing of single steps.
+            if !log.exists() {
+                continue;
+            }
             let Ok(curve) = later.curve() else { continue };
             if later.at(self.step, &curve).address() != self.address() {
                 continue;
             }
-            let records = read_log(&store.folder(&address).join(LOG))?;
+            let records = read_log(&log)?;
             if let Some(record) = records.iter().find(|r| r.step + 1 == self.step.0) {
                 return Ok(Some((record.ledger, address)));
             }
@@ -244,9 +249,10 @@ impl Pretrain {
 
     /// The steps at which full states are left on the way from a step.
     fn kept(&self, from: u64) -> impl Iterator<Item = u64> + use<> {
-        let (every, until) = (self.keep_every.unwrap_or(0), self.step.0);
-        let first = if every == 0 { until } else { (from / every + 1).saturating_mul(every) };
-        (first..until).step_by(every.max(1) as usize)
+        let until = self.step.0;
+        let every = self.keep_every.filter(|every| *every > 0);
+        let first = every.map_or(until, |every| (from / every + 1).saturating_mul(every));
+        (first..until).step_by(every.unwrap_or(1) as usize)
     }
 
     /// How many of them the plan foresees.

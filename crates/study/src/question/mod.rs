@@ -55,7 +55,7 @@ pub use theory::Theory;
 ///     }
 ///
 ///     fn answer(&self, graph: &mut Graph<'_>) -> Result<Page, Error> {
-///         let mut page = Page { title: "Half way".to_owned(), ..Page::default() };
+///         let mut page = Page::new("Half way");
 ///         for job in self.losses(graph)? {
 ///             page.notes.push(match graph.loss(&job)? {
 ///                 Ok(loss) => format!("{}: {:.3}", job.label, loss.loss),

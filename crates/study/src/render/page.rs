@@ -78,6 +78,11 @@ impl From<DataTable> for Page {
 }
 
 impl Page {
+    /// An empty page.
+    pub fn new(title: &str) -> Self {
+        Self { title: title.to_owned(), ..Self::default() }
+    }
+
     /// Whether there are pictures.
     pub fn has_figures(&self) -> bool {
         !self.figures.is_empty() || self.own.is_some()

@@ -186,8 +186,8 @@ impl LossTable {
             let number = |v: Option<f64>| v.map_or(String::new(), |v| format!("{v:.6}"));
             let of = |cell: &Option<Cell>, value: &dyn Fn(&Cell) -> Option<f64>| number(cell.as_ref().and_then(value));
             let interval = |cell: &Cell| cell.delta.as_ref().and_then(|delta| delta.interval(0.95));
-            let (mean, sd): (fn(&Cell) -> Option<f64>, fn(&Cell) -> Option<f64>) =
-                (|c| Some(c.loss.mean), |c| c.loss.sd);
+            let mean = |c: &Cell| Some(c.loss.mean);
+            let sd = |c: &Cell| c.loss.sd;
             let delta = |c: &Cell| c.delta.as_ref().map(|d| d.mean);
             let delta_sd = |c: &Cell| c.delta.as_ref().and_then(|d| d.sd);
             let (low, high) = (|c: &Cell| interval(c).map(|i| i.0), |c: &Cell| interval(c).map(|i| i.1));

@@ -265,9 +265,10 @@ impl Store {
         Ok(())
     }
 
-    /// Records why there is no result.
+    /// Records why there is no result. Checkpoints of what fails whenever it is run are of no use.
     pub(crate) fn fail(&self, lock: &Lock, failure: &Failure) -> Result<(), Error> {
-        write_json(&lock.folder().join(FAILED), failure)
+        write_json(&lock.folder().join(FAILED), failure)?;
+        if failure.certain { remove_leftovers(lock.folder()) } else { Ok(()) }
     }
 
     /// Forgets a result that turned out to be damaged: the job is done again. Its checkpoints and files stay.

@@ -1,0 +1,6 @@
+//! The graph of jobs, run on a real backend: what is shared, what is trained once, what survives.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod addresses;
+mod store;
+mod support;
