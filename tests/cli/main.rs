@@ -8,4 +8,5 @@ mod errors;
 mod harness;
 mod model;
 mod resume;
+mod store;
 mod study;

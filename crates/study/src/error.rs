@@ -204,7 +204,9 @@ impl Error {
             Self::Io { source, .. }
             | Self::Store(corpus::StoreError::Io { source, .. })
             | Self::Data(data_mixer::Error::Io { source, .. })
-            | Self::Train(trainer::Error::Io { source, .. } | trainer::Error::Data(data_mixer::Error::Io { source, .. }))
+            | Self::Train(
+                trainer::Error::Io { source, .. } | trainer::Error::Data(data_mixer::Error::Io { source, .. }),
+            )
             | Self::Model(gptneox_model::Error::Io { source, .. })
                 if !gone(source) =>
             {

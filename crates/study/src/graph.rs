@@ -10,11 +10,12 @@ use schedule::{Step, Weight};
 use crate::address::Address;
 use crate::data::Data;
 use crate::job::{
-    Begun, Candidate, Content, CountTokens, Evaluate, EvaluateOn, Finetune, HeldOutLoss, Job, Kind, Model, Pretrain, Probe, Select, Selected,
-    Setup, Walk, step_of,
+    Begun, Candidate, Content, CountTokens, Evaluate, EvaluateOn, Finetune, HeldOutLoss, Job, Kind, Model, Pretrain,
+    Probe, Select, Selected, Setup, Walk, step_of,
 };
 use crate::spec::{GENERAL, Kernels, LrChoice};
 use crate::store::{Failure, Payload, Store};
+use crate::study::MAX_STEPS;
 use crate::{ArmId, Error, Machine, ProbeId, SetId, Study};
 
 /// Groups of documents for the jackknife over representations.
@@ -76,7 +77,17 @@ impl<'a> Graph<'a> {
         machine: &'a Machine,
         failures: &'a BTreeMap<Address, Failure>,
     ) -> Self {
-        Self { study, data, store, machine, failures, nodes: BTreeMap::new(), order: Vec::new(), selects: BTreeMap::new(), guess: false }
+        Self {
+            study,
+            data,
+            store,
+            machine,
+            failures,
+            nodes: BTreeMap::new(),
+            order: Vec::new(),
+            selects: BTreeMap::new(),
+            guess: false,
+        }
     }
 
     /// The same, for a plan: rates that are not chosen yet are taken to be the grid's first.
@@ -343,6 +354,10 @@ impl<'a> Graph<'a> {
         let (study, spec) = (self.study, self.study.spec());
         let base = self.end(cell.arm, cell.pretrain_seed)?;
         let rows = self.data.train_rows(cell.set);
+        if rows.steps > MAX_STEPS {
+            let field = format!("fine-tuning steps on {}", study[cell.set].name);
+            return Err(Error::field(field, rows.steps, format!("must not exceed {MAX_STEPS}")));
+        }
         let seeds = match spec.pretrain_seeds {
             1 => format!("seed {}", cell.sft_seed),
             _ => format!("seeds {}.{}", cell.pretrain_seed, cell.sft_seed),
@@ -510,8 +525,7 @@ impl<'a> Graph<'a> {
     /// Adds the counts of a role's training text.
     pub(crate) fn counts(&mut self, role: &str) -> CountTokens {
         let tokens: Content = self.data.role(role).train.clone();
-        let job =
-            CountTokens { name: role.to_owned(), tokens, vocabulary: self.study.spec().model.vocab_size };
+        let job = CountTokens { name: role.to_owned(), tokens, vocabulary: self.study.spec().model.vocab_size };
         self.add(job.clone(), Payload::Result);
         job
     }

@@ -58,8 +58,8 @@ pub use render::{DataTable, Figure, Page};
 pub use run::{Answer, answer, run_job};
 pub use schedule::Step;
 pub use spec::{
-    ArmSpec, DataSpec, EvalSpec, FORMAT, Kernels, LrChoice, Mix, PRESETS, PretrainSpec, ProbeSpec, Protocol,
-    RoleFiles, SftSetSpec, SftSpec, Size, Sources, StudySpec, TokenizerSpec, preset,
+    ArmSpec, DataSpec, EvalSpec, FORMAT, Kernels, LrChoice, Mix, PRESETS, PretrainSpec, ProbeSpec, Protocol, RoleFiles,
+    SftSetSpec, SftSpec, Size, Sources, StudySpec, TokenizerSpec, preset,
 };
 pub use store::{BundleReport, Failure, Freed, GcReport, Keep, Store, export, gc, import};
 pub use study::{Arm, ArmId, ProbeId, SetId, Study};

@@ -216,8 +216,10 @@ impl Plan {
         if let Some(speed) = flops_per_second {
             let hours = flops / speed / 3600.0;
             let gigaflops = speed / 1e9;
-            let _ =
-                writeln!(out, "time: about {hours:.2} hours at {gigaflops:.1} GFLOP/s, measured on this machine just now");
+            let _ = writeln!(
+                out,
+                "time: about {hours:.2} hours at {gigaflops:.1} GFLOP/s, measured on this machine just now"
+            );
         } else if !self.prepared {
             let hours = flops / (0.4 * 989e12) / 3600.0;
             let _ = writeln!(out, "time: about {hours:.1} GPU hours at 40 % of 989 TFLOP/s (an H100 in bf16)");

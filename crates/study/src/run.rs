@@ -318,14 +318,7 @@ impl<'a> Runner<'a> {
     }
 
     /// After an error: a damaged file is made again, once; anything else is the job's failure.
-    fn failed(
-        &mut self,
-        job: &Job,
-        address: Address,
-        error: Error,
-        lock: &Lock,
-        strict: bool,
-    ) -> Result<Visit, Error> {
+    fn failed(&mut self, job: &Job, address: Address, error: Error, lock: &Lock, strict: bool) -> Result<Visit, Error> {
         if matches!(error, Error::Stopped { .. }) {
             return Err(error);
         }

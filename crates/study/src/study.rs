@@ -12,6 +12,8 @@ use crate::spec::{ArmSpec, GENERAL, ProbeSpec, SftSetSpec, StudySpec};
 
 /// The most seeds of a kind: more is a slip of the pen, and would take the memory there is.
 const MAX_SEEDS: u64 = 10_000;
+/// The most optimiser steps of a run: every rate of it is hashed, and no run of a model has nearly as many.
+pub(crate) const MAX_STEPS: u64 = 10_000_000;
 /// A grid may grow this often, at most.
 const MAX_EXTEND: u32 = 3;
 
@@ -93,9 +95,11 @@ impl Study {
             .iter()
             .map(|arm| Ok(Arm { spec: arm.clone(), timeline: timeline(&spec, arm)? }))
             .collect::<Result<Vec<_>, Error>>()?;
-        let control = spec.arms.iter().position(ArmSpec::is_control).ok_or_else(|| {
-            Error::field("arms", spec.arms.len(), "hold no control (an arm without phases)")
-        })?;
+        let control = spec
+            .arms
+            .iter()
+            .position(ArmSpec::is_control)
+            .ok_or_else(|| Error::field("arms", spec.arms.len(), "hold no control (an arm without phases)"))?;
         check_names(&spec)?;
         check_rates(&spec)?;
         let study = Self { arms, control: ArmId(control), rates, spec };
@@ -301,6 +305,9 @@ fn check_numbers(spec: &StudySpec) -> Result<(), Error> {
         if seeds > MAX_SEEDS {
             return Err(Error::field(field, seeds, format!("must not exceed {MAX_SEEDS}")));
         }
+    }
+    if spec.pretrain.steps > MAX_STEPS {
+        return Err(Error::field("pretrain.steps", spec.pretrain.steps, format!("must not exceed {MAX_STEPS}")));
     }
     if !(1..=500).contains(&spec.held_out_permille) {
         return Err(Error::field("held_out_permille", spec.held_out_permille, "must be from 1 to 500"));

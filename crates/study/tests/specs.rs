@@ -112,6 +112,7 @@ fn what_a_study_checks() {
     refused(&|s| s.pretrain.keep_every = Some(0), "pretrain.keep_every = 0 must be at least 1");
     refused(&|s| s.sft.lr = study::LrChoice::SweepBase { grid: vec![1e-3, 1e-3], extend: 0 }, "is given twice");
     refused(&|s| s.sft.lr = study::LrChoice::SweepEach { grid: vec![1e-3], extend: 4 }, "sft.lr.extend = 4");
+    refused(&|s| s.pretrain.steps = u64::MAX, "pretrain.steps = 18446744073709551615 must not exceed 10000000");
     refused(&|s| s.arms.retain(|arm| !arm.is_control()), "hold no control");
     refused(&|s| s.sft.sets.clear(), "must hold at least one set");
     refused(&|s| s.arms[1].name = "C4".into(), "arms = C4 is named twice");

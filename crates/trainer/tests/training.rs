@@ -12,7 +12,8 @@ use fused_ops::{FusedOps, Precision};
 use gptneox_model::{GptNeoX, GptNeoXConfig, NamedTensor, export_parameters};
 use schedule::LrSpec;
 use trainer::{
-    Control, Outcome, RunOptions, TrainSpec, Trainer, evaluate, load_weights, loss_gradient, parameter_vector, run,
+    Control, Outcome, RunOptions, StepRecord, TrainSpec, Trainer, evaluate, keep_weights, load_weights, loss_gradient,
+    parameter_vector, run, verify_checkpoint,
 };
 
 const STEPS: u64 = 9;
@@ -242,6 +243,72 @@ fn steps_that_are_not_finite_change_nothing_and_stop_in_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let error = run(trainer, &Random, &options(dir.path(), STEPS), &mut |_, _| Control::Continue).err().unwrap();
     assert!(error.to_string().contains("4 steps in all"), "{error}");
+    // Its log reads back: what is not finite is null in a file.
+    let log = std::fs::read_to_string(dir.path().join("log.jsonl")).unwrap();
+    let records: Vec<StepRecord> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(records.iter().all(|r| r.skipped && r.loss.is_nan() && r.grad_norm.is_nan()), "{log}");
+}
+
+#[test]
+fn a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before() {
+    let whole = tempfile::tempdir().unwrap();
+    let (expected, _) = train::<Autodiff<Flex>>(whole.path(), None);
+    for keep in [0, 100] {
+        let dir = tempfile::tempdir().unwrap();
+        train::<Autodiff<Flex>>(dir.path(), Some(7));
+        let newest = dir.path().join("step-000000007.safetensors");
+        let bytes = std::fs::read(&newest).unwrap();
+        std::fs::write(&newest, &bytes[..bytes.len() * keep / 128]).unwrap();
+        assert!(verify_checkpoint(&newest).is_err());
+        let (resumed, _) = train::<Autodiff<Flex>>(dir.path(), None);
+        assert_eq!(parameters(&resumed), parameters(&expected));
+        assert_eq!(log_without_times(dir.path()), log_without_times(whole.path()));
+    }
+}
+
+/// A run of another curve that agrees so far is gone on with; one of another optimiser is not.
+#[test]
+fn a_fork_takes_other_rates_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, device) = (dir.path().join("c.safetensors"), Default::default());
+    let warming = |min: f64| TrainSpec { lr: LrSpec::cosine(1e-2, min, 4, STEPS), ..spec() };
+    let new = |spec: TrainSpec| {
+        let model = GptNeoX::<Autodiff<Flex>>::init(&config(), 7, &device).unwrap();
+        Trainer::new(model, spec, &device).unwrap()
+    };
+    let steps = |trainer: &mut Trainer<Autodiff<Flex>>, range: std::ops::Range<u64>| {
+        range.for_each(|k| drop(trainer.step(&Random.batch(k).unwrap()).unwrap()));
+    };
+    let mut first = new(warming(1e-4));
+    steps(&mut first, 0..4);
+    first.save(&path).unwrap();
+    let mut whole = new(warming(1e-3));
+    steps(&mut whole, 0..STEPS);
+    let mut forked = new(warming(1e-3)).fork(&path).unwrap();
+    assert_eq!(forked.steps_done(), 4);
+    steps(&mut forked, 4..STEPS);
+    assert_eq!(parameters(&forked), parameters(&whole));
+    assert_eq!(forked.ledger(), whole.ledger());
+    assert!(new(warming(1e-3)).load(&path).is_err());
+    let message = new(TrainSpec { clip: 2.0, ..warming(1e-3) }).fork(&path).err().unwrap().to_string();
+    assert!(message.contains("clip (1.0 there, 2.0 here)"), "{message}");
+}
+
+#[test]
+fn weights_are_kept_without_the_optimiser() {
+    let dir = tempfile::tempdir().unwrap();
+    let (full, weights) = (dir.path().join("full.safetensors"), dir.path().join("weights.safetensors"));
+    let (trainer, _) = train::<Autodiff<Flex>>(&dir.path().join("run"), None);
+    trainer.save(&full).unwrap();
+    keep_weights(&full, &weights).unwrap();
+    let size = |path: &Path| std::fs::metadata(path).unwrap().len();
+    assert!(size(&weights) * 2 < size(&full));
+    verify_checkpoint(&weights).unwrap();
+    let loaded = load_weights::<Flex>(&weights, &Default::default()).unwrap();
+    assert_eq!(export_parameters(&loaded), parameters(&trainer));
+    // It cannot be gone on from, and says so.
+    let message = fresh::<Autodiff<Flex>>().load(&weights).err().unwrap().to_string();
+    assert!(message.contains("adamw_m"), "{message}");
 }
 
 fn losses(spec: TrainSpec, batch: impl Fn(u64) -> Batch) -> Vec<f64> {

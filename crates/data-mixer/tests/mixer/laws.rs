@@ -157,6 +157,28 @@ proptest! {
         }
     }
 
+    /// What a phase draws does not depend on the phases after it: the mixture cut off behind any phase draws the same.
+    #[test]
+    fn later_phases_change_nothing_before_them(spec in spec()) {
+        let Some(whole) = plan(&spec) else { return Ok(()) };
+        let timeline = &spec.timeline;
+        for kept in 0..timeline.phases().len() {
+            // Behind phase `kept`; before the first phase, where that is not the beginning.
+            let (phases, end) = match kept {
+                0 => (Vec::new(), timeline.phases()[0].start),
+                n => (timeline.phases()[..n].to_vec(), timeline.phase_end(n - 1)),
+            };
+            if end.0 == 0 {
+                continue;
+            }
+            let timeline = Timeline::new(end, timeline.general().clone(), phases).unwrap();
+            let part = MixPlan::prefix(MixSpec { timeline, ..spec.clone() }).unwrap();
+            for slot in 0..part.slots() {
+                prop_assert_eq!(part.draw(slot), whole.draw(slot), "slot {} with {} phases", slot, kept);
+            }
+        }
+    }
+
     /// A slot's draw does not depend on what was asked before: backwards is forwards, and so is a second plan.
     #[test]
     fn random_access_is_sequential(spec in spec(), from in any::<prop::sample::Index>()) {

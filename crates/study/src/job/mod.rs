@@ -40,8 +40,8 @@ pub use tokenizer::{MakeTokenizer, TokenizerMade, TokenizerSource};
 pub use tokens::{Content, Origin, RoleSource, Tokenise, Tokenised};
 pub use walk::{Walk, Walked};
 
-pub(crate) use pretrain::{FULL_STATE, WEIGHTS, step_of, weights};
 pub(crate) use finetune::MODEL;
+pub(crate) use pretrain::{FULL_STATE, WEIGHTS, step_of, weights};
 
 /// A kind of job.
 pub(crate) trait Kind: Clone + Serialize + DeserializeOwned {

@@ -294,11 +294,7 @@ impl Pretrain {
             let to = lock.folder().join(file);
             std::fs::copy(cx.folder.join(file), &to).map_err(Error::io(&to))?;
         }
-        let result = Pretrained {
-            ledger: trainer.ledger(),
-            skipped: trainer.steps_skipped(),
-            from: from.cloned(),
-        };
+        let result = Pretrained { ledger: trainer.ledger(), skipped: trainer.steps_skipped(), from: from.cloned() };
         cx.store.finish(&lock, &result, cx.machine)
     }
 }
@@ -365,7 +361,8 @@ impl Kind for Pretrain {
         }
         // A checkpoint of an earlier attempt, if it is ahead.
         let own = trainer::checkpoints(cx.folder).into_iter();
-        let own = own.filter(|(step, path)| (begin + 1..=self.step.0).contains(step) && verify_checkpoint(path).is_ok());
+        let own =
+            own.filter(|(step, path)| (begin + 1..=self.step.0).contains(step) && verify_checkpoint(path).is_ok());
         let resumed = own.map(|(step, _)| step).next();
         let from = match resumed {
             Some(_) => read_origin(cx.folder)?,

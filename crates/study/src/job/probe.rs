@@ -3,9 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use fused_ops::{FusedOps, Precision, TrainingBackend};
 use gptneox_model::{Compute, GptNeoX, Site};
-use metrics_cka::{
-    Activations, Comparison, Device, Host, Layer, Options, Products, Recorder, Report, Treatment,
-};
+use metrics_cka::{Activations, Comparison, Device, Host, Layer, Options, Products, Recorder, Report, Treatment};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 

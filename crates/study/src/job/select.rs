@@ -67,12 +67,8 @@ impl Kind for Select {
             return Err(Error::NotFinite { what: self.label.clone(), reason });
         };
         let beyond = beyond(&grid, best);
-        let selected = Selected {
-            rate: grid[best],
-            at_edge: beyond.is_some(),
-            asks: beyond.filter(|_| self.extend > 0),
-            losses,
-        };
+        let selected =
+            Selected { rate: grid[best], at_edge: beyond.is_some(), asks: beyond.filter(|_| self.extend > 0), losses };
         if selected.at_edge && selected.asks.is_none() {
             cx.progress.note(&format!("{}: {:e} lies at the edge of the grid", self.label, selected.rate));
         }

@@ -137,8 +137,7 @@ impl Kind for Walk {
 
 impl Walk {
     fn general_batch<AB: TrainingBackend>(&self, cx: &Context<'_, AB>) -> Result<Batch, Error> {
-        let sequences =
-            Sequences::new(self.general.open(cx.store)?, self.time)?.with_document_mask(self.document_mask);
+        let sequences = Sequences::new(self.general.open(cx.store)?, self.time)?.with_document_mask(self.document_mask);
         let count = self.path_rows.min(sequences.len());
         let mut batch = Batch::with_capacity(count as usize, self.time);
         (0..count).try_for_each(|i| sequences.push(i, 0, &mut batch))?;

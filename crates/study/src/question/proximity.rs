@@ -112,7 +112,11 @@ pub(super) fn advantage<'c>(study: &Study, closeness: &'c Closeness, arm: ArmId,
 }
 
 /// A part of a matrix.
-fn part(matrix: &SimilarityMatrix, rows: &std::ops::Range<usize>, columns: &std::ops::Range<usize>) -> SimilarityMatrix {
+fn part(
+    matrix: &SimilarityMatrix,
+    rows: &std::ops::Range<usize>,
+    columns: &std::ops::Range<usize>,
+) -> SimilarityMatrix {
     let cells = matrix.cells[rows.clone()].iter().map(|row| row[columns.clone()].to_vec()).collect();
     let inside = |(i, j, warning): &(usize, usize, metrics_proximity::Warning)| {
         (rows.contains(i) && columns.contains(j)).then(|| (i - rows.start, j - columns.start, *warning))
@@ -145,12 +149,7 @@ impl Shown<'_> {
     fn corpora_table(&self) -> DataTable {
         let mut table = DataTable::new("corpora", "What was counted", &["role", "documents", "tokens", "types"]);
         for c in &self.closeness.corpora {
-            table.rows.push(vec![
-                c.role.clone(),
-                c.documents.to_string(),
-                c.tokens.to_string(),
-                c.types.to_string(),
-            ]);
+            table.rows.push(vec![c.role.clone(), c.documents.to_string(), c.tokens.to_string(), c.types.to_string()]);
         }
         table
     }

@@ -93,16 +93,7 @@ fn table(study: &Study, plan: &Plan, amount: &dyn Fn(&str) -> Option<Amount>) ->
         let billions = billions.trim_end_matches('0').trim_end_matches('.').to_owned();
         let used = used.map_or_else(String::new, |t| t.0.to_string());
         let tokens = of.tokens.to_string();
-        table.rows.push(vec![
-            role.clone(),
-            of.documents,
-            tokens,
-            billions,
-            of.bytes_per_token,
-            of.held_out,
-            used,
-            arm,
-        ]);
+        table.rows.push(vec![role.clone(), of.documents, tokens, billions, of.bytes_per_token, of.held_out, used, arm]);
         if let Some(note) = notes.0.get(&role).and_then(|files| files.note.as_ref()) {
             table.notes.push(format!("{role}: {}", note.trim()));
         }

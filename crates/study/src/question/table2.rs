@@ -1,7 +1,7 @@
 //! Table 2: does midtraining help fine-tuning on the domain it resembles, and what does it cost in general loss?
 
-use super::losses::{self, Losses};
 use super::Question;
+use super::losses::{self, Losses};
 use crate::graph::Graph;
 use crate::{Error, Page, render};
 

@@ -46,7 +46,8 @@ pub(super) fn comparison(study: &Study, results: &Losses) -> Result<DataTable, E
             let Some(reference) = results.values(control, set, value) else { continue };
             let values = study.treated().filter_map(|arm| Some((arm, results.values(arm, set, value)?)));
             let values: Vec<_> = values.collect();
-            let slices: Vec<(&str, &[f64])> = values.iter().map(|(arm, v)| (study[*arm].name(), v.as_slice())).collect();
+            let slices: Vec<(&str, &[f64])> =
+                values.iter().map(|(arm, v)| (study[*arm].name(), v.as_slice())).collect();
             let rows = compare_arms(&reference, &slices, LEVEL)?;
             for ((arm, _), row) in values.iter().zip(rows) {
                 let nested = Nested::of(&results.nested(*arm, set, value));

@@ -379,8 +379,8 @@ impl StudySpec {
     /// # Errors
     /// As [`parse`](Self::parse), and a file that cannot be read.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::Parse { path: path.to_owned(), reason: e.to_string() })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|e| Error::Parse { path: path.to_owned(), reason: e.to_string() })?;
         Self::parse(path, &text)
     }
 

@@ -104,12 +104,8 @@ pub fn export(store: &Store, names: &[String], to: &Path) -> Result<BundleReport
 pub fn import(store: &Store, from: &Path) -> Result<BundleReport, Error> {
     let bytes = std::fs::read(from).map_err(Error::io(from))?;
     let (head, lines) = parse(from, &bytes)?;
-    let mut report = BundleReport {
-        studies: head.studies.len(),
-        results: lines.len(),
-        known: 0,
-        bytes: bytes.len() as u64,
-    };
+    let mut report =
+        BundleReport { studies: head.studies.len(), results: lines.len(), known: 0, bytes: bytes.len() as u64 };
     for line in lines {
         let folder = store.folder(&line.address);
         if folder.join(DONE).exists() || folder.join(FAILED).exists() {

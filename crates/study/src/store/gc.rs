@@ -266,12 +266,7 @@ fn release(store: &Store, address: &Address, lock: &Lock, dry_run: bool) -> Resu
 }
 
 /// Says in a result's record that files were freed on purpose.
-fn record_release(
-    store: &Store,
-    address: &Address,
-    lock: &Lock,
-    freed: &dyn Fn(&str) -> bool,
-) -> Result<(), Error> {
+fn record_release(store: &Store, address: &Address, lock: &Lock, freed: &dyn Fn(&str) -> bool) -> Result<(), Error> {
     let Some(mut done) = store.done::<serde_json::Value>(address)? else { return Ok(()) };
     done.files = files_in(lock.folder())?.into_iter().filter(|(name, _)| !freed(name)).collect();
     let gone = files_in(lock.folder())?.into_keys().filter(|name| freed(name));

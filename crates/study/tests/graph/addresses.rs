@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 use study::{Error, Graph, Kernels, LrChoice, Page, Pretrain, Question, Step, Store, StudySpec, Table2};
 
-use crate::support::{STEPS, Run, arm, ask, copy, count, runs, spec, steps_trained};
+use crate::support::{Run, STEPS, arm, ask, copy, count, runs, spec, steps_trained};
 
 /// States of every arm after some steps.
 struct States(Vec<u64>);
@@ -186,7 +186,11 @@ fn a_grid_grows_at_its_edge_in_rounds() {
 /// Arms of one or two phases, from few starts, roles and weights, so that many share something.
 fn arms() -> impl Strategy<Value = Vec<Vec<(u64, &'static str, &'static str)>>> {
     let phase = |starts: &'static [u64]| {
-        (prop::sample::select(starts), prop::sample::select(&["starcoder", "math"][..]), prop::sample::select(&["0.25", "0.5"][..]))
+        (
+            prop::sample::select(starts),
+            prop::sample::select(&["starcoder", "math"][..]),
+            prop::sample::select(&["0.25", "0.5"][..]),
+        )
     };
     let two = (phase(&[4, 8]), prop::option::of(phase(&[12, 15, 20])));
     let late = phase(&[8, 12, 15, 20]);
@@ -205,7 +209,8 @@ fn questions() -> impl Strategy<Value = Vec<(Vec<bool>, Vec<u64>)>> {
 
 /// Whether a state lies on the way of a run: it saw the same data by then.
 fn on_the_way(state: &Run, run: &Run) -> bool {
-    state.lineage() == run.lineage() && run.log.iter().any(|(step, ledger, _)| (step + 1, *ledger) == (state.step, state.ledger))
+    state.lineage() == run.lineage()
+        && run.log.iter().any(|(step, ledger, _)| (step + 1, *ledger) == (state.step, state.ledger))
 }
 
 proptest! {

@@ -196,7 +196,9 @@ fn results_travel_without_weights() {
     let bad = dir.path().join("bad.bundle");
     let mut flipped = bytes.clone();
     flipped[bytes.len() / 2] ^= 1;
-    for (what, bytes) in [("cut", &bytes[..bytes.len() - 9]), ("flipped", &flipped), ("foreign", b"text\n"), ("empty", b"")] {
+    for (what, bytes) in
+        [("cut", &bytes[..bytes.len() - 9]), ("flipped", &flipped), ("foreign", b"text\n"), ("empty", b"")]
+    {
         std::fs::write(&bad, bytes).unwrap();
         let message = import(&empty, &bad).unwrap_err().to_string();
         assert!(message.starts_with(&bad.display().to_string()), "{what}: {message}");
