@@ -42,7 +42,7 @@ impl Example<'_> {
     /// A plan without any data; some questions are answered from it.
     fn on_stated(&self, study: &Study) -> Result<(), Error> {
         let plan = Plan::stated(self.question, study)?;
-        let description = self.describe(&plan, study, None);
+        let description = self.describe(&plan, study);
         if self.args.print_plan {
             return print(&description);
         }
@@ -54,6 +54,13 @@ impl Example<'_> {
         let signal = StopSignal::install().map_err(|source| Error::Io { path: "signal handlers".into(), source })?;
         let mut progress = Progress::new(args.quiet, signal);
         let store = Store::new(&args.store);
+        // What is asked for at the end is checked before hours of work.
+        if let Some(keep) = self.keep() {
+            keep.check(&store, study, self.question.name())?;
+        }
+        if let Some(to) = args.export.as_ref().filter(|to| to.is_dir()) {
+            return Err(Error::Usage { reason: format!("--export = {} is a directory, not a file", to.display()) });
+        }
         if let Some(bundle) = &args.import {
             let report = import(&store, bundle)?;
             let (results, known) = (report.results, report.known);
@@ -62,25 +69,26 @@ impl Example<'_> {
         let data = prepare(study, &store, engine, &mut progress)?;
         let plan = Plan::build(self.question, study, &data, &store, engine.machine())?;
         // Two steps are timed where somebody reads it and something is left to do.
-        let timed = self.question.trains() && !plan.is_done() && (args.print_plan || !args.quiet);
+        let trains = self.question.trains();
+        let timed = trains && !plan.is_done() && (args.print_plan || !args.quiet);
         let speed = if timed { Some(engine.speed(study)?) } else { None };
         if args.print_plan {
-            return print(&self.describe(&plan, study, speed));
+            return print(&if trains { plan.describe_now(study, speed) } else { self.describe(&plan, study) });
         }
-        if self.question.trains() {
-            progress.note(&plan.describe(study, speed));
+        if trains {
+            progress.note(&plan.describe_now(study, speed));
         }
         let answered = answer(self.question, study, &data, &store, engine, &mut progress);
         progress.finish();
         let answered = answered?;
-        self.write(&answered.page, study, &self.describe(&plan, study, None))?;
+        self.write(&answered.page, study, &self.describe(&plan, study))?;
         self.tidy(&store)?;
         if answered.failures.is_empty() { Ok(()) } else { Err(Error::Failed { failures: answered.failures }) }
     }
 
     /// Training is described by what it costs, data by what the arms take of them.
-    fn describe(&self, plan: &Plan, study: &Study, speed: Option<f64>) -> String {
-        if self.question.trains() { plan.describe(study, speed) } else { preflights(study, plan) }
+    fn describe(&self, plan: &Plan, study: &Study) -> String {
+        if self.question.trains() { plan.describe(study) } else { preflights(study, plan) }
     }
 
     /// Bundles results and frees space, where that was asked for.
@@ -90,13 +98,18 @@ impl Example<'_> {
             let (results, studies, bytes) = (report.results, report.studies, report.bytes);
             eprintln!("{}: {results} results of {studies} studies, {bytes} bytes", to.display());
         }
-        let Some(what) = &self.args.gc else { return Ok(()) };
-        let keep = match what.as_str() {
+        if let Some(keep) = self.keep() {
+            eprint!("{}", gc(store, &keep, self.args.gc.as_deref() == Some("list"))?);
+        }
+        Ok(())
+    }
+
+    /// Whose needs count when space is freed; `None` where that was not asked for.
+    fn keep(&self) -> Option<Keep> {
+        Some(match self.args.gc.as_deref()? {
             "list" | "studies" => Keep::Every,
             name => Keep::Named(vec![name.to_owned()]),
-        };
-        eprint!("{}", gc(store, &keep, what == "list")?);
-        Ok(())
+        })
     }
 
     fn write(&self, page: &Page, study: &Study, description: &str) -> Result<(), Error> {

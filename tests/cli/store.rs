@@ -7,8 +7,15 @@ use std::time::Duration;
 use crate::harness::{example, fixture, read, run_tiny, stderr, table2, tiny};
 
 /// What every output of the same study has in common.
-const FILES: [&str; 5] =
-    ["tables/table2.csv", "tables/table2.md", "tables/comparison.csv", "figures/table2.svg", "measurements.json"];
+const FILES: [&str; 7] = [
+    "tables/table2.csv",
+    "tables/table2.md",
+    "tables/comparison.csv",
+    "figures/table2.svg",
+    "measurements.json",
+    "plan.txt",
+    "report.html",
+];
 
 /// The tiny study, changed.
 fn changed(dir: &Path, name: &str, changes: &[(&str, &str)]) -> String {
@@ -226,7 +233,7 @@ fn results_are_exported_and_imported() {
     assert!(std::fs::metadata(&bundle).unwrap().len() < 100_000);
     let output = table2(other.path(), &["--spec", &tiny(), "--quiet", "--import", "nowhere"]).output().unwrap();
     assert!(
-        output.status.code() == Some(1) && stderr(&output).contains("nowhere: No such file"),
+        output.status.code() == Some(2) && stderr(&output).contains("nowhere: No such file"),
         "{}",
         stderr(&output)
     );
@@ -242,6 +249,9 @@ fn space_is_freed_on_request() {
     let output = table2(dir.path(), &["--spec", &tiny(), "--quiet", "--gc", "studies"]).output().unwrap();
     assert_eq!(stderr(&output).lines().count(), listed.lines().count());
     assert_eq!(run_tiny(dir.path(), &["--quiet"]), csv);
-    let output = table2(dir.path(), &["--spec", &tiny(), "--quiet", "--gc", "nobody"]).output().unwrap();
+    // A mistyped name is found before anything is run.
+    let empty = tempfile::tempdir().unwrap();
+    let output = table2(empty.path(), &["--spec", &tiny(), "--quiet", "--gc", "nobody"]).output().unwrap();
+    assert!(output.status.code() == Some(2) && !empty.path().join("store").exists());
     assert!(stderr(&output).contains("study = nobody is not in the store"), "{}", stderr(&output));
 }

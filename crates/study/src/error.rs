@@ -243,6 +243,7 @@ impl Error {
             Self::Field { .. }
             | Self::Usage { .. }
             | Self::Parse { .. }
+            | Self::Bundle { .. }
             | Self::Input { .. }
             | Self::Tokenizer(
                 corpus::TokenizeError::File { .. }

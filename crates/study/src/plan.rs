@@ -39,6 +39,9 @@ pub struct Plan {
     /// The arms, in the study's order.
     pub arms: Vec<PlannedArm>,
     tally: Tally,
+    /// Jobs that are known to be needed, and those that the store has.
+    jobs: u64,
+    done: u64,
     /// Whether the fine-tuning sets are known, and with them what fine-tuning costs.
     prepared: bool,
 }
@@ -57,9 +60,6 @@ struct Tally {
     finetune_tokens: u64,
     evaluations: u64,
     others: u64,
-    /// Jobs in all, and those that the store has.
-    jobs: u64,
-    done: u64,
 }
 
 impl Plan {
@@ -108,7 +108,7 @@ impl Plan {
         };
         let arms = study.arms().map(planned).collect::<Result<_, Error>>()?;
         let prepared = !matches!(study.spec().data, DataSpec::Stated { .. });
-        Ok(Self { arms, tally: Tally::default(), prepared })
+        Ok(Self { arms, tally: Tally::default(), jobs: 0, done: 0, prepared })
     }
 
     fn counting(
@@ -120,24 +120,57 @@ impl Plan {
         machine: &Machine,
     ) -> Result<Self, Error> {
         let nothing = BTreeMap::new();
-        let mut graph = Graph::new(study, data, store, machine, &nothing).guessing();
-        question.needs(&mut graph)?;
-        self.tally = Tally::of(&graph.jobs(), store)?;
+        let graph = || Graph::new(study, data, store, machine, &nothing);
+        let mut planned = graph().planning();
+        question.needs(&mut planned)?;
+        self.tally = Tally::of(&planned.jobs());
+        let mut left = graph().guessing();
+        question.needs(&mut left)?;
+        let jobs = left.jobs();
+        self.jobs = jobs.len() as u64;
+        for job in jobs {
+            self.done += u64::from(matches!(job.status(store)?, Status::Done { .. }));
+        }
         Ok(self)
     }
 
-    /// Whether there is anything left to run.
+    /// Whether the store holds all of it.
     pub fn is_done(&self) -> bool {
-        self.tally.done == self.tally.jobs
+        self.done == self.jobs
     }
 
-    /// What the study costs and takes, as text. `flops_per_second` is what the engine was measured to sustain.
-    pub fn describe(&self, study: &Study, flops_per_second: Option<f64>) -> String {
+    /// What the study costs and takes, as text: the same before and after it is run.
+    pub fn describe(&self, study: &Study) -> String {
         let mut out = String::new();
         self.describe_model(study, &mut out);
         self.describe_arms(study, &mut out);
-        self.describe_cost(study, flops_per_second, &mut out);
+        self.describe_cost(study, &mut out);
         out
+    }
+
+    /// The same, and how things stand now. `flops_per_second` is what the engine was measured to sustain.
+    pub fn describe_now(&self, study: &Study, flops_per_second: Option<f64>) -> String {
+        let mut out = self.describe(study);
+        if let Some(speed) = flops_per_second {
+            let hours = self.flops(study) / speed / 3600.0;
+            let gigaflops = speed / 1e9;
+            let _ = writeln!(
+                out,
+                "time: about {hours:.2} hours at {gigaflops:.1} GFLOP/s, measured on this machine just now"
+            );
+        }
+        if self.done > 0 {
+            let _ = writeln!(out, "in the store: {} of {} jobs", self.done, self.jobs);
+        }
+        out
+    }
+
+    /// Of pretraining, and of fine-tuning where its sets are known.
+    fn flops(&self, study: &Study) -> f64 {
+        let (s, t) = (study.spec(), &self.tally);
+        let finetune_tokens = if self.prepared { t.finetune_tokens } else { 0 };
+        t.pretrain_tokens as f64 * s.model.training_flops(s.pretrain.time).total()
+            + finetune_tokens as f64 * s.model.training_flops(s.sft.max_time).total()
     }
 
     fn describe_model(&self, study: &Study, out: &mut String) {
@@ -195,32 +228,20 @@ impl Plan {
         out.push('\n');
     }
 
-    fn describe_cost(&self, study: &Study, flops_per_second: Option<f64>, out: &mut String) {
+    fn describe_cost(&self, study: &Study, out: &mut String) {
         let (s, t) = (study.spec(), &self.tally);
         let runs = study.arms().count() as u64 * s.pretrain_seeds;
         let unshared = runs.saturating_mul(s.pretrain.steps).saturating_mul(study.tokens_per_step());
         let _ = writeln!(
             out,
             "jobs: {} stretches of pretraining ({} tokens; {unshared} without shared prefixes), {} fine-tunes, {} \
-             evaluations, {} others; {} of {} are in the store",
-            t.stretches, t.pretrain_tokens, t.finetunes, t.evaluations, t.others, t.done, t.jobs
+             evaluations, {} others",
+            t.stretches, t.pretrain_tokens, t.finetunes, t.evaluations, t.others
         );
-        let finetune_tokens = if self.prepared { t.finetune_tokens } else { 0 };
-        let flops = t.pretrain_tokens as f64 * s.model.training_flops(s.pretrain.time).total()
-            + finetune_tokens as f64 * s.model.training_flops(s.sft.max_time).total();
-        let _ = writeln!(
-            out,
-            "compute: {flops:.3e} floating-point operations{}",
-            if self.prepared { "" } else { " (pretraining alone: fine-tuning sets are not at hand)" }
-        );
-        if let Some(speed) = flops_per_second {
-            let hours = flops / speed / 3600.0;
-            let gigaflops = speed / 1e9;
-            let _ = writeln!(
-                out,
-                "time: about {hours:.2} hours at {gigaflops:.1} GFLOP/s, measured on this machine just now"
-            );
-        } else if !self.prepared {
+        let flops = self.flops(study);
+        let without = if self.prepared { "" } else { " (pretraining alone: fine-tuning sets are not at hand)" };
+        let _ = writeln!(out, "compute: {flops:.3e} floating-point operations{without}");
+        if !self.prepared {
             let hours = flops / (0.4 * 989e12) / 3600.0;
             let _ = writeln!(out, "time: about {hours:.1} GPU hours at 40 % of 989 TFLOP/s (an H100 in bf16)");
         }
@@ -251,11 +272,9 @@ impl Plan {
 }
 
 impl Tally {
-    fn of(jobs: &[Job], store: &Store) -> Result<Self, Error> {
+    fn of(jobs: &[Job]) -> Self {
         let mut t = Self::default();
         for job in jobs {
-            t.jobs += 1;
-            t.done += u64::from(matches!(job.status(store)?, Status::Done { .. }));
             match job {
                 Job::Pretrain(state) => {
                     t.stretches += 1;
@@ -273,7 +292,7 @@ impl Tally {
                 _ => t.others += 1,
             }
         }
-        Ok(t)
+        t
     }
 }
 

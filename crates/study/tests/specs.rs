@@ -72,7 +72,7 @@ fn plan(text: &str) {
         && spec.pretrain_seeds * spec.sft_seeds < 50
         && let Ok(plan) = Plan::stated(&Table2, &study)
     {
-        let _ = plan.describe(&study, None);
+        let _ = plan.describe(&study);
         // What is accepted survives being written.
         assert_eq!(toml::from_str::<StudySpec>(&toml::to_string(&spec).unwrap()).unwrap(), spec);
     }
@@ -82,7 +82,7 @@ fn plan(text: &str) {
 fn the_unchanged_file_is_planned() {
     let study = Study::new(StudySpec::parse("tiny.toml".as_ref(), &text()).unwrap()).unwrap();
     let plan = Plan::stated(&Table2, &study).unwrap();
-    assert!(plan.describe(&study, None).contains("0.2 of starcoder from step 10"));
+    assert!(plan.describe(&study).contains("0.2 of starcoder from step 10"));
     let many = StudySpec { pretrain_seeds: 1_000_000_000, ..study.spec().clone() };
     let message = Study::new(many).unwrap_err().to_string();
     assert!(message.contains("pretrain_seeds = 1000000000 must not exceed 10000"), "{message}");

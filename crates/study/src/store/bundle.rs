@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::gc::Root;
+use super::gc::{Keep, Root};
 use super::{DONE, Done, FAILED, FORMAT, JOB, JobRecord, Lock, Store};
 use crate::Error;
 use crate::address::Address;
@@ -64,12 +64,9 @@ pub struct BundleReport {
 /// A name that no study has, a store that cannot be read, a file that cannot be written.
 pub fn export(store: &Store, names: &[String], to: &Path) -> Result<BundleReport, Error> {
     let all = Root::all(store)?;
-    let known = || all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>().join(", ");
-    if let Some(name) = names.iter().find(|n| !all.iter().any(|(name, _)| name.starts_with(n.as_str()))) {
-        return Err(Error::field("study", name, format!("is not in the store; there are: {}", known())));
-    }
-    let wanted = |name: &str| names.is_empty() || names.iter().any(|n| name.starts_with(n.as_str()));
-    let studies: Vec<Root> = all.iter().filter(|(name, _)| wanted(name)).map(|(_, root)| root.clone()).collect();
+    let keep = if names.is_empty() { Keep::Every } else { Keep::Named(names.to_vec()) };
+    keep.check_among(all.iter().map(|(name, _)| name.as_str()))?;
+    let studies: Vec<Root> = all.iter().filter(|(name, _)| keep.is_kept(name)).map(|(_, root)| root.clone()).collect();
     let addresses: BTreeSet<Address> = studies.iter().flat_map(|root| root.jobs.keys().cloned()).collect();
     let mut lines = Vec::new();
     for address in addresses {
@@ -102,7 +99,7 @@ pub fn export(store: &Store, names: &[String], to: &Path) -> Result<BundleReport
 /// # Errors
 /// A file that cannot be read, is damaged or no bundle: then nothing is taken.
 pub fn import(store: &Store, from: &Path) -> Result<BundleReport, Error> {
-    let bytes = std::fs::read(from).map_err(Error::io(from))?;
+    let bytes = std::fs::read(from).map_err(|e| Error::Bundle { path: from.to_owned(), reason: e.to_string() })?;
     let (head, lines) = parse(from, &bytes)?;
     let mut report =
         BundleReport { studies: head.studies.len(), results: lines.len(), known: 0, bytes: bytes.len() as u64 };

@@ -58,8 +58,13 @@ impl Root {
     }
 
     fn file(&self) -> String {
-        let name: String = self.spec.model_name.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
-        format!("{name}-{}-{}.json", self.question, &digest(&self.spec)[..12])
+        format!("{}.json", Self::name(&self.spec, &self.question))
+    }
+
+    fn name(spec: &StudySpec, question: &str) -> String {
+        let plain = |c: char| if c.is_alphanumeric() { c } else { '-' };
+        let model: String = spec.model_name.chars().map(plain).collect();
+        format!("{model}-{question}-{}", &digest(spec)[..12])
     }
 
     /// The records of a store, with their names.
@@ -92,6 +97,37 @@ pub enum Keep {
     Every,
     /// Those of studies whose record has one of these names, or begins with one; the other records are removed.
     Named(Vec<String>),
+}
+
+impl Keep {
+    /// Checks before a study is run that what is to be kept is a study of the store, or the one about to be run.
+    ///
+    /// # Errors
+    /// A name that neither has: it lists those there are.
+    pub fn check(&self, store: &Store, study: &Study, question: &str) -> Result<(), Error> {
+        let roots = Root::all(store)?;
+        let own = Root::name(study.spec(), question);
+        self.check_among(roots.iter().map(|(name, _)| name.as_str()).chain([own.as_str()]))
+    }
+
+    pub(super) fn check_among<'a>(&self, known: impl Iterator<Item = &'a str> + Clone) -> Result<(), Error> {
+        let Self::Named(names) = self else { return Ok(()) };
+        let unknown = |name: &&String| !known.clone().any(|k| k.starts_with(name.as_str()));
+        match names.iter().find(unknown) {
+            Some(name) => {
+                let known = known.clone().collect::<Vec<_>>().join(", ");
+                Err(Error::field("study", name, format!("is not in the store; there are: {known}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn is_kept(&self, study: &str) -> bool {
+        match self {
+            Self::Every => true,
+            Self::Named(names) => names.iter().any(|name| study.starts_with(name.as_str())),
+        }
+    }
 }
 
 /// Something that was, or would be, freed.
@@ -136,20 +172,11 @@ impl std::fmt::Display for GcReport {
 /// A name that no study has, a store that cannot be read or written.
 pub fn gc(store: &Store, keep: &Keep, dry_run: bool) -> Result<GcReport, Error> {
     let roots = Root::all(store)?;
-    let named = |name: &str| match keep {
-        Keep::Every => true,
-        Keep::Named(names) => names.iter().any(|n| name.starts_with(n.as_str())),
-    };
-    if let Keep::Named(names) = keep {
-        let known = || roots.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>().join(", ");
-        if let Some(name) = names.iter().find(|n| !roots.iter().any(|(name, _)| name.starts_with(n.as_str()))) {
-            return Err(Error::field("study", name, format!("is not in the store; there are: {}", known())));
-        }
-    }
+    keep.check_among(roots.iter().map(|(name, _)| name.as_str()))?;
     let mut needs: BTreeMap<Address, Payload> = BTreeMap::new();
     let mut report = GcReport::default();
     for (name, root) in &roots {
-        if named(name) {
+        if keep.is_kept(name) {
             report.studies.push(name.clone());
             for (address, payload) in &root.jobs {
                 let need = needs.entry(address.clone()).or_insert(*payload);

@@ -164,6 +164,13 @@ fn kernels_are_part_of_addresses_unless_any_will_do() {
         assert!(done["computed_by"]["kernels"].as_str().unwrap().len() > 8, "{done}");
         assert_eq!(done["computed_by"]["backend"], "flex");
     }
+    // Results of another machine are taken where any will do, and the page says so.
+    let any = runs(&store).into_keys().find(|name| name[..16] != own[0]).unwrap();
+    let path = store.root().join("pretrain").join(any).join("done.json");
+    let record = std::fs::read_to_string(&path).unwrap().replace("\"kernels\":\"", "\"kernels\":\"other ");
+    std::fs::write(&path, record).unwrap();
+    let page = ask(&StudySpec { kernels: Kernels::Any, ..spec() }, &store, &States(vec![2, 4])).page;
+    assert!(page.notes.iter().any(|note| note.contains("differ in the last bits: other ")), "{:?}", page.notes);
 }
 
 #[test]

@@ -8,24 +8,29 @@
 //! 2. On its way it leaves full states at multiples of `keep_every`: forks that come later begin at them.
 //! 3. Where another run passed the same step, its ledger must say the same of the data.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod log;
+mod trajectory;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use data_mixer::{LedgerHead, MixPlan, MixSpec, MixedBatches, Pairing, Sequences, SourceSize};
 use fused_ops::TrainingBackend;
 use gptneox_model::{GptNeoX, GptNeoXConfig};
-use schedule::{LrSpec, Phase, Shares, Step, Timeline, WeightCurve};
+use schedule::{LrSpec, Phase, Shares, Step, Timeline};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use trainer::{StepRecord, TrainSpec, Trainer, verify_checkpoint};
+use trainer::{TrainSpec, Trainer, verify_checkpoint};
 
 use super::tokens::Content;
-use super::{Context, Input, Job, Kind};
+use super::{Context, Input, Kind};
 use crate::Error;
-use crate::address::{Address, digest};
+use crate::address::Address;
 use crate::engine::{Stretch, train};
 use crate::rates::Rates;
 use crate::store::{Lock, Status, Store};
+
+pub(crate) use log::records;
+pub(crate) use trajectory::step_of;
 
 /// A state with its optimiser: what training goes on from.
 pub(crate) const FULL_STATE: &str = "state.safetensors";
@@ -105,86 +110,7 @@ pub struct Pretrained {
     pub from: Option<Address>,
 }
 
-impl Setup {
-    /// What is in addresses of it.
-    fn identity(&self) -> serde_json::Value {
-        let TrainSpec { optimizer, clip, micro_tokens, precision, .. } = &self.recipe;
-        json!({
-            "numerics": self.numerics,
-            "backend": self.backend,
-            "kernels": self.kernels,
-            "model": self.model,
-            "init_seed": self.init_seed,
-            "data_seed": self.data_seed,
-            "batch": self.batch,
-            "time": self.time,
-            "document_mask": self.document_mask,
-            "general": self.general,
-            "optimizer": optimizer,
-            "clip": clip,
-            "micro_tokens": micro_tokens,
-            "precision": precision,
-        })
-    }
-
-    /// The beginning of the names of all its states.
-    fn lineage(&self) -> String {
-        digest(&self.identity())[..16].to_owned()
-    }
-}
-
 impl Pretrain {
-    /// The state of its trajectory at an earlier step.
-    pub(crate) fn at(&self, step: Step, rates: &Rates) -> Self {
-        let phases: Vec<Begun> = self.phases.iter().filter(|b| b.phase.start < step).cloned().collect();
-        let named = named(&self.setup.general, &phases);
-        Self {
-            step,
-            sources: self.sources.iter().filter(|(name, _)| named.contains(*name)).map(own).collect(),
-            phases,
-            rates: rates.digest(step),
-            after: None,
-            ..self.clone()
-        }
-    }
-
-    /// Whether another job's state lies on this one's way.
-    pub(crate) fn passes(&self, earlier: &Self, rates: &Rates) -> bool {
-        earlier.step < self.step
-            && earlier.setup == self.setup
-            && earlier.phases.len() <= self.phases.len()
-            && self.at(earlier.step, rates).address() == earlier.address()
-    }
-
-    fn curve(&self) -> Result<Rates, Error> {
-        Rates::new(&self.label, self.lr.clone())
-    }
-
-    /// The names of states in the store that may be on the same trajectory, with their steps.
-    fn relatives(&self, store: &Store) -> Vec<(Step, Address)> {
-        let lineage = self.setup.lineage();
-        let of = |name: String| {
-            name.strip_prefix(&lineage)?.strip_prefix('-')?;
-            let address = Address::named(Self::NAME, &name);
-            Some((Step(step_of(&address)?), address))
-        };
-        let mut out: Vec<_> = store.names(Self::NAME).into_iter().filter_map(of).collect();
-        out.sort_unstable();
-        out
-    }
-
-    /// The nearest state before this one that can be gone on from.
-    fn origin(&self, store: &Store, rates: &Rates) -> Option<(Step, Address, PathBuf)> {
-        let before = self.relatives(store).into_iter().rev().filter(|(step, _)| *step < self.step);
-        before
-            .filter(|(step, address)| self.at(*step, rates).address() == *address)
-            .map(|(step, address)| {
-                let path = store.folder(&address).join(FULL_STATE);
-                (step, address, path)
-            })
-            .find(|(.., path)| path.exists() && verify_checkpoint(path).is_ok())
-    }
-
     /// The batches: of the phases that have begun, each to its end.
     fn batches(&self, store: &Store) -> Result<MixedBatches, Error> {
         let failed = |source| Error::Schedule { what: self.label.clone(), source };
@@ -214,39 +140,6 @@ impl Pretrain {
         Ok(MixedBatches::new(plan, sequences)?)
     }
 
-    /// What another run that passed this step has seen by it.
-    fn witness(&self, store: &Store) -> Result<Option<(LedgerHead, Address)>, Error> {
-        for (step, address) in self.relatives(store) {
-            if step <= self.step {
-                continue;
-            }
-            let Ok(Job::Pretrain(later)) = store.job(&address) else { continue };
-            let log = store.folder(&address).join(LOG);
-            // A result that came without its files says nothing of single steps.
-            if !log.exists() {
-                continue;
-            }
-            let Ok(curve) = later.curve() else { continue };
-            if later.at(self.step, &curve).address() != self.address() {
-                continue;
-            }
-            let records = read_log(&log)?;
-            if let Some(record) = records.iter().find(|r| r.step + 1 == self.step.0) {
-                return Ok(Some((record.ledger, address)));
-            }
-        }
-        Ok(None)
-    }
-
-    fn check_witness(&self, store: &Store, found: LedgerHead) -> Result<(), Error> {
-        match self.witness(store)? {
-            Some((expected, by)) if expected != found => {
-                Err(Error::OtherData { label: self.label.clone(), step: self.step.0, found, expected, by })
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// The steps at which full states are left on the way from a step.
     fn kept(&self, from: u64) -> impl Iterator<Item = u64> + use<> {
         let until = self.step.0;
@@ -262,14 +155,6 @@ impl Pretrain {
             Some(every) if every > 0 => (self.step.0.saturating_sub(1) / every).saturating_sub(from / every),
             _ => 0,
         }
-    }
-
-    /// Those that the store holds.
-    pub(crate) fn kept_on_the_way(&self, store: &Store) -> Result<Vec<Address>, Error> {
-        let Some(every) = self.keep_every else { return Ok(Vec::new()) };
-        let rates = self.curve()?;
-        let kept = self.relatives(store).into_iter().filter(|(step, _)| *step < self.step && step.0 % every == 0);
-        Ok(kept.filter(|(step, address)| self.at(*step, &rates).address() == *address).map(|(_, a)| a).collect())
     }
 
     /// Stores the state of an earlier step that training has just reached, with the log up to it.
@@ -299,38 +184,12 @@ impl Pretrain {
     }
 }
 
-/// The step in a state's address.
-pub(crate) fn step_of(state: &Address) -> Option<u64> {
-    state.name().split('-').nth(1)?.parse().ok()
-}
-
-/// The sources that a general side and phases name.
-fn named(general: &Shares, phases: &[Begun]) -> BTreeSet<String> {
-    let sides = phases.iter().flat_map(|b| b.phase.specialised.iter().chain(&b.phase.general));
-    std::iter::once(general).chain(sides).flat_map(Shares::iter).map(|(name, _)| name.to_owned()).collect()
-}
-
-fn own<'a>((name, content): (&'a String, &'a Content)) -> (String, Content) {
-    (name.clone(), content.clone())
-}
-
 impl Kind for Pretrain {
     const NAME: &'static str = "pretrain";
     type Output = Pretrained;
 
     fn address(&self) -> Address {
-        let phase = |b: &Begun| {
-            // What comes after a constant phase changes nothing in it.
-            let ramp = matches!(b.phase.weight, WeightCurve::Ramp { .. });
-            json!({ "phase": b.phase, "end": ramp.then_some(b.end) })
-        };
-        let identity = json!({
-            "rates": self.rates,
-            "phases": self.phases.iter().map(phase).collect::<Vec<_>>(),
-            "sources": self.sources.iter().map(|(name, c)| (name, &c.digest)).collect::<BTreeMap<_, _>>(),
-        });
-        let name = format!("{}-{:07}-{}", self.setup.lineage(), self.step.0, &digest(&identity)[..24]);
-        Address::named(Self::NAME, &name)
+        self.state_address()
     }
 
     fn label(&self) -> String {
@@ -426,41 +285,4 @@ pub(crate) fn weights(store: &Store, state: &Address) -> PathBuf {
     let folder = store.folder(state);
     let stripped = folder.join(WEIGHTS);
     if stripped.exists() { stripped } else { folder.join(FULL_STATE) }
-}
-
-fn read_log(path: &Path) -> Result<Vec<StepRecord>, Error> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let parse = |e: serde_json::Error| Error::Parse { path: path.to_owned(), reason: e.to_string() };
-    text.lines().map(|line| serde_json::from_str(line).map_err(parse)).collect()
-}
-
-/// The records of the steps of a trajectory from a step on, whatever folders they lie in.
-///
-/// # Errors
-/// A log that is missing, damaged or has a gap.
-pub(crate) fn records(store: &Store, state: &Address, from: u64, until: u64) -> Result<Vec<StepRecord>, Error> {
-    let mut records = BTreeMap::new();
-    let mut at = Some(state.clone());
-    while let Some(address) = at {
-        let path = store.folder(&address).join(LOG);
-        let first = records.keys().next().copied().unwrap_or(until);
-        let found = read_log(&path)?;
-        let earlier = found.into_iter().filter(|r| (from..first).contains(&r.step));
-        records.extend(earlier.map(|r| (r.step, r)).collect::<Vec<_>>());
-        let next = records.keys().next().copied().unwrap_or(until);
-        if next == from {
-            break;
-        }
-        at = store.result::<Pretrain>(&address)?.and_then(|state| state.from);
-        if at.is_none() {
-            let reason = format!("begins at step {next}, not {from}: the steps between are nowhere");
-            return Err(Error::Parse { path, reason });
-        }
-    }
-    if records.len() as u64 != until - from {
-        let path = store.folder(state).join(LOG);
-        let reason = format!("holds {} of the steps {from} to {until}", records.len());
-        return Err(Error::Parse { path, reason });
-    }
-    Ok(records.into_values().collect())
 }

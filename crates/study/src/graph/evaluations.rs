@@ -1,0 +1,73 @@
+//! Losses of models on held-out text.
+
+use super::Graph;
+use crate::job::{Evaluate, EvaluateOn, HeldOutLoss, Kind as _, Model, Pretrain};
+use crate::spec::GENERAL;
+use crate::store::{Failure, Payload};
+use crate::{Error, SetId};
+
+impl Graph<'_> {
+    /// Adds a state's loss on held-out general text.
+    ///
+    /// # Errors
+    /// Too little held-out text.
+    pub fn general_loss_of(&mut self, state: &Pretrain) -> Result<Evaluate, Error> {
+        let of = format!("{} at step {}", state.label, state.step);
+        self.general_loss(Model::Pretrained(state.address()), &of)
+    }
+
+    /// A loss that was asked for, or why there is none.
+    ///
+    /// # Errors
+    /// A store that cannot be read, a job that was not asked for.
+    pub fn loss(&self, job: &Evaluate) -> Result<Result<HeldOutLoss, Failure>, Error> {
+        Ok(self.outcome(job)?.map(|evaluation| evaluation.total))
+    }
+
+    /// Adds a model's loss on held-out general text.
+    pub(crate) fn general_loss(&mut self, model: Model, of: &str) -> Result<Evaluate, Error> {
+        let spec = self.study.spec();
+        let held_out = &self.data.role(GENERAL).held_out;
+        let count = spec.eval.c4_sequences.min(held_out.sequences(spec.pretrain.time));
+        if count == 0 {
+            let limit = format!("tokens do not fill one sequence of {}", spec.pretrain.time);
+            return Err(Error::field("held-out general text", held_out.tokens, limit));
+        }
+        let on = EvaluateOn::General {
+            tokens: held_out.clone(),
+            time: spec.pretrain.time,
+            count,
+            document_mask: spec.pretrain.document_mask,
+        };
+        let cost = count.saturating_mul(spec.pretrain.time as u64) / 3;
+        Ok(self.evaluate(of, "general text", model, on, cost))
+    }
+
+    /// Adds the loss on a set's held-out examples.
+    pub(crate) fn set_loss(&mut self, model: Model, set: SetId, of: &str) -> Evaluate {
+        let spec = self.study.spec();
+        let on = EvaluateOn::Examples {
+            tokens: self.data.role(&self.study[set].role).held_out.clone(),
+            count: spec.sft.held_out,
+            rows: self.study.rows(set, 0),
+        };
+        let cost = self.data.held_out_rows(set).report.positions / 3;
+        self.evaluate(of, &self.study[set].name, model, on, cost)
+    }
+
+    fn evaluate(&mut self, label: &str, what: &str, model: Model, on: EvaluateOn, cost: u64) -> Evaluate {
+        let p = &self.study.spec().pretrain;
+        let job = Evaluate {
+            label: label.to_owned(),
+            what: what.to_owned(),
+            model,
+            on,
+            micro_tokens: p.micro_tokens,
+            precision: p.precision,
+            kernels: self.kernels(),
+            cost,
+        };
+        self.add(job.clone(), Payload::Result);
+        job
+    }
+}
