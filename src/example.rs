@@ -66,6 +66,7 @@ impl Example<'_> {
             let (results, known) = (report.results, report.known);
             progress.note(&format!("{}: {results} results, {known} of them known", bundle.display()));
         }
+        let using = store.using()?;
         let data = prepare(study, &store, engine, &mut progress)?;
         let plan = Plan::build(self.question, study, &data, &store, engine.machine())?;
         // Two steps are timed where somebody reads it and something is left to do.
@@ -82,6 +83,7 @@ impl Example<'_> {
         progress.finish();
         let answered = answered?;
         self.write(&answered.page, study, &self.describe(&plan, study))?;
+        drop(using);
         self.tidy(&store)?;
         if answered.failures.is_empty() { Ok(()) } else { Err(Error::Failed { failures: answered.failures }) }
     }

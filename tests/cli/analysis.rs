@@ -85,6 +85,9 @@ fn analyses_of_a_study() {
         }
     }
 
+    // All of them share what was trained: the fork, and both arms' ends.
+    assert_eq!(std::fs::read_dir(dir.join("store/pretrain")).unwrap().count(), 3);
+
     // Proximity, and what it predicts.
     let text = run("figure3", dir, &[]);
     assert!(text.contains("Pearson r within sets"), "{text}");

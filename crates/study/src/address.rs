@@ -8,19 +8,15 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::Error;
 
-/// Raised whenever the program computes other bits from the same inputs: every address covers it, so that old and new
-/// results are never mixed.
-pub(crate) const NUMERICS: u32 = 6;
-
 /// A job's address: its kind and a digest, `finetune/3f2a…`. Also the path of its folder below the store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Address(String);
 
 impl Address {
-    /// Of a kind's name and what identifies the job.
-    pub(crate) fn of(kind: &str, identity: &impl Serialize) -> Self {
-        Self(format!("{kind}/{}", digest(identity)))
+    /// Of a kind's name and version, and what identifies the job.
+    pub(crate) fn of(kind: &str, version: u32, identity: &impl Serialize) -> Self {
+        Self(format!("{kind}/{}", digest(&(version, identity))))
     }
 
     /// Of a kind's name and a folder's name.

@@ -82,6 +82,7 @@ impl Data {
 /// Any input that cannot be used, before anything is written.
 pub fn prepare(study: &Study, store: &Store, engine: &dyn Engine, progress: &mut Progress) -> Result<Data, Error> {
     let spec = study.spec();
+    let _using = store.using()?;
     if let DataSpec::Files { dir, .. } = &spec.data
         && !dir.is_dir()
         && let Some(data) = Root::data_of(store, spec)?
@@ -116,7 +117,7 @@ pub fn prepare(study: &Study, store: &Store, engine: &dyn Engine, progress: &mut
         for source in &sources {
             progress.note(&format!("reading {}", source.role));
             let generator = source.generator();
-            source.open(generator.as_ref())?.check(spec.held_out_permille)?;
+            source.open(generator.as_ref())?.check(spec.held_out_permille, &progress.signal)?;
         }
     }
     let mut runner = Runner::new(store, engine, progress);

@@ -127,6 +127,12 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A store that another process uses.
+    #[error("{path}: another process uses the store; free space when it is done", path = path.display())]
+    InUse {
+        /// The store.
+        path: PathBuf,
+    },
     /// A bundle of results that cannot be used.
     #[error("{path}: {reason}", path = path.display())]
     Bundle {

@@ -5,12 +5,10 @@ use fused_ops::{FusedOps, Precision, linear};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::address::NUMERICS;
-
 /// What computed a result.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Machine {
-    /// The program's version, and that of its numbers.
+    /// The program's version.
     pub program: String,
     /// The backend.
     pub backend: String,
@@ -21,13 +19,13 @@ pub struct Machine {
 impl Machine {
     /// This one. On CPUs the class is the instruction set and a digest of products, because how a product is cut, and
     /// with it the order of its sums, also follows from the sizes of the caches. GPUs do not promise bits: there the class
-    /// is the device.
+    /// is the backend.
     pub(crate) fn of<B: FusedOps>(backend: &str, device: &B::Device) -> Self {
         let kernels = match backend {
             "flex" | "ndarray" => format!("{} {}", instruction_set(), products::<B>(device)),
-            _ => format!("{} {device:?}", B::name(device)),
+            _ => B::name(device),
         };
-        let program = format!("{} (numbers {NUMERICS})", env!("CARGO_PKG_VERSION"));
+        let program = env!("CARGO_PKG_VERSION").to_owned();
         Self { program, backend: backend.to_owned(), kernels }
     }
 }

@@ -39,6 +39,8 @@ pub struct Plan {
     /// The arms, in the study's order.
     pub arms: Vec<PlannedArm>,
     tally: Tally,
+    /// What the store lacks.
+    left: Tally,
     /// Jobs that are known to be needed, and those that the store has.
     jobs: u64,
     done: u64,
@@ -108,7 +110,7 @@ impl Plan {
         };
         let arms = study.arms().map(planned).collect::<Result<_, Error>>()?;
         let prepared = !matches!(study.spec().data, DataSpec::Stated { .. });
-        Ok(Self { arms, tally: Tally::default(), jobs: 0, done: 0, prepared })
+        Ok(Self { arms, tally: Tally::default(), left: Tally::default(), jobs: 0, done: 0, prepared })
     }
 
     fn counting(
@@ -128,9 +130,14 @@ impl Plan {
         question.needs(&mut left)?;
         let jobs = left.jobs();
         self.jobs = jobs.len() as u64;
+        let mut open = Vec::new();
         for job in jobs {
-            self.done += u64::from(matches!(job.status(store)?, Status::Done { .. }));
+            if !matches!(job.status(store)?, Status::Done { .. }) {
+                open.push(job);
+            }
         }
+        self.done = self.jobs - open.len() as u64;
+        self.left = Tally::of(&open);
         Ok(self)
     }
 
@@ -166,8 +173,8 @@ impl Plan {
     }
 
     /// Of pretraining, and of fine-tuning where its sets are known.
-    fn flops(&self, study: &Study) -> f64 {
-        let (s, t) = (study.spec(), &self.tally);
+    fn flops(&self, study: &Study, t: &Tally) -> f64 {
+        let s = study.spec();
         let finetune_tokens = if self.prepared { t.finetune_tokens } else { 0 };
         t.pretrain_tokens as f64 * s.model.training_flops(s.pretrain.time).total()
             + finetune_tokens as f64 * s.model.training_flops(s.sft.max_time).total()
@@ -238,7 +245,7 @@ impl Plan {
              evaluations, {} others",
             t.stretches, t.pretrain_tokens, t.finetunes, t.evaluations, t.others
         );
-        let flops = self.flops(study);
+        let flops = self.flops(study, t);
         let without = if self.prepared { "" } else { " (pretraining alone: fine-tuning sets are not at hand)" };
         let _ = writeln!(out, "compute: {flops:.3e} floating-point operations{without}");
         if !self.prepared {

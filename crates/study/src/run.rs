@@ -1,6 +1,6 @@
 //! Running the jobs that the store lacks, in rounds, beside any number of other processes on the same store.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use crate::address::Address;
@@ -30,19 +30,22 @@ pub fn answer(
     engine: &dyn Engine,
     progress: &mut Progress,
 ) -> Result<Answer, Error> {
+    let _using = store.using()?;
     let mut runner = Runner::new(store, engine, progress);
     let nothing = BTreeMap::new();
     let mut plan = Graph::new(study, data, store, engine.machine(), &nothing).guessing();
     question.needs(&mut plan)?;
     let mut planned: BTreeSet<Address> = BTreeSet::new();
-    let mut total = 0;
+    let mut expected = HashMap::new();
     for job in plan.jobs() {
         planned.insert(job.address());
         if !matches!(job.status(store)?, Status::Done { .. } | Status::Failed(_)) {
-            total += job.cost();
+            expected.insert(job.address(), job.cost());
         }
     }
+    let total = expected.values().fold(0u64, |sum, cost| sum.saturating_add(*cost));
     runner.progress.begin(total);
+    runner.expected = expected;
     loop {
         let failures = runner.failures.clone();
         let mut graph = Graph::new(study, data, store, engine.machine(), &failures);
@@ -57,6 +60,7 @@ pub fn answer(
         for job in &jobs {
             if planned.insert(job.address()) {
                 runner.progress.extend(job.cost());
+                runner.expected.insert(job.address(), job.cost());
             }
         }
         runner.complete(&jobs)?;
@@ -89,6 +93,7 @@ fn with_machines(mut page: Page, graph: &Graph<'_>) -> Result<Page, Error> {
 /// # Errors
 /// No such job, work that failed, a signal.
 pub fn run_job(address: &Address, store: &Store, engine: &dyn Engine, progress: &mut Progress) -> Result<(), Error> {
+    let _using = store.using()?;
     let mut jobs = vec![store.job(address)?];
     let mut at = 0;
     // Everything it needs, as far as the store knows it.
@@ -111,6 +116,8 @@ pub fn run_job(address: &Address, store: &Store, engine: &dyn Engine, progress: 
 enum Visit {
     /// It is done, or it is known why it cannot be.
     Settled,
+    /// It is to be tried once more.
+    Again,
     /// It waits for other jobs.
     Blocked,
     /// Another process works on it.
@@ -125,6 +132,10 @@ pub(crate) struct Runner<'a> {
     failures: BTreeMap<Address, Failure>,
     /// Jobs whose freed files something needs.
     wanted: HashSet<Address>,
+    /// What progress counts on for jobs that nobody has done yet.
+    expected: HashMap<Address, u64>,
+    /// Jobs that were tried once more, because a file that they read went away.
+    retried: HashSet<Address>,
     /// Jobs that were made again because they were damaged: once each.
     repaired: HashSet<Address>,
     /// Jobs of which it was said that they are made again.
@@ -142,6 +153,8 @@ impl<'a> Runner<'a> {
             settled: HashSet::new(),
             failures: BTreeMap::new(),
             wanted: HashSet::new(),
+            expected: HashMap::new(),
+            retried: HashSet::new(),
             repaired: HashSet::new(),
             announced: HashSet::new(),
             extra: Vec::new(),
@@ -182,6 +195,10 @@ impl<'a> Runner<'a> {
                 self.progress.signal.check()?;
                 match self.visit(&job, strict)? {
                     Visit::Settled => moved = true,
+                    Visit::Again => {
+                        moved = true;
+                        left.push(job);
+                    }
                     Visit::Blocked => left.push(job),
                     Visit::Busy => {
                         busy.get_or_insert_with(|| job.label());
@@ -203,12 +220,21 @@ impl<'a> Runner<'a> {
                 }
                 std::thread::sleep(LOOK_EVERY);
             } else if let Some(job) = open.first() {
-                // Cannot be: a job's inputs are in the graph or in the store.
-                let reason = "waits for jobs that nobody asked for".to_owned();
-                return Err(Error::Bundle { path: self.store.folder(&job.address()), reason });
+                // What it waits for is neither in the graph nor in the store.
+                return Err(Error::NoJob { address: self.waits_for(job)? });
             }
         }
         Ok(())
+    }
+
+    /// The first input of a job that is not there.
+    fn waits_for(&mut self, job: &Job) -> Result<Address, Error> {
+        for input in job.inputs() {
+            if !matches!(self.input(&input)?, Ready::Yes) {
+                return Ok(input.address);
+            }
+        }
+        Ok(job.address())
     }
 
     fn visit(&mut self, job: &Job, strict: bool) -> Result<Visit, Error> {
@@ -235,11 +261,13 @@ impl<'a> Runner<'a> {
         if matches!(self.stands(job, &address)?, Stands::Settled) {
             return Ok(Visit::Settled);
         }
-        self.store.forget(&address)?;
+        // A result that is made again stays until the new one takes its place.
         self.store.begin(&lock, &address, job)?;
         let work = Work { job, store: self.store, lock: &lock, progress: &mut *self.progress };
         match self.engine.run(work) {
             Ok(()) => {
+                // Its own run told progress.
+                self.expected.remove(&address);
                 self.wanted.remove(&address);
                 self.settled.insert(address);
                 Ok(Visit::Settled)
@@ -252,14 +280,19 @@ impl<'a> Runner<'a> {
     fn stands(&mut self, job: &Job, address: &Address) -> Result<Stands, Error> {
         match job.status(self.store)? {
             Status::Done { files: Files::Damaged(file) } => {
-                if self.announced.insert(address.clone()) {
-                    let label = job.label();
-                    self.progress.note(&format!("{label}: {file} is missing or not whole in {address}; made again"));
-                }
+                self.announce(job, address, &format!("{file} is missing or not whole"));
+                Ok(Stands::ToRun)
+            }
+            Status::Broken => {
+                self.announce(job, address, "its result is damaged or another job's");
                 Ok(Stands::ToRun)
             }
             Status::Done { files: Files::Released } if self.wanted.contains(address) => Ok(Stands::ToRun),
             Status::Done { .. } => {
+                // By another process, since this one began.
+                if let Some(cost) = self.expected.remove(address) {
+                    self.progress.skip(cost);
+                }
                 self.store.tidy(address)?;
                 self.settled.insert(address.clone());
                 Ok(Stands::Settled)
@@ -269,6 +302,13 @@ impl<'a> Runner<'a> {
                 Ok(Stands::Settled)
             }
             Status::Absent => Ok(Stands::ToRun),
+        }
+    }
+
+    /// Says once that a job is made again.
+    fn announce(&mut self, job: &Job, address: &Address, why: &str) {
+        if self.announced.insert(address.clone()) {
+            self.progress.note(&format!("{}: {why} in {address}; it is made again", job.label()));
         }
     }
 
@@ -323,13 +363,24 @@ impl<'a> Runner<'a> {
             return Err(error);
         }
         let damaged = error.damaged_file().and_then(|path| self.store.address_of(path));
+        // `gc` in another process may have put weights in a state's place between a look and the read: look again.
+        if damaged.as_ref().is_some_and(|damaged| *damaged != address) && self.retried.insert(address.clone()) {
+            return Ok(Visit::Again);
+        }
+        // It is being made again already, for another job that reads it.
+        if let Some(damaged) = &damaged
+            && self.repaired.contains(damaged)
+            && !self.is_settled(damaged)
+        {
+            return Ok(Visit::Again);
+        }
         if let Some(damaged) = damaged
             && self.repaired.insert(damaged.clone())
         {
             self.progress.note(&format!("{error}; it is made again"));
             if damaged == address {
                 self.store.clear(lock)?;
-                return Ok(Visit::Blocked);
+                return Ok(Visit::Again);
             }
             if let Some(lock) = Lock::take(&self.store.folder(&damaged))? {
                 self.store.forget(&damaged)?;
@@ -339,7 +390,7 @@ impl<'a> Runner<'a> {
             if let Ok(job) = self.store.job(&damaged) {
                 self.extra.push(job);
             }
-            return Ok(Visit::Blocked);
+            return Ok(Visit::Again);
         }
         if strict {
             return Err(error);

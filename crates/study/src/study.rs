@@ -8,7 +8,7 @@ use trainer::TrainSpec;
 
 use crate::Error;
 use crate::rates::Rates;
-use crate::spec::{ArmSpec, GENERAL, ProbeSpec, SftSetSpec, StudySpec};
+use crate::spec::{ArmSpec, GENERAL, ProbeSpec, SftSetSpec, StudySpec, TokenizerSpec};
 
 /// The most seeds of a kind: more is a slip of the pen, and would take the memory there is.
 const MAX_SEEDS: u64 = 10_000;
@@ -100,11 +100,12 @@ impl Study {
             .iter()
             .position(ArmSpec::is_control)
             .ok_or_else(|| Error::field("arms", spec.arms.len(), "hold no control (an arm without phases)"))?;
+        check_tokenizer(&spec)?;
         check_names(&spec)?;
         check_rates(&spec)?;
         let study = Self { arms, control: ArmId(control), rates, spec };
-        study.pretrain_recipe().validate()?;
-        study.finetune_recipe(study.spec.sft.lr.grid()[0], 1).validate()?;
+        study.pretrain_recipe().validate().map_err(within("pretrain"))?;
+        study.finetune_recipe(study.spec.sft.lr.grid()[0], 1).validate().map_err(within("sft"))?;
         Ok(study)
     }
 
@@ -285,6 +286,8 @@ fn check_numbers(spec: &StudySpec) -> Result<(), Error> {
     let positive = [
         ("pretrain_seeds", spec.pretrain_seeds),
         ("sft_seeds", spec.sft_seeds),
+        ("pretrain.steps", spec.pretrain.steps),
+        ("pretrain.micro_tokens", spec.pretrain.micro_tokens as u64),
         ("pretrain.batch", spec.pretrain.batch),
         ("pretrain.time", spec.pretrain.time as u64),
         ("pretrain.keep_every", spec.pretrain.keep_every.unwrap_or(1)),
@@ -315,6 +318,33 @@ fn check_numbers(spec: &StudySpec) -> Result<(), Error> {
     let max_epochs = spec.pretrain.max_epochs;
     if !(max_epochs.is_finite() && max_epochs > 0.0) {
         return Err(Error::field("pretrain.max_epochs", max_epochs, "must be positive"));
+    }
+    Ok(())
+}
+
+/// A recipe's error, with the part of the file that it is in.
+fn within(part: &'static str) -> impl FnOnce(trainer::Error) -> Error {
+    move |error| match error {
+        trainer::Error::Field { field, value, limit } => {
+            let optimizer = if ["beta1", "beta2", "eps", "weight_decay"].contains(&field) { "optimizer." } else { "" };
+            Error::Field { field: format!("{part}.{optimizer}{field}"), value, limit }
+        }
+        other => other.into(),
+    }
+}
+
+/// A BPE has something to be trained on, and fits the model.
+fn check_tokenizer(spec: &StudySpec) -> Result<(), Error> {
+    let TokenizerSpec::Bpe { vocab_size, roles, max_bytes } = &spec.tokenizer else { return Ok(()) };
+    if *vocab_size > spec.model.vocab_size {
+        let limit = format!("is smaller than the tokenizer's vocabulary of {vocab_size}");
+        return Err(Error::field("model.vocab_size", spec.model.vocab_size, limit));
+    }
+    if roles.is_empty() {
+        return Err(Error::field("tokenizer.bpe.roles", "[]", "must hold at least one role"));
+    }
+    if *max_bytes == 0 {
+        return Err(Error::field("tokenizer.bpe.max_bytes", 0, "must be at least 1"));
     }
     Ok(())
 }

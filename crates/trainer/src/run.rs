@@ -49,7 +49,7 @@ pub enum Outcome {
     Stopped,
 }
 
-/// Runs from the newest valid checkpoint in the folder, or from where the trainer stands, up to a step. `observe` is
+/// Runs from the newest valid checkpoint in the folder that is ahead of the trainer, or from where it stands, up to a step. `observe` is
 /// told where the run starts (`None`), then of each step.
 ///
 /// # Errors
@@ -66,9 +66,9 @@ where
 {
     let io = |source| Error::Io { path: options.dir.to_owned(), source };
     std::fs::create_dir_all(options.dir).map_err(io)?;
-    // The newest that is whole: a damaged one costs the steps since the one before.
+    // The newest that is whole and ahead: a damaged one costs the steps since the one before.
     let usable = |(step, path): &(u64, std::path::PathBuf)| {
-        (trainer.step..=options.until).contains(step) && verify_checkpoint(path).is_ok()
+        *step > trainer.step && *step <= options.until && verify_checkpoint(path).is_ok()
     };
     if let Some((_, path)) = checkpoints(options.dir).into_iter().find(usable) {
         trainer = trainer.load(&path)?;

@@ -86,13 +86,16 @@ impl Graph<'_> {
 
 /// What an arm's batches consist of once its mix is at full weight: roles and shares.
 pub(crate) fn mixture(study: &Study, arm: ArmId) -> Vec<(String, f64)> {
-    let Some(phase) = study[arm].spec().phases.last() else { return vec![(GENERAL.to_owned(), 1.0)] };
+    let phases = &study[arm].spec().phases;
+    let Some(phase) = phases.last() else { return vec![(GENERAL.to_owned(), 1.0)] };
+    // As before where a phase does not say.
+    let general = phases.iter().rev().find_map(|p| p.general.clone());
     let weight = phase.weight.peak();
     let side = |shares: &Option<schedule::Shares>, whole: f64| {
         let shares = shares.iter().flat_map(|s| s.iter());
         shares.map(|(role, share): (&str, Weight)| (role.to_owned(), whole * share.as_f64())).collect::<Vec<_>>()
     };
-    let mut general = side(&phase.general, 1.0 - weight.as_f64());
+    let mut general = side(&general, 1.0 - weight.as_f64());
     if general.is_empty() {
         general.push((GENERAL.to_owned(), 1.0 - weight.as_f64()));
     }

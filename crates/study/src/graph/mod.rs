@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::address::Address;
 use crate::data::Data;
-use crate::job::{Finetune, Job, Kind, Pretrain, Select, step_of};
+use crate::job::{Evaluate, Finetune, Job, Kind, Pretrain, Probe, Select, Walk, step_of};
 use crate::spec::Kernels;
 use crate::store::{Failure, Payload, Store};
 use crate::{ArmId, Error, Machine, SetId, Study};
@@ -180,8 +180,9 @@ impl<'a> Graph<'a> {
 
     /// What computed the jobs of this graph, where it was not one class of machine.
     pub(crate) fn machines(&self) -> Result<Vec<String>, Error> {
-        let mut kernels = std::collections::BTreeSet::new();
-        for address in self.order.iter().filter(|a| [Pretrain::NAME, Finetune::NAME].contains(&a.kind())) {
+        let computed = [Pretrain::NAME, Finetune::NAME, Evaluate::NAME, Probe::NAME, Walk::NAME];
+        let mut kernels = BTreeSet::new();
+        for address in self.order.iter().filter(|a| computed.contains(&a.kind())) {
             kernels.extend(self.store.computed_by(address)?.map(|machine| machine.kernels));
         }
         Ok(kernels.into_iter().collect())

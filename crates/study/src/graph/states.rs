@@ -3,8 +3,7 @@
 use schedule::Step;
 
 use super::Graph;
-use crate::address::NUMERICS;
-use crate::job::{Begun, Pretrain, Setup};
+use crate::job::{Begun, Kind as _, Pretrain, Setup};
 use crate::store::Payload;
 use crate::{ArmId, Error};
 
@@ -59,7 +58,7 @@ impl Graph<'_> {
         let whole = Pretrain {
             label: format!("{whose}, seed {seed}"),
             setup: Setup {
-                numerics: NUMERICS,
+                version: Pretrain::VERSION,
                 backend: self.machine.backend.clone(),
                 kernels: self.kernels(),
                 model: spec.model.clone(),

@@ -32,10 +32,11 @@ pub struct TokenCounts {
 
 impl Kind for CountTokens {
     const NAME: &'static str = "counts";
+    const VERSION: u32 = 1;
     type Output = TokenCounts;
 
     fn address(&self) -> Address {
-        Address::of(Self::NAME, &json!({ "tokens": self.tokens.digest, "vocabulary": self.vocabulary }))
+        Self::identified_by(&json!({ "tokens": self.tokens.digest, "vocabulary": self.vocabulary }))
     }
 
     fn label(&self) -> String {

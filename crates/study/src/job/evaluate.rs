@@ -51,7 +51,10 @@ impl Model {
     pub(crate) fn load<B: FusedOps>(&self, store: &Store, device: &B::Device) -> Result<GptNeoX<B>, Error> {
         Ok(match self {
             Self::Pretrained(state) => load_weights(&pretrain::weights(store, state), device)?,
-            Self::Finetuned(tuned) => load_pretrained(&store.folder(tuned).join(MODEL), device)?,
+            Self::Finetuned(tuned) => {
+                store.verify(tuned, MODEL)?;
+                load_pretrained(&store.folder(tuned).join(MODEL), device)?
+            }
         })
     }
 }
@@ -149,6 +152,7 @@ impl Evaluation {
 
 impl Kind for Evaluate {
     const NAME: &'static str = "evaluate";
+    const VERSION: u32 = 1;
     type Output = Evaluation;
 
     fn address(&self) -> Address {
@@ -167,7 +171,7 @@ impl Kind for Evaluate {
             "precision": self.precision,
             "kernels": self.kernels,
         });
-        Address::of(Self::NAME, &identity)
+        Self::identified_by(&identity)
     }
 
     fn label(&self) -> String {

@@ -59,6 +59,7 @@ pub struct FineTuned {
 
 impl Kind for Finetune {
     const NAME: &'static str = "finetune";
+    const VERSION: u32 = 1;
     type Output = FineTuned;
 
     fn address(&self) -> Address {
@@ -78,7 +79,7 @@ impl Kind for Finetune {
             "rows": self.rows,
             "kernels": self.kernels,
         });
-        Address::of(Self::NAME, &identity)
+        Self::identified_by(&identity)
     }
 
     fn label(&self) -> String {

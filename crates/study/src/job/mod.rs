@@ -47,11 +47,19 @@ pub(crate) use pretrain::{FULL_STATE, WEIGHTS, step_of, weights};
 pub(crate) trait Kind: Clone + Serialize + DeserializeOwned {
     /// The name of its folder in a store.
     const NAME: &'static str;
+    /// Raised whenever the program computes another result from the same inputs: addresses cover it, so that old and new
+    /// results are never mixed.
+    const VERSION: u32;
     /// Its result.
     type Output: Clone + Serialize + DeserializeOwned;
 
     /// A digest of everything that determines the result.
     fn address(&self) -> Address;
+
+    /// The address of a job that is identified by this.
+    fn identified_by(identity: &impl Serialize) -> Address {
+        Address::of(Self::NAME, Self::VERSION, identity)
+    }
 
     /// What progress and messages call it.
     fn label(&self) -> String;
@@ -170,7 +178,7 @@ macro_rules! kinds {
                 match self {
                     $(Self::$kind(job) => {
                         let result = job.run(cx)?;
-                        cx.store.finish(lock, &result, cx.machine)
+                        cx.store.finish(lock, &job.address(), &result, cx.machine)
                     })*
                 }
             }

@@ -40,12 +40,13 @@ pub struct Shared {
 
 impl Kind for Overlap {
     const NAME: &'static str = "overlap";
+    const VERSION: u32 = 1;
     type Output = Shared;
 
     fn address(&self) -> Address {
         let training: Vec<(&str, &str)> = self.training.iter().map(|(r, c)| (r.as_str(), c.digest.as_str())).collect();
         let identity = json!({ "evaluated": self.evaluated.digest, "training": training, "ngram": self.ngram });
-        Address::of(Self::NAME, &identity)
+        Self::identified_by(&identity)
     }
 
     fn label(&self) -> String {

@@ -95,6 +95,7 @@ fn chunks(documents: &[Vec<i32>], groups: usize, micro_tokens: usize) -> Vec<Chu
 
 impl Kind for Probe {
     const NAME: &'static str = "probe";
+    const VERSION: u32 = 1;
     type Output = ProbeResult;
 
     fn address(&self) -> Address {
@@ -110,7 +111,7 @@ impl Kind for Probe {
             "precision": self.precision,
             "kernels": self.kernels,
         });
-        Address::of(Self::NAME, &identity)
+        Self::identified_by(&identity)
     }
 
     fn label(&self) -> String {

@@ -61,12 +61,12 @@ pub struct Closeness {
 
 impl Kind for Proximity {
     const NAME: &'static str = "proximity";
+    const VERSION: u32 = 1;
     type Output = Closeness;
 
     fn address(&self) -> Address {
         let corpora: Vec<_> = self.corpora.iter().map(|(role, content, seed)| (role, &content.digest, seed)).collect();
         let identity = json!({
-            "version": 1,
             "vocabulary": self.vocabulary,
             "corpora": corpora,
             "sample": self.sample,
@@ -74,7 +74,7 @@ impl Kind for Proximity {
             "targets": self.targets,
             "seed": self.seed,
         });
-        Address::of(Self::NAME, &identity)
+        Self::identified_by(&identity)
     }
 
     fn label(&self) -> String {

@@ -39,11 +39,12 @@ pub(super) fn unordered(rows: &SftSpec) -> SftSpec {
 
 impl Kind for CountRows {
     const NAME: &'static str = "rows";
+    const VERSION: u32 = 1;
     type Output = RowCounts;
 
     fn address(&self) -> Address {
         let rows = unordered(&self.rows);
-        Address::of(Self::NAME, &json!({ "tokens": self.tokens.digest, "examples": self.examples, "rows": rows }))
+        Self::identified_by(&json!({ "tokens": self.tokens.digest, "examples": self.examples, "rows": rows }))
     }
 
     fn label(&self) -> String {

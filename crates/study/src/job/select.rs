@@ -44,10 +44,11 @@ pub struct Selected {
 
 impl Kind for Select {
     const NAME: &'static str = "select";
+    const VERSION: u32 = 1;
     type Output = Selected;
 
     fn address(&self) -> Address {
-        Address::of(Self::NAME, &json!({ "candidates": self.candidates, "extend": self.extend }))
+        Self::identified_by(&json!({ "candidates": self.candidates, "extend": self.extend }))
     }
 
     fn label(&self) -> String {
@@ -63,7 +64,8 @@ impl Kind for Select {
         let grid: Vec<f64> = self.candidates.iter().map(|c| c.rate).collect();
         let Some(best) = lowest(&losses) else {
             let rates = grid.iter().map(|rate| format!("{rate:e}")).collect::<Vec<_>>().join(", ");
-            let reason = format!("fine-tuning diverged at every learning rate of the grid ({rates})");
+            let first = why(cx.store, &self.candidates)?.map_or_else(String::new, |why| format!("; the first: {why}"));
+            let reason = format!("no learning rate of the grid ({rates}) gives a finite loss{first}");
             return Err(Error::NotFinite { what: self.label.clone(), reason });
         };
         let beyond = beyond(&grid, best);
@@ -74,6 +76,17 @@ impl Kind for Select {
         }
         Ok(selected)
     }
+}
+
+/// Why the first candidate has no loss.
+fn why(store: &Store, candidates: &[Candidate]) -> Result<Option<String>, Error> {
+    for address in candidates.iter().flat_map(|c| &c.evaluations) {
+        if let Status::Failed(failure) = store.status::<Evaluate>(address)? {
+            // A failure that follows from another one says which.
+            return Ok(Some(if failure.root.is_some() { failure.reason } else { failure.to_string() }));
+        }
+    }
+    Ok(None)
 }
 
 /// The mean loss of a candidate; `None` if one of its fine-tunes diverged.
@@ -118,6 +131,8 @@ fn beyond(grid: &[f64], best: usize) -> Option<f64> {
     } else {
         return None;
     };
+    // A rate to be read, not the last bits of a division.
+    let next = format!("{next:.9e}").parse().unwrap_or(next);
     (next.is_finite() && next > 0.0).then_some(next)
 }
 

@@ -67,6 +67,7 @@ impl MakeTokenizer {
 
 impl Kind for MakeTokenizer {
     const NAME: &'static str = "tokenizer";
+    const VERSION: u32 = 1;
     type Output = TokenizerMade;
 
     fn address(&self) -> Address {
@@ -77,7 +78,7 @@ impl Kind for MakeTokenizer {
             }
             TokenizerSource::File { fingerprint, .. } => json!({ "file": fingerprint }),
         };
-        Address::of(Self::NAME, &identity)
+        Self::identified_by(&identity)
     }
 
     fn label(&self) -> String {
@@ -133,7 +134,7 @@ fn train(
             if held_out {
                 return ControlFlow::Continue(());
             }
-            if bytes > share {
+            if bytes > share || progress.signal.received().is_some() {
                 return ControlFlow::Break(());
             }
             let text = document.whole();
@@ -142,5 +143,6 @@ fn train(
             ControlFlow::Continue(())
         })?;
     }
+    progress.signal.check()?;
     Ok(train_bpe(texts.into_iter(), vocab_size)?)
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Context, Input, Kind, MakeTokenizer};
-use crate::Error;
+use crate::{Error, StopSignal};
 use crate::address::{Address, digest};
 use crate::spec::{DataSpec, GENERAL, RoleFiles};
 use crate::store::Store;
@@ -180,12 +180,13 @@ impl OpenRole<'_> {
     ///
     /// # Errors
     /// Whatever is wrong with a file; a side without a document.
-    pub(crate) fn check(&self, permille: u16) -> Result<(), Error> {
+    pub(crate) fn check(&self, permille: u16, signal: &StopSignal) -> Result<(), Error> {
         let mut counts = [0u64; 2];
         self.each(permille, &mut |_, held_out| {
             counts[usize::from(held_out)] += 1;
-            ControlFlow::Continue(())
+            if signal.received().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
+        signal.check()?;
         if counts.contains(&0) {
             let limit = format!("{} training and {} held-out documents: both must be at least 1", counts[0], counts[1]);
             return Err(Error::field("documents of role", self.role, format!("gives {limit}")));
@@ -306,6 +307,7 @@ impl Content {
 
 impl Kind for Tokenise {
     const NAME: &'static str = "data";
+    const VERSION: u32 = 1;
     type Output = Tokenised;
 
     fn address(&self) -> Address {
@@ -316,7 +318,7 @@ impl Kind for Tokenise {
             "held_out": self.held_out_permille,
             "deduplicate": self.deduplicate,
         });
-        Address::of(Self::NAME, &identity)
+        Self::identified_by(&identity)
     }
 
     fn label(&self) -> String {

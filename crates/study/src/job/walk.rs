@@ -65,6 +65,7 @@ pub struct Walked {
 
 impl Kind for Walk {
     const NAME: &'static str = "walk";
+    const VERSION: u32 = 1;
     type Output = Walked;
 
     fn address(&self) -> Address {
@@ -79,7 +80,7 @@ impl Kind for Walk {
             "before": self.before,
             "kernels": self.kernels,
         });
-        Address::of(Self::NAME, &identity)
+        Self::identified_by(&identity)
     }
 
     fn label(&self) -> String {

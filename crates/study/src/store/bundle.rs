@@ -12,7 +12,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::gc::{Keep, Root};
-use super::{DONE, Done, FAILED, FORMAT, JOB, JobRecord, Lock, Store};
+use super::{DONE, Done, FAILED, FORMAT, Failure, JOB, JobRecord, Lock, Status, Store};
 use crate::Error;
 use crate::address::Address;
 use crate::files::{read_json, write, write_json};
@@ -35,9 +35,9 @@ struct Line {
     address: Address,
     job: Job,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    done: Option<Value>,
+    done: Option<Done<Value>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    failed: Option<Value>,
+    failed: Option<Failure>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,7 +72,12 @@ pub fn export(store: &Store, names: &[String], to: &Path) -> Result<BundleReport
     for address in addresses {
         let folder = store.folder(&address);
         let Some(JobRecord::<Job> { job, .. }) = read_json(&folder.join(JOB))? else { continue };
-        let (done, failed) = (read_json(&folder.join(DONE))?, read_json(&folder.join(FAILED))?);
+        // What is not whole is left out, as if it were not there.
+        let (done, failed) = match job.status(store)? {
+            Status::Done { .. } => (read_json(&folder.join(DONE))?, None),
+            Status::Failed(failure) => (None, Some(failure)),
+            Status::Absent | Status::Broken => (None, None),
+        };
         if done.is_some() || failed.is_some() {
             lines.push(Line { address, job, done, failed });
         }
@@ -105,7 +110,7 @@ pub fn import(store: &Store, from: &Path) -> Result<BundleReport, Error> {
         BundleReport { studies: head.studies.len(), results: lines.len(), known: 0, bytes: bytes.len() as u64 };
     for line in lines {
         let folder = store.folder(&line.address);
-        if folder.join(DONE).exists() || folder.join(FAILED).exists() {
+        if matches!(line.job.status(store)?, Status::Done { .. } | Status::Failed(_)) {
             report.known += 1;
             continue;
         }
@@ -119,9 +124,7 @@ pub fn import(store: &Store, from: &Path) -> Result<BundleReport, Error> {
         if let Some(failed) = &line.failed {
             write_json(&lock.folder().join(FAILED), failed)?;
         }
-        if let Some(done) = line.done {
-            let parse = |e: serde_json::Error| Error::Bundle { path: from.to_owned(), reason: e.to_string() };
-            let mut done: Done<Value> = serde_json::from_value(done).map_err(parse)?;
+        if let Some(mut done) = line.done {
             done.released.extend(std::mem::take(&mut done.files).into_keys());
             write_json(&lock.folder().join(DONE), &done)?;
         }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DONE, Done, Lock, Store, files_in};
+use super::{DONE, Done, Lock, Store, Use, files_in, records_of};
 use crate::address::{Address, digest};
 use crate::data::Data;
 use crate::files::{read_json, write_json};
@@ -20,6 +20,9 @@ use crate::{Error, Study};
 
 /// The folder of studies' records.
 const STUDIES: &str = "studies";
+
+/// Characters of a model's and of a question's name in a record's.
+const MOST_OF_A_NAME: usize = 40;
 
 /// What is kept of a job's files; its result always is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,15 +65,17 @@ impl Root {
     }
 
     fn name(spec: &StudySpec, question: &str) -> String {
-        let plain = |c: char| if c.is_alphanumeric() { c } else { '-' };
-        let model: String = spec.model_name.chars().map(plain).collect();
-        format!("{model}-{question}-{}", &digest(spec)[..12])
+        // As the name of a file, whatever it came from.
+        let plain = |text: &str| -> String {
+            text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(MOST_OF_A_NAME).collect()
+        };
+        format!("{}-{}-{}", plain(&spec.model_name), plain(question), &digest(spec)[..12])
     }
 
     /// The records of a store, with their names.
     pub(crate) fn all(store: &Store) -> Result<Vec<(String, Self)>, Error> {
         let mut roots = Vec::new();
-        for file in store.names(STUDIES) {
+        for file in store.names(STUDIES)? {
             let Some(name) = file.strip_suffix(".json") else { continue };
             if let Some(root) = read_json(&store.root.join(STUDIES).join(&file))? {
                 roots.push((name.to_owned(), root));
@@ -79,9 +84,14 @@ impl Root {
         Ok(roots)
     }
 
-    /// The data of an earlier run of the same study.
+    /// The data of the latest run of the same study.
     pub(crate) fn data_of(store: &Store, spec: &StudySpec) -> Result<Option<Data>, Error> {
-        Ok(Self::all(store)?.into_iter().find(|(_, root)| root.spec == *spec).map(|(_, root)| root.data))
+        let written = |name: &str| {
+            let path = store.root.join(STUDIES).join(format!("{name}.json"));
+            std::fs::metadata(path).and_then(|m| m.modified()).ok()
+        };
+        let same = Self::all(store)?.into_iter().filter(|(_, root)| root.spec == *spec);
+        Ok(same.max_by_key(|(name, _)| written(name)).map(|(_, root)| root.data))
     }
 
     /// Puts a record that came with a bundle into a store.
@@ -115,7 +125,7 @@ impl Keep {
         let unknown = |name: &&String| !known.clone().any(|k| k.starts_with(name.as_str()));
         match names.iter().find(unknown) {
             Some(name) => {
-                let known = known.clone().collect::<Vec<_>>().join(", ");
+                let known = known.clone().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ");
                 Err(Error::field("study", name, format!("is not in the store; there are: {known}")))
             }
             None => Ok(()),
@@ -169,8 +179,13 @@ impl std::fmt::Display for GcReport {
 /// Frees what no study needs. With `dry_run` nothing is changed, the report says what would be.
 ///
 /// # Errors
-/// A name that no study has, a store that cannot be read or written.
+/// A name that no study has, a store that another process uses ([`Store::using`]), one that cannot be read or written.
 pub fn gc(store: &Store, keep: &Keep, dry_run: bool) -> Result<GcReport, Error> {
+    // What a process at work is about to need is in no record yet.
+    let alone = Use::alone(&store.root)?;
+    if alone.is_none() && !dry_run {
+        return Err(Error::InUse { path: store.root.clone() });
+    }
     let roots = Root::all(store)?;
     keep.check_among(roots.iter().map(|(name, _)| name.as_str()))?;
     let mut needs: BTreeMap<Address, Payload> = BTreeMap::new();
@@ -189,7 +204,7 @@ pub fn gc(store: &Store, keep: &Keep, dry_run: bool) -> Result<GcReport, Error> 
     }
     keep_states_on_the_way(store, &mut needs)?;
     for kind in kinds(store)? {
-        for name in store.names(&kind) {
+        for name in store.names(&kind)? {
             let address = Address::named(&kind, &name);
             if Address::parse(&address.to_string()).is_err() {
                 continue;
@@ -295,7 +310,7 @@ fn release(store: &Store, address: &Address, lock: &Lock, dry_run: bool) -> Resu
 /// Says in a result's record that files were freed on purpose.
 fn record_release(store: &Store, address: &Address, lock: &Lock, freed: &dyn Fn(&str) -> bool) -> Result<(), Error> {
     let Some(mut done) = store.done::<serde_json::Value>(address)? else { return Ok(()) };
-    done.files = files_in(lock.folder())?.into_iter().filter(|(name, _)| !freed(name)).collect();
+    done.files = records_of(lock.folder())?.into_iter().filter(|(name, _)| !freed(name)).collect();
     let gone = files_in(lock.folder())?.into_keys().filter(|name| freed(name));
     done.released.extend(gone);
     done.released.sort_unstable();

@@ -9,6 +9,39 @@ use crate::Error;
 /// The file that is locked. It stays: what counts is who holds it.
 pub(crate) const LOCK: &str = "lock";
 
+/// A folder may be removed just when it is to be locked; not this often.
+const TRIES: usize = 100;
+
+/// A store in use: nothing is freed meanwhile. Dropping it ends the use.
+#[derive(Debug)]
+pub struct Use(#[allow(dead_code, reason = "held, not read")] File);
+
+impl Use {
+    /// Waits for a `gc` that is at work, then keeps others away.
+    pub(super) fn begin(root: &Path) -> Result<Self, Error> {
+        let (file, path) = Self::file(root)?;
+        file.lock_shared().map_err(|source| Error::NoLocks { path, source })?;
+        Ok(Self(file))
+    }
+
+    /// Nobody uses the store: `None` where somebody does.
+    pub(super) fn alone(root: &Path) -> Result<Option<Self>, Error> {
+        let (file, path) = Self::file(root)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(Error::NoLocks { path, source }),
+        }
+    }
+
+    fn file(root: &Path) -> Result<(File, PathBuf), Error> {
+        std::fs::create_dir_all(root).map_err(Error::io(root))?;
+        let path = root.join(LOCK);
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io(&path))?;
+        Ok((file, path))
+    }
+}
+
 /// A held lock; dropping it releases it.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -23,12 +56,15 @@ impl Lock {
     /// A folder that cannot be written, a file system without locks.
     pub(crate) fn take(folder: &Path) -> Result<Option<Self>, Error> {
         let path = folder.join(LOCK);
-        loop {
+        for _ in 0..TRIES {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
             let file = match File::options().create(true).truncate(false).write(true).open(&path) {
                 Ok(file) => file,
                 // The folder was removed just now, by `gc` in another process: once more.
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    continue;
+                }
                 Err(e) => return Err(Error::io(&path)(e)),
             };
             match file.try_lock() {
@@ -41,6 +77,8 @@ impl Lock {
                 return Ok(Some(Self { _file: file, folder: folder.to_owned() }));
             }
         }
+        let reason = "cannot be made: it, or its folder, is removed again and again, or is a broken link".to_owned();
+        Err(Error::Parse { path, reason })
     }
 
     /// The folder it is of.

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::address::Address;
+use crate::address::{Address, digest};
 use crate::files::{read_json, write, write_json};
 use crate::job::{Job, Kind};
 use crate::{Error, Machine};
@@ -28,6 +28,7 @@ pub use bundle::{BundleReport, export, import};
 pub use gc::{Freed, GcReport, Keep, gc};
 pub(crate) use gc::{Payload, Root};
 pub(crate) use lock::Lock;
+pub use lock::Use;
 
 /// The version of the records in a store.
 const FORMAT: u32 = 1;
@@ -48,12 +49,21 @@ pub struct Store {
 pub(crate) struct Done<R> {
     pub(crate) format: u32,
     pub(crate) result: R,
-    /// Files of the job's folder and their bytes.
-    pub(crate) files: BTreeMap<String, u64>,
+    /// Digest of the address and the result: a record that was changed, or lies in another job's folder, is none.
+    pub(crate) xxh3: String,
+    /// Files of the job's folder.
+    pub(crate) files: BTreeMap<String, FileRecord>,
     /// Files that were freed or never came along: made again when a job needs them, not before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) released: Vec<String>,
     pub(crate) computed_by: Machine,
+}
+
+/// A file that belongs to a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileRecord {
+    pub(crate) bytes: u64,
+    pub(crate) xxh3: String,
 }
 
 /// Why a job has no result.
@@ -79,8 +89,10 @@ impl std::fmt::Display for Failure {
 /// What a store holds of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// Nothing, or something that is not whole.
+    /// Nothing.
     Absent,
+    /// A record that cannot be read, or is another job's.
+    Broken,
     /// Its result; and whether all its files are there.
     Done { files: Files },
     /// Why it has none.
@@ -140,7 +152,13 @@ impl Store {
     /// # Errors
     /// A file that cannot be read. (One that is damaged counts as none.)
     pub(crate) fn result<K: Kind>(&self, address: &Address) -> Result<Option<K::Output>, Error> {
-        Ok(self.done::<K::Output>(address)?.map(|done| done.result))
+        Ok(self.whole::<K>(address)?.map(|done| done.result))
+    }
+
+    /// A result's record, if it is this job's and unchanged.
+    fn whole<K: Kind>(&self, address: &Address) -> Result<Option<Done<K::Output>>, Error> {
+        let done = self.done::<K::Output>(address)?;
+        Ok(done.filter(|done| done.xxh3 == digest(&(address, &done.result))))
     }
 
     fn done<R: DeserializeOwned>(&self, address: &Address) -> Result<Option<Done<R>>, Error> {
@@ -151,6 +169,11 @@ impl Store {
         }
     }
 
+    /// Whether a job has a result.
+    pub(crate) fn is_done(&self, address: &Address) -> bool {
+        self.folder(address).join(DONE).exists()
+    }
+
     /// What computed a finished job.
     pub(crate) fn computed_by(&self, address: &Address) -> Result<Option<Machine>, Error> {
         Ok(self.done::<serde::de::IgnoredAny>(address)?.map(|done| done.computed_by))
@@ -158,8 +181,11 @@ impl Store {
 
     /// What is there of a job of a kind.
     pub(crate) fn status<K: Kind>(&self, address: &Address) -> Result<Status, Error> {
-        if let Some(done) = self.done::<K::Output>(address)? {
+        if let Some(done) = self.whole::<K>(address)? {
             return Ok(Status::Done { files: self.files(address, &done) });
+        }
+        if self.is_done(address) {
+            return Ok(Status::Broken);
         }
         let failure = match read_json::<Failure>(&self.folder(address).join(FAILED)) {
             Err(Error::Parse { .. }) => None,
@@ -184,8 +210,8 @@ impl Store {
 
     fn files<R>(&self, address: &Address, done: &Done<R>) -> Files {
         let folder = self.folder(address);
-        for (name, bytes) in &done.files {
-            if std::fs::metadata(folder.join(name)).map_or(true, |m| m.len() != *bytes) {
+        for (name, file) in &done.files {
+            if std::fs::metadata(folder.join(name)).map_or(true, |m| m.len() != file.bytes) {
                 return Files::Damaged(name.clone());
             }
         }
@@ -202,6 +228,7 @@ impl Store {
     pub(crate) fn finish<R: Serialize + DeserializeOwned>(
         &self,
         lock: &Lock,
+        address: &Address,
         result: &R,
         machine: &Machine,
     ) -> Result<(), Error> {
@@ -209,8 +236,9 @@ impl Store {
         let path = folder.join(DONE);
         let done = Done {
             format: FORMAT,
+            xxh3: digest(&(address, result)),
             result,
-            files: files_in(folder)?,
+            files: records_of(folder)?,
             released: Vec::new(),
             computed_by: machine.clone(),
         };
@@ -255,6 +283,25 @@ impl Store {
         Ok(done.is_some_and(|done| self.files(address, &done) == Files::Whole))
     }
 
+    /// Compares the digests of a finished job's files below a folder of its own, once in a process.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged.
+    pub(crate) fn verify(&self, address: &Address, below: &str) -> Result<(), Error> {
+        let folder = self.folder(address);
+        self.once(&folder.join(below), || {
+            let done = self.done::<serde::de::IgnoredAny>(address)?;
+            let files = done.map(|done| done.files).unwrap_or_default();
+            for (name, file) in files.iter().filter(|(name, _)| name.starts_with(below)) {
+                let path = folder.join(name);
+                if record_of(&path)? != *file {
+                    return Err(Error::Parse { path, reason: "its digest differs: it was damaged".to_owned() });
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Runs a check of a path unless this process has done so already.
     pub(crate) fn once(&self, path: &Path, check: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         let known = |set: &Mutex<HashSet<PathBuf>>| set.lock().unwrap_or_else(PoisonError::into_inner).contains(path);
@@ -284,15 +331,30 @@ impl Store {
     }
 
     /// The names of all jobs of a kind, in order.
-    pub(crate) fn names(&self, kind: &str) -> Vec<String> {
-        let mut names: Vec<String> = std::fs::read_dir(self.root.join(kind))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
+    ///
+    /// # Errors
+    /// A folder that is there and cannot be listed: that must not look like an empty one.
+    pub(crate) fn names(&self, kind: &str) -> Result<Vec<String>, Error> {
+        let folder = self.root.join(kind);
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::io(&folder)(e)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.extend(entry.map_err(Error::io(&folder))?.file_name().into_string().ok());
+        }
         names.sort_unstable();
-        names
+        Ok(names)
+    }
+
+    /// Keeps [`gc`] away as long as the value lives.
+    ///
+    /// # Errors
+    /// A folder that cannot be written, a file system without locks.
+    pub fn using(&self) -> Result<Use, Error> {
+        Use::begin(&self.root)
     }
 }
 
@@ -320,6 +382,27 @@ fn files_in(folder: &Path) -> Result<BTreeMap<String, u64>, Error> {
         }
     }
     Ok(out)
+}
+
+/// The files that belong to a result, with their digests.
+fn records_of(folder: &Path) -> Result<BTreeMap<String, FileRecord>, Error> {
+    let names = files_in(folder)?.into_keys();
+    names.map(|name| Ok((name.clone(), record_of(&folder.join(name))?))).collect()
+}
+
+fn record_of(path: &Path) -> Result<FileRecord, Error> {
+    use std::io::Read as _;
+    let mut file = std::fs::File::open(path).map_err(Error::io(path))?;
+    let (mut hash, mut bytes) = (xxhash_rust::xxh3::Xxh3::new(), 0);
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n = file.read(&mut buffer).map_err(Error::io(path))?;
+        if n == 0 {
+            return Ok(FileRecord { bytes, xxh3: format!("{:032x}", hash.digest128()) });
+        }
+        hash.update(&buffer[..n]);
+        bytes += n as u64;
+    }
 }
 
 /// Checkpoints of a finished job, and temporary files that a kill left.

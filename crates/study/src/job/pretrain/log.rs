@@ -15,7 +15,7 @@ use crate::store::Store;
 impl Pretrain {
     /// What another run that passed this step has seen by it.
     fn witness(&self, store: &Store) -> Result<Option<(LedgerHead, Address)>, Error> {
-        for (step, address) in self.relatives(store) {
+        for (step, address) in self.relatives(store)? {
             if step <= self.step {
                 continue;
             }
@@ -60,8 +60,15 @@ fn read_log(path: &Path) -> Result<Vec<StepRecord>, Error> {
 pub(crate) fn records(store: &Store, state: &Address, from: u64, until: u64) -> Result<Vec<StepRecord>, Error> {
     let mut records = BTreeMap::new();
     let mut at = Some(state.clone());
+    // Who goes on from `at`.
+    let mut by = state.clone();
     while let Some(address) = at {
         let path = store.folder(&address).join(LOG);
+        // A state that is gone for good cannot be made again; the one that was trained from it can, from elsewhere.
+        if !path.exists() && store.job(&address).is_err() {
+            let reason = format!("goes on from {address}, which is gone");
+            return Err(Error::Parse { path: store.folder(&by).join(LOG), reason });
+        }
         let first = records.keys().next().copied().unwrap_or(until);
         let found = read_log(&path)?;
         let earlier = found.into_iter().filter(|r| (from..first).contains(&r.step));
@@ -75,6 +82,7 @@ pub(crate) fn records(store: &Store, state: &Address, from: u64, until: u64) -> 
             let reason = format!("begins at step {next}, not {from}: the steps between are nowhere");
             return Err(Error::Parse { path, reason });
         }
+        by = address;
     }
     if records.len() as u64 != until - from {
         let path = store.folder(state).join(LOG);

@@ -43,8 +43,8 @@ const LEDGER: &str = "ledger";
 /// What states of one run have in common from the first step on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Setup {
-    /// The version of the program's numbers.
-    pub numerics: u32,
+    /// The version of what the program computes.
+    pub version: u32,
     /// The backend.
     pub backend: String,
     /// The class of matrix kernels; `None` where the study takes any.
@@ -180,12 +180,13 @@ impl Pretrain {
             std::fs::copy(cx.folder.join(file), &to).map_err(Error::io(&to))?;
         }
         let result = Pretrained { ledger: trainer.ledger(), skipped: trainer.steps_skipped(), from: from.cloned() };
-        cx.store.finish(&lock, &result, cx.machine)
+        cx.store.finish(&lock, &address, &result, cx.machine)
     }
 }
 
 impl Kind for Pretrain {
     const NAME: &'static str = "pretrain";
+    const VERSION: u32 = 6;
     type Output = Pretrained;
 
     fn address(&self) -> Address {
@@ -213,16 +214,20 @@ impl Kind for Pretrain {
         let recipe = TrainSpec { lr: self.lr.clone(), ..self.setup.recipe.clone() };
         let model = GptNeoX::<AB>::init(&self.setup.model, self.setup.init_seed, cx.device)?;
         let mut trainer = Trainer::new(model, recipe, cx.device)?;
-        let origin = self.origin(cx.store, &rates);
+        let origin = self.origin(cx.store, &rates)?;
         let begin = origin.as_ref().map_or(0, |(step, ..)| step.0);
         if let Some((.., path)) = &origin {
             trainer = trainer.fork(path)?;
         }
-        // A checkpoint of an earlier attempt, if it is ahead.
+        // A checkpoint of an earlier attempt, if it is ahead. It may be another study's, whose rates go on differently.
         let own = trainer::checkpoints(cx.folder).into_iter();
-        let own =
-            own.filter(|(step, path)| (begin + 1..=self.step.0).contains(step) && verify_checkpoint(path).is_ok());
-        let resumed = own.map(|(step, _)| step).next();
+        let resumed =
+            own.filter(|(step, _)| (begin + 1..=self.step.0).contains(step)).find(|(_, path)| verify_checkpoint(path).is_ok());
+        if let Some((step, path)) = &resumed {
+            trainer = trainer.fork(path)?;
+            cx.progress.note(&format!("{}: restored the checkpoint of step {step}", self.label));
+        }
+        let resumed = resumed.map(|(step, _)| step);
         let from = match resumed {
             Some(_) => read_origin(cx.folder)?,
             None => {

@@ -19,7 +19,7 @@ impl Setup {
     fn identity(&self) -> serde_json::Value {
         let TrainSpec { optimizer, clip, micro_tokens, precision, .. } = &self.recipe;
         json!({
-            "numerics": self.numerics,
+            "version": self.version,
             "backend": self.backend,
             "kernels": self.kernels,
             "model": self.model,
@@ -86,35 +86,39 @@ impl Pretrain {
     }
 
     /// The names of states in the store that may be on the same trajectory, with their steps.
-    pub(super) fn relatives(&self, store: &Store) -> Vec<(Step, Address)> {
+    pub(super) fn relatives(&self, store: &Store) -> Result<Vec<(Step, Address)>, Error> {
         let lineage = self.setup.lineage();
         let of = |name: String| {
             name.strip_prefix(&lineage)?.strip_prefix('-')?;
             let address = Address::named(Self::NAME, &name);
             Some((Step(step_of(&address)?), address))
         };
-        let mut out: Vec<_> = store.names(Self::NAME).into_iter().filter_map(of).collect();
+        let mut out: Vec<_> = store.names(Self::NAME)?.into_iter().filter_map(of).collect();
         out.sort_unstable();
-        out
+        Ok(out)
     }
 
     /// The nearest state before this one that can be gone on from.
-    pub(super) fn origin(&self, store: &Store, rates: &Rates) -> Option<(Step, Address, PathBuf)> {
-        let before = self.relatives(store).into_iter().rev().filter(|(step, _)| *step < self.step);
-        before
-            .filter(|(step, address)| self.at(*step, rates).address() == *address)
-            .map(|(step, address)| {
-                let path = store.folder(&address).join(FULL_STATE);
-                (step, address, path)
-            })
-            .find(|(.., path)| path.exists() && verify_checkpoint(path).is_ok())
+    ///
+    /// # Errors
+    /// One that is damaged: it is to be made again, not passed over.
+    pub(super) fn origin(&self, store: &Store, rates: &Rates) -> Result<Option<(Step, Address, PathBuf)>, Error> {
+        for (step, address) in self.relatives(store)?.into_iter().rev().filter(|(step, _)| *step < self.step) {
+            let path = store.folder(&address).join(FULL_STATE);
+            // One without a result is not finished: nobody could say from where it came.
+            if self.at(step, rates).address() == address && store.is_done(&address) && path.exists() {
+                verify_checkpoint(&path)?;
+                return Ok(Some((step, address, path)));
+            }
+        }
+        Ok(None)
     }
 
     /// Those that the store holds.
     pub(crate) fn kept_on_the_way(&self, store: &Store) -> Result<Vec<Address>, Error> {
         let Some(every) = self.keep_every else { return Ok(Vec::new()) };
         let rates = self.curve()?;
-        let kept = self.relatives(store).into_iter().filter(|(step, _)| *step < self.step && step.0 % every == 0);
+        let kept = self.relatives(store)?.into_iter().filter(|(step, _)| *step < self.step && step.0 % every == 0);
         Ok(kept.filter(|(step, address)| self.at(*step, &rates).address() == *address).map(|(_, a)| a).collect())
     }
 }
