@@ -61,5 +61,5 @@ pub use spec::{
     ArmSpec, DataSpec, EvalSpec, FORMAT, Kernels, LrChoice, Mix, PRESETS, PretrainSpec, ProbeSpec, Protocol, RoleFiles,
     SftSetSpec, SftSpec, Size, Sources, StudySpec, TokenizerSpec, preset,
 };
-pub use store::{BundleReport, Failure, Freed, GcReport, Keep, Store, export, gc, import};
+pub use store::{BundleReport, Failure, Freed, GcReport, Keep, Store, Use, export, gc, import};
 pub use study::{Arm, ArmId, ProbeId, SetId, Study};

@@ -159,11 +159,12 @@ impl Plan {
     pub fn describe_now(&self, study: &Study, flops_per_second: Option<f64>) -> String {
         let mut out = self.describe(study);
         if let Some(speed) = flops_per_second {
-            let hours = self.flops(study) / speed / 3600.0;
+            let hours = self.flops(study, &self.left) / speed / 3600.0;
             let gigaflops = speed / 1e9;
             let _ = writeln!(
                 out,
-                "time: about {hours:.2} hours at {gigaflops:.1} GFLOP/s, measured on this machine just now"
+                "time: about {hours:.2} hours for what is not in the store, at {gigaflops:.1} GFLOP/s, measured on this \
+                 machine just now"
             );
         }
         if self.done > 0 {

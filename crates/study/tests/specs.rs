@@ -113,6 +113,16 @@ fn what_a_study_checks() {
     refused(&|s| s.sft.lr = study::LrChoice::SweepBase { grid: vec![1e-3, 1e-3], extend: 0 }, "is given twice");
     refused(&|s| s.sft.lr = study::LrChoice::SweepEach { grid: vec![1e-3], extend: 4 }, "sft.lr.extend = 4");
     refused(&|s| s.pretrain.steps = u64::MAX, "pretrain.steps = 18446744073709551615 must not exceed 10000000");
+    let bpe = |vocab_size, roles: &[&str]| study::TokenizerSpec::Bpe {
+        vocab_size,
+        roles: roles.iter().map(|r| (*r).to_owned()).collect(),
+        max_bytes: 1000,
+    };
+    refused(&|s| s.tokenizer = bpe(1 << 62, &["general"]), "model.vocab_size = 400 is smaller than the tokenizer's");
+    refused(&|s| s.tokenizer = bpe(300, &[]), "tokenizer.bpe.roles = [] must hold at least one role");
+    refused(&|s| s.pretrain.micro_tokens = 0, "pretrain.micro_tokens = 0 must be at least 1");
+    refused(&|s| s.pretrain.optimizer.beta1 = f64::NAN, "pretrain.optimizer.beta1 = NaN");
+    refused(&|s| s.sft.clip = f64::NAN, "sft.clip = NaN must be positive");
     refused(&|s| s.arms.retain(|arm| !arm.is_control()), "hold no control");
     refused(&|s| s.sft.sets.clear(), "must hold at least one set");
     refused(&|s| s.arms[1].name = "C4".into(), "arms = C4 is named twice");

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Context, Input, Kind, MakeTokenizer};
-use crate::{Error, StopSignal};
 use crate::address::{Address, digest};
 use crate::spec::{DataSpec, GENERAL, RoleFiles};
 use crate::store::Store;
+use crate::{Error, StopSignal};
 
 /// Seconds between lines of progress.
 const SAID_EVERY: Duration = Duration::from_secs(10);

@@ -118,6 +118,14 @@ mod tests {
         assert!(Lock::take(&folder).unwrap().is_some());
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_broken_link_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("nowhere/lock", dir.path().join(LOCK)).unwrap();
+        assert!(Lock::take(dir.path()).unwrap_err().to_string().contains("broken link"));
+    }
+
     #[test]
     fn a_removed_folder_is_locked_anew() {
         let dir = tempfile::tempdir().unwrap();

@@ -205,3 +205,191 @@ fn results_travel_without_weights() {
         assert!(std::fs::read_dir(empty.root()).unwrap().next().is_none(), "{what} left something");
     }
 }
+
+/// A result is its own job's, and as it was written.
+#[test]
+fn results_that_were_changed_or_swapped_are_made_again() {
+    let (_dir, store) = store();
+    let spec = two_arms();
+    let page = sound(&ask(&spec, &store, &Table2)).clone();
+    let mut done: Vec<_> =
+        files(&store.root().join("evaluate")).into_iter().filter(|path| path.ends_with("done.json")).collect();
+    let (first, second) = (done.remove(0), done.remove(0));
+    let text = std::fs::read(&first).unwrap();
+    std::fs::copy(&second, &first).unwrap();
+    std::fs::write(&second, text).unwrap();
+    let changed = std::fs::read_to_string(&done[0]).unwrap();
+    let loss = json(&done[0])["result"]["total"]["loss"].to_string();
+    std::fs::write(&done[0], changed.replacen(&loss, "1.25", 1)).unwrap();
+    same_page(sound(&ask(&spec, &store, &Table2)), &page);
+}
+
+#[test]
+fn a_damaged_model_is_made_again() {
+    let (_dir, store) = store();
+    let spec = two_arms();
+    let page = sound(&ask(&spec, &store, &Table2)).clone();
+    for path in files(&store.root().join("finetune")).iter().filter(|path| path.ends_with("model.safetensors")) {
+        let mut bytes = std::fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 64].fill(0xff);
+        std::fs::write(path, bytes).unwrap();
+    }
+    std::fs::remove_dir_all(store.root().join("evaluate")).unwrap();
+    same_page(sound(&ask(&spec, &Store::new(store.root()), &Table2)), &page);
+}
+
+/// A state on the way, or its log, or all of it, is gone or damaged: what goes on from it finds another way.
+#[test]
+fn states_on_the_way_may_go() {
+    let (_whole, whole) = store();
+    let spec = two_arms();
+    let page = sound(&ask(&spec, &whole, &Theory)).clone();
+    let kept = |store: &Store| {
+        let runs = crate::support::runs(store);
+        let kept =
+            runs.into_values().filter(|run| run.is_kept()).map(|run| store.root().join("pretrain").join(run.name));
+        kept.collect::<Vec<_>>()
+    };
+    let forks = |store: &Store| {
+        let runs = crate::support::runs(store).into_values().filter(|run| run.step == 8);
+        runs.map(|run| store.root().join("pretrain").join(run.name)).collect::<Vec<_>>()
+    };
+    assert!(kept(&whole).len() > 2 && forks(&whole).len() == 1);
+    let harms: [&dyn Fn(&Store); 4] = [
+        &|store| kept(store).iter().for_each(|state| std::fs::remove_dir_all(state).unwrap()),
+        &|store| kept(store).iter().for_each(|state| std::fs::remove_file(state.join("log.jsonl")).unwrap()),
+        &|store| {
+            for state in kept(store) {
+                std::fs::remove_file(state.join("log.jsonl")).unwrap();
+                std::fs::remove_file(state.join("job.json")).unwrap();
+            }
+        },
+        &|store| {
+            for state in kept(store).iter().chain(&forks(store)) {
+                let path = state.join("state.safetensors");
+                let mut bytes = std::fs::read(&path).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                std::fs::write(&path, bytes).unwrap();
+            }
+        },
+    ];
+    let mut more = spec.clone();
+    more.arms.push(arm("Later", &[(14, "math", "0.5")]));
+    let expected = sound(&ask(&more, &whole, &Theory)).clone();
+    for harm in harms {
+        let (_dir, store) = self::store();
+        same_page(sound(&ask(&spec, &store, &Theory)), &page);
+        harm(&store);
+        std::fs::remove_dir_all(store.root().join("walk")).unwrap();
+        same_page(sound(&ask(&spec, &store, &Theory)), &page);
+        same_page(sound(&ask(&more, &store, &Theory)), &expected);
+    }
+}
+
+/// A checkpoint that another study left, whose rates go on differently, is gone on from.
+#[test]
+fn a_checkpoint_of_a_study_with_other_rates_later_on() {
+    let (_dir, store) = store();
+    let mut spec = spec();
+    spec.pretrain.warmup = 12;
+    spec.pretrain.keep_every = Some(5);
+    spec.arms.push(arm("Code", &[(12, "starcoder", "0.5")]));
+    ask(&spec, &store, &Table2);
+    let runs = crate::support::runs(&store);
+    let at = |step: u64| {
+        let run = runs.values().find(|run| run.step == step).unwrap();
+        store.root().join("pretrain").join(&run.name)
+    };
+    // The fork, as a kill at step 10 would have left it.
+    let (fork, kept) = (at(12), at(10));
+    for file in ["done.json", "state.safetensors"] {
+        std::fs::remove_file(fork.join(file)).unwrap();
+    }
+    std::fs::copy(kept.join("state.safetensors"), fork.join("step-000000010.safetensors")).unwrap();
+    for file in ["log.jsonl", "ledger"] {
+        std::fs::copy(kept.join(file), fork.join(file)).unwrap();
+    }
+    std::fs::remove_dir_all(&kept).unwrap();
+    std::fs::remove_dir_all(at(5)).unwrap();
+    spec.pretrain.lr_min *= 3.0;
+    let (_other, other) = self::store();
+    let page = sound(&ask(&spec, &other, &Table2)).clone();
+    same_page(sound(&ask(&spec, &store, &Table2)), &page);
+    let log = std::fs::read_to_string(fork.join("log.jsonl")).unwrap();
+    assert_eq!(log.lines().count(), 12);
+}
+
+#[test]
+fn nothing_is_freed_while_a_store_is_used() {
+    let (_dir, store) = store();
+    ask(&two_arms(), &store, &Table2);
+    let using = store.using().unwrap();
+    let message = gc(&store, &Keep::Every, false).unwrap_err().to_string();
+    assert!(message.contains("another process uses the store"), "{message}");
+    assert!(!gc(&store, &Keep::Every, true).unwrap().freed.is_empty());
+    drop(using);
+    assert!(!gc(&store, &Keep::Every, false).unwrap().freed.is_empty());
+}
+
+/// A phase that does not name its general side has that of the phase before it: proximity says the same of both.
+#[test]
+fn an_inherited_general_side_counts() {
+    let (_dir, store) = store();
+    let mixed = |repeat: bool| {
+        let text = |general: &str| {
+            format!(
+                "name = \"Mixed\"\nphases = [\n  {{ start = 6, weight = \"0.3\", specialised = \"math\", general = {{ general = \
+                 \"0.5\", flan = \"0.5\" }} }},\n  {{ start = 12, weight = \"0.3\", specialised = \"math\"{general} }},\n]\n"
+            )
+        };
+        let general = if repeat { ", general = { general = \"0.5\", flan = \"0.5\" }" } else { "" };
+        let mut spec = spec();
+        spec.arms.push(toml::from_str(&text(general)).unwrap());
+        spec
+    };
+    let pages = [false, true].map(|repeat| sound(&ask(&mixed(repeat), &store, &study::Similarities::Figure2)).clone());
+    same_page(&pages[0], &pages[1]);
+}
+
+/// What a store has is known if it is a result; what only failed there, or cannot be read, is taken.
+#[test]
+fn a_bundle_fills_what_is_missing_and_stays_inside() {
+    let (dir, from) = store();
+    let spec = two_arms();
+    let page = sound(&ask(&spec, &from, &Table2)).clone();
+    let bundle = dir.path().join("a.bundle");
+    let results = export(&from, &[], &bundle).unwrap().results;
+    let asked = |path: &&std::path::PathBuf| {
+        path.ends_with("done.json")
+            && !std::fs::read_to_string(path.with_file_name("job.json")).unwrap().contains("(kept)")
+    };
+    for (i, path) in files(from.root()).iter().filter(asked).enumerate() {
+        match i % 3 {
+            0 => std::fs::write(path, "{").unwrap(),
+            1 => {
+                let failed = "{\"label\":\"x\",\"reason\":\"disk full\",\"certain\":false}";
+                std::fs::write(path.with_file_name("failed.json"), failed).unwrap();
+                std::fs::remove_file(path).unwrap();
+            }
+            _ => {}
+        }
+    }
+    let taken = import(&from, &bundle).unwrap();
+    assert!(taken.known < results / 2, "{taken:?}");
+    let trained = steps_trained(&from);
+    same_page(sound(&ask(&spec, &from, &Table2)), &page);
+    assert_eq!(steps_trained(&from), trained);
+
+    // A question's name is no path.
+    let text = zstd::decode_all(&*std::fs::read(&bundle).unwrap()).unwrap();
+    let text = String::from_utf8(text).unwrap().replace("\"question\":\"table2\"", "\"question\":\"../../../evil\"");
+    let body = &text[..text.trim_end().rfind('\n').unwrap() + 1];
+    let digest = format!("{{\"xxh3\":\"{:032x}\"}}\n", xxhash_rust::xxh3::xxh3_128(body.as_bytes()));
+    std::fs::write(&bundle, zstd::encode_all((body.to_owned() + &digest).as_bytes(), 3).unwrap()).unwrap();
+    let deep = tempfile::tempdir().unwrap();
+    let inside = Store::new(&deep.path().join("a/b/c/store"));
+    import(&inside, &bundle).unwrap();
+    assert!(files(deep.path()).iter().all(|path| path.starts_with(inside.root())));
+}

@@ -221,8 +221,9 @@ impl Kind for Pretrain {
         }
         // A checkpoint of an earlier attempt, if it is ahead. It may be another study's, whose rates go on differently.
         let own = trainer::checkpoints(cx.folder).into_iter();
-        let resumed =
-            own.filter(|(step, _)| (begin + 1..=self.step.0).contains(step)).find(|(_, path)| verify_checkpoint(path).is_ok());
+        let resumed = own
+            .filter(|(step, _)| (begin + 1..=self.step.0).contains(step))
+            .find(|(_, path)| verify_checkpoint(path).is_ok());
         if let Some((step, path)) = &resumed {
             trainer = trainer.fork(path)?;
             cx.progress.note(&format!("{}: restored the checkpoint of step {step}", self.label));
