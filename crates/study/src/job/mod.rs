@@ -146,6 +146,9 @@ macro_rules! kinds {
         })*
 
         impl Job {
+            /// The folders of all kinds in a store.
+            pub(crate) const FOLDERS: &'static [&'static str] = &[$(<$kind as Kind>::NAME,)*];
+
             /// Its address.
             pub fn address(&self) -> Address {
                 match self { $(Self::$kind(job) => job.address(),)* }

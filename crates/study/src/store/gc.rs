@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DONE, Done, Lock, Store, Use, files_in, records_of};
+use super::{DONE, Done, FAILED, JOB, Lock, Store, Use, files_in, records_of};
 use crate::address::{Address, digest};
 use crate::data::Data;
 use crate::files::{read_json, write_json};
@@ -20,6 +20,9 @@ use crate::{Error, Study};
 
 /// The folder of studies' records.
 const STUDIES: &str = "studies";
+
+/// Folders of kinds that a version before this one had.
+const OLD_FOLDERS: [&str; 1] = ["path"];
 
 /// Characters of a model's and of a question's name in a record's.
 const MOST_OF_A_NAME: usize = 40;
@@ -187,6 +190,10 @@ pub fn gc(store: &Store, keep: &Keep, dry_run: bool) -> Result<GcReport, Error> 
         return Err(Error::InUse { path: store.root.clone() });
     }
     let roots = Root::all(store)?;
+    if roots.is_empty() {
+        let reason = "holds no study's record: what is needed is unknown, nothing is freed".to_owned();
+        return Err(Error::Parse { path: store.root.join(STUDIES), reason });
+    }
     keep.check_among(roots.iter().map(|(name, _)| name.as_str()))?;
     let mut needs: BTreeMap<Address, Payload> = BTreeMap::new();
     let mut report = GcReport::default();
@@ -203,10 +210,11 @@ pub fn gc(store: &Store, keep: &Keep, dry_run: bool) -> Result<GcReport, Error> 
         }
     }
     keep_states_on_the_way(store, &mut needs)?;
-    for kind in kinds(store)? {
-        for name in store.names(&kind)? {
-            let address = Address::named(&kind, &name);
-            if Address::parse(&address.to_string()).is_err() {
+    // Only what is known to be a job's: a store may lie in a folder that holds other things.
+    for kind in Job::FOLDERS.iter().chain(&OLD_FOLDERS) {
+        for name in store.names(kind)? {
+            let address = Address::named(kind, &name);
+            if Address::parse(&address.to_string()).is_err() || !is_job(&store.folder(&address)) {
                 continue;
             }
             let Some(lock) = Lock::take(&store.folder(&address))? else {
@@ -227,15 +235,10 @@ pub fn gc(store: &Store, keep: &Keep, dry_run: bool) -> Result<GcReport, Error> 
     Ok(report)
 }
 
-/// The folders of kinds of jobs.
-fn kinds(store: &Store) -> Result<BTreeSet<String>, Error> {
-    let entries = match std::fs::read_dir(&store.root) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        Err(e) => return Err(Error::io(&store.root)(e)),
-    };
-    let folders = entries.flatten().filter(|e| e.path().is_dir());
-    Ok(folders.filter_map(|e| e.file_name().into_string().ok()).filter(|name| name != STUDIES).collect())
+/// Whether a folder is a job's, and not something else that lies in a folder of the store's.
+fn is_job(folder: &Path) -> bool {
+    // `inputs.json`: of a version before this one.
+    [JOB, DONE, FAILED, "inputs.json"].iter().any(|record| folder.join(record).is_file())
 }
 
 /// Kept states of needed runs, which no job asks for, and the states whose logs a needed one goes on from.

@@ -164,6 +164,26 @@ fn gc_keeps_what_studies_need() {
     assert!(message.starts_with("study = nobody is not in the store; there are: tiny-"), "{message}");
 }
 
+/// A store may lie in a folder that holds other things: they are nobody's to free.
+#[test]
+fn gc_touches_jobs_alone() {
+    let (_dir, store) = store();
+    let spec = two_arms();
+    ask(&spec, &store, &Table2);
+    let others = ["notes/2026/log.txt", "pretrain/mine/data.bin", "projects/a/done.json", "data/raw/text.jsonl"];
+    for file in others.map(|file| store.root().join(file)) {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "mine").unwrap();
+    }
+    gc(&store, &Keep::Every, false).unwrap();
+    assert!(others.iter().all(|file| store.root().join(file).exists()));
+    // Without any study's record nothing is known to be needless.
+    std::fs::remove_dir_all(store.root().join("studies")).unwrap();
+    let left = files(store.root());
+    assert!(gc(&store, &Keep::Every, false).unwrap_err().to_string().contains("holds no study's record"));
+    assert_eq!(files(store.root()), left);
+}
+
 #[test]
 fn results_travel_without_weights() {
     let (dir, from) = store();
