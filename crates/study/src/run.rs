@@ -178,7 +178,9 @@ impl<'a> Runner<'a> {
 
     /// Completes jobs without which nothing can be done: their first error is the study's.
     pub(crate) fn must(&mut self, jobs: &[Job]) -> Result<(), Error> {
-        self.run_all(jobs, true)
+        self.run_all(jobs, true)?;
+        // Where their inputs lie now: what is made again later is made from these.
+        jobs.iter().try_for_each(|job| self.store.update(job))
     }
 
     /// Completes jobs, inputs first; what fails is kept as such, with what depends on it.

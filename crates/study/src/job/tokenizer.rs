@@ -110,7 +110,11 @@ impl Kind for MakeTokenizer {
 fn copy(path: &Path, fingerprint: &str, to: &Path) -> Result<Tokenizer, Error> {
     let tokenizer = Tokenizer::from_file(path)?;
     if tokenizer.fingerprint() != fingerprint {
-        return Err(Error::field("tokenizer", path.display(), "changed while the study ran"));
+        return Err(Error::field(
+            "tokenizer",
+            path.display(),
+            "is not the one that the job was planned for: it changed since",
+        ));
     }
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     files::write(to, &bytes)?;

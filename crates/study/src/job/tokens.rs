@@ -136,7 +136,11 @@ impl RoleSource {
             (Origin::Files { dir, files }, ..) => {
                 let parts = parts_of_files(&self.role, dir, files)?;
                 if print(&parts) != self.fingerprint {
-                    return Err(Error::field("files of role", &self.role, "changed while the study ran"));
+                    return Err(Error::field(
+                        "files of role",
+                        &self.role,
+                        "are not those that the job was planned for: they changed since",
+                    ));
                 }
                 parts
             }

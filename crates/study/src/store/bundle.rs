@@ -12,7 +12,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::gc::{Keep, Root};
-use super::{DONE, Done, FAILED, FORMAT, Failure, JOB, JobRecord, Lock, Status, Store};
+use super::{DONE, Done, FAILED, FORMAT, Failure, JOB, JobRecord, Lock, Status, Store, remove};
 use crate::Error;
 use crate::address::Address;
 use crate::files::{read_json, write, write_json};
@@ -127,6 +127,7 @@ pub fn import(store: &Store, from: &Path) -> Result<BundleReport, Error> {
         if let Some(mut done) = line.done {
             done.released.extend(std::mem::take(&mut done.files).into_keys());
             write_json(&lock.folder().join(DONE), &done)?;
+            remove(&lock.folder().join(FAILED))?;
         }
     }
     head.studies.iter().try_for_each(|root| root.put(store))?;

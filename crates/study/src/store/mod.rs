@@ -40,7 +40,7 @@ const FAILED: &str = "failed.json";
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
-    /// Token stores whose checksums this process has compared.
+    /// Folders whose checksums this process has compared.
     verified: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
@@ -222,6 +222,19 @@ impl Store {
     pub(crate) fn begin(&self, lock: &Lock, address: &Address, job: &Job) -> Result<(), Error> {
         let record = JobRecord { format: FORMAT, address: address.clone(), job };
         write_json(&lock.folder().join(JOB), &record)
+    }
+
+    /// Records what a job is where its record says another thing that is in no address, such as where files lie.
+    pub(crate) fn update(&self, job: &Job) -> Result<(), Error> {
+        let address = job.address();
+        if self.job(&address).is_ok_and(|known| known == *job) {
+            return Ok(());
+        }
+        match Lock::take(&self.folder(&address))? {
+            Some(lock) => self.begin(&lock, &address, job),
+            // Who works on it has just recorded it.
+            None => Ok(()),
+        }
     }
 
     /// Records a result, once it is certain that it can be read again; leftovers of the work are removed.

@@ -164,6 +164,43 @@ fn gc_keeps_what_studies_need() {
     assert!(message.starts_with("study = nobody is not in the store; there are: tiny-"), "{message}");
 }
 
+/// Where inputs lie is in no address, but what is made again is made from where they lie now.
+#[test]
+fn data_that_moved_are_found_where_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let generator = corpus::Generator::new(1);
+    let mut sources = study::Sources::default();
+    let domains = [
+        ("general", corpus::Domain::General, 220),
+        ("starcoder", corpus::Domain::Code, 120),
+        ("math", corpus::Domain::Math, 120),
+        ("sft/pycode", corpus::Domain::Pycode, 60),
+        ("probe", corpus::Domain::Problems, 60),
+    ];
+    for (role, domain, count) in domains {
+        std::fs::create_dir_all(first.join(role)).unwrap();
+        let line = |d: corpus::Document| serde_json::json!({ "prompt": d.prompt, "text": d.text }).to_string() + "\n";
+        let text: String = generator.documents(domain).take(count).map(line).collect();
+        std::fs::write(first.join(role).join("a.jsonl"), text).unwrap();
+        sources.0.extend(study::Sources::folders(&[role.to_owned()], &first).0);
+    }
+    let files_of = |dir: &std::path::Path| study::DataSpec::Files { dir: dir.to_owned(), sources: sources.clone() };
+    let mut spec = StudySpec { data: files_of(&first), ..two_arms() };
+    let store = Store::new(&dir.path().join("store"));
+    let page = sound(&ask(&spec, &store, &Table2)).clone();
+    std::fs::rename(&first, &second).unwrap();
+    spec.data = files_of(&second);
+    let trained = steps_trained(&store);
+    same_page(sound(&ask(&spec, &store, &Table2)), &page);
+    assert_eq!(steps_trained(&store), trained);
+    // Something is lost: it is made from the new place.
+    let lost = files(&store.root().join("data")).into_iter().find(|path| path.ends_with("store.json")).unwrap();
+    std::fs::remove_file(lost).unwrap();
+    std::fs::remove_dir_all(store.root().join("finetune")).unwrap();
+    same_page(sound(&ask(&spec, &store, &Table2)), &page);
+}
+
 /// A store may lie in a folder that holds other things: they are nobody's to free.
 #[test]
 fn gc_touches_jobs_alone() {
