@@ -121,26 +121,26 @@ fn two_processes_survive_kills() {
     assert_eq!(leftovers(&dir.path().join("store")), [""; 0]);
 }
 
-/// Learning rates so high that losses are not finite: the cells say so, everything else is done, and again the same.
+/// Learning rates so high that losses are not finite on any processor: the cells say so, everything else is done, and again the same.
 #[test]
 fn what_diverges_is_named_and_poisons_nothing() {
     let cases = [
         // Fine-tuning with one rate.
         (
-            vec![("[sft.lr.sweep_base]\ngrid = [1e-3, 3e-3]", "[sft.lr.fixed]\nlr = 1e3")],
-            "C4 on GSM8K, lr 1e3, seed 0, evaluated on GSM8K: the loss is not finite",
+            vec![("[sft.lr.sweep_base]\ngrid = [1e-3, 3e-3]", "[sft.lr.fixed]\nlr = 1e30")],
+            "C4 on GSM8K, lr 1e30, seed 0, evaluated on GSM8K: the loss is not finite",
         ),
         // Every rate of a sweep.
         (
-            vec![("grid = [1e-3, 3e-3]", "grid = [1e3, 3e3]")],
-            "learning rate of GSM8K (tried on C4): no learning rate of the grid (1e3, 3e3) gives a finite loss; the first: C4 on \
-             GSM8K, lr 1e3, seed 0, evaluated on GSM8K: the loss is not finite",
+            vec![("grid = [1e-3, 3e-3]", "grid = [1e30, 3e30]")],
+            "learning rate of GSM8K (tried on C4): no learning rate of the grid (1e30, 3e30) gives a finite loss; the first: C4 on \
+             GSM8K, lr 1e30, seed 0, evaluated on GSM8K: the loss is not finite",
         ),
         // Pretraining.
         (
             vec![
-                ("lr_peak = 1e-2", "lr_peak = 1e6"),
-                ("lr_min = 1e-4", "lr_min = 1e5"),
+                ("lr_peak = 1e-2", "lr_peak = 1e30"),
+                ("lr_min = 1e-4", "lr_min = 1e29"),
                 ("steps = 30", "steps = 11"),
                 ("start = 10", "start = 5"),
             ],
@@ -169,10 +169,10 @@ fn what_diverges_is_named_and_poisons_nothing() {
 #[test]
 fn a_diverged_rate_loses_its_sweep() {
     let dir = tempfile::tempdir().unwrap();
-    let spec = changed(dir.path(), "spec.toml", &[("grid = [1e-3, 3e-3]", "grid = [1e9, 3e-3]")]);
+    let spec = changed(dir.path(), "spec.toml", &[("grid = [1e-3, 3e-3]", "grid = [1e30, 3e-3]")]);
     let output = table2(dir.path(), &["--spec", &spec, "--quiet"]).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(read(dir.path(), "report.html").contains("<td>1e9</td><td>diverged</td>"));
+    assert!(read(dir.path(), "report.html").contains("<td>1e30</td><td>diverged</td>"));
     let single = changed(dir.path(), "single.toml", &[("grid = [1e-3, 3e-3]", "grid = [3e-3]")]);
     let expected = read(dir.path(), "tables/table2.csv");
     let output = table2(dir.path(), &["--spec", &single, "--quiet"]).output().unwrap();
