@@ -279,7 +279,8 @@ impl Store {
 
     /// Removes everything of a job but what it is.
     pub(crate) fn clear(&self, lock: &Lock) -> Result<(), Error> {
-        for entry in std::fs::read_dir(lock.folder()).map_err(Error::io(lock.folder()))?.flatten() {
+        for entry in std::fs::read_dir(lock.folder()).map_err(Error::io(lock.folder()))? {
+            let entry = entry.map_err(Error::io(lock.folder()))?;
             let path = entry.path();
             if path.is_dir() {
                 std::fs::remove_dir_all(&path).map_err(Error::io(&path))?;
@@ -421,7 +422,14 @@ fn record_of(path: &Path) -> Result<FileRecord, Error> {
 /// Checkpoints of a finished job, and temporary files that a kill left.
 fn leftovers(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut out = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))?.flatten() {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        // Another process has just removed it.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(out),
+        Err(e) => return Err(Error::io(folder)(e)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(Error::io(folder))?;
         if entry.path().is_dir() {
             out.extend(leftovers(&entry.path())?);
         } else if is_leftover(&entry.file_name().to_string_lossy()) {
