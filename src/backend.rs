@@ -8,7 +8,7 @@ use burn::tensor::backend::AutodiffBackend;
 use fused_ops::FusedOps;
 #[allow(unused_imports, reason = "used in builds with any backend")]
 use fused_ops::backends;
-use study::{Engine, LocalEngine};
+use study::{OnDevice, Processor};
 
 /// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,23 +63,28 @@ impl Backend {
         ALL.iter().find(|b| b.1 == self).map_or("", |b| b.0)
     }
 
-    /// What trains on it, with at most so many seconds between checkpoints.
+    /// What runs jobs on it, with at most so many seconds between checkpoints.
     ///
     /// # Errors
     /// A backend that this build does not have.
-    pub fn engine(self, checkpoint_seconds: f64) -> Result<Box<dyn Engine>, UnknownBackend> {
+    pub fn processor(self, checkpoint_seconds: f64) -> Result<Box<dyn Processor>, UnknownBackend> {
         struct Make(&'static str, f64);
         impl OnBackend for Make {
-            type Output = Box<dyn Engine>;
+            type Output = Box<dyn Processor>;
             fn run<AB>(self) -> Self::Output
             where
                 AB: AutodiffBackend + FusedOps,
                 AB::InnerBackend: FusedOps,
             {
-                Box::new(LocalEngine::<AB>::new(self.0, AB::Device::default(), self.1))
+                Box::new(OnDevice::<AB>::new(self.0, AB::Device::default(), self.1))
             }
         }
         self.on(Make(self.name(), checkpoint_seconds))
+    }
+
+    /// Whether it computes on the CPU's cores.
+    pub fn is_cpu(self) -> bool {
+        matches!(self, Self::Flex | Self::NdArray)
     }
 
     /// Runs generic code on it: the one place where such code is compiled for each backend.

@@ -4,20 +4,61 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::str::FromStr as _;
 
+use study::slurm::{self, Step, Template};
 use study::{
-    Args, DataSpec, Engine, Error, Keep, Page, Plan, Progress, Protocol, Question, StopSignal, Store, Study, answer,
-    exit_code, export, gc, import, preflights, prepare,
+    Answer, Args, DataSpec, Engine, Error, Failure, Keep, LocalEngine, Page, Plan, Progress, Protocol, Question,
+    StopSignal, Store, Study, answer, exit_code, export, gc, import, preflights, prepare, verify, work,
 };
 
 use crate::Backend;
+use crate::engines::engine;
 
 /// Runs an example: parses the options, prepares the data, plans, runs what the store lacks, prints and writes the answer.
 pub fn run(name: &str, protocol: &Protocol<'_>, question: impl Question) -> ExitCode {
     let args = <Args as clap::Parser>::parse();
-    match (Example { name, args: &args, question: &question }).run(protocol) {
+    let done = if args.run_job {
+        serve(&args)
+    } else {
+        (Example { name, args: &args, question: &question }).run(protocol)
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit_code(&error),
     }
+}
+
+/// How this program was called: what it submits is called the same way.
+fn slurm_step() -> Result<Step, Error> {
+    let io = |source| Error::Io { path: "this program".into(), source };
+    let program = std::env::current_exe().map_err(io)?;
+    let own = |word: &String| !word.starts_with("--slurm-plan=");
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).filter(own);
+    let command = [program.to_string_lossy().into_owned()].into_iter().chain(words).collect();
+    Ok(Step { command, folder: std::env::current_dir().map_err(io)? })
+}
+
+/// Which task of its array this is.
+fn task_of_the_array() -> Result<usize, Error> {
+    let value = std::env::var("SLURM_ARRAY_TASK_ID").unwrap_or_default();
+    value.parse().map_err(|_| usage(format!("SLURM_ARRAY_TASK_ID = {value} must be the number of a task")))
+}
+
+/// Runs the jobs that another process of this program asks for.
+fn serve(args: &Args) -> Result<(), Error> {
+    let signal = install()?;
+    work(&*backend(args)?.processor(args.checkpoint_seconds).map_err(usage)?, &signal)
+}
+
+fn install() -> Result<StopSignal, Error> {
+    StopSignal::install().map_err(|source| Error::Io { path: "signal handlers".into(), source })
+}
+
+fn backend(args: &Args) -> Result<Backend, Error> {
+    Backend::from_str(&args.backend).map_err(usage)
+}
+
+fn usage(error: impl std::fmt::Display) -> Error {
+    Error::Usage { reason: error.to_string() }
 }
 
 struct Example<'a> {
@@ -28,15 +69,68 @@ struct Example<'a> {
 
 impl Example<'_> {
     fn run(&self, protocol: &Protocol<'_>) -> Result<(), Error> {
-        let study = self.args.study(protocol)?;
+        let args = self.args;
+        let study = args.study(protocol)?;
         self.question.check(&study)?;
-        let engine = Backend::from_str(&self.args.backend)
-            .and_then(|backend| backend.engine(self.args.checkpoint_seconds))
-            .map_err(|e| Error::Usage { reason: e.to_string() })?;
+        let backend = backend(args)?;
+        if args.status {
+            return print(&slurm::status(self.question, &study, &Store::new(&args.store))?);
+        }
         if matches!(study.spec().data, DataSpec::Stated { .. }) {
             return self.on_stated(&study);
         }
-        self.on_data(&study, engine.as_ref())
+        match (args.engine.as_str(), &args.slurm_template) {
+            ("slurm", _) => self.on_slurm(&study, backend),
+            (_, Some(template)) => {
+                Err(usage(format!("--slurm-template = {} needs --engine slurm", template.display())))
+            }
+            _ => self.here(&study, backend),
+        }
+    }
+
+    /// On this machine.
+    fn here(&self, study: &Study, backend: Backend) -> Result<(), Error> {
+        let signal = install()?;
+        let mut engine = engine(self.args, backend, study, &signal)?;
+        let answered = self.on_data(study, engine.as_mut(), signal)?;
+        // Its processes are gone before anything is freed.
+        drop(engine);
+        let Some(failures) = answered else { return Ok(()) };
+        self.tidy(&Store::new(&self.args.store))?;
+        if failures.is_empty() { Ok(()) } else { Err(Error::Failed { failures }) }
+    }
+
+    /// On a cluster: submits the study, or is what was submitted.
+    fn on_slurm(&self, study: &Study, backend: Backend) -> Result<(), Error> {
+        let args = self.args;
+        let template = args.slurm_template.as_deref().map_or_else(|| Ok(Template::default()), Template::read)?;
+        let store = Store::new(&args.store);
+        let step = slurm_step()?;
+        let on_cluster = args.slurm_plan.is_some() || args.slurm_tasks.is_some();
+        if !on_cluster && !args.print_plan {
+            let submitted = slurm::submit(self.question, study, &store, &template, &step)?;
+            return print(&format!("{submitted}\n"));
+        }
+        let signal = install()?;
+        let processor = backend.processor(args.checkpoint_seconds).map_err(usage)?;
+        let mut progress = Progress::new(args.quiet, signal.clone());
+        if args.print_plan {
+            let machine = processor.machine();
+            return print(&slurm::preview(self.question, study, &store, machine, &template, &step, &progress)?);
+        }
+        let mut engine = LocalEngine::new(processor, signal);
+        if let Some(file) = &args.slurm_tasks {
+            let place = task_of_the_array()?;
+            return slurm::run_task(file, &args.slurm_members, place, &store, &mut engine, &mut progress);
+        }
+        let answered = slurm::plan(self.question, study, &store, &template, &mut engine, &mut progress)?;
+        let Some(Answer { page, failures }) = answered else { return Ok(()) };
+        let data = prepare(study, &store, &mut engine, &mut progress)?;
+        let plan = Plan::build(self.question, study, &data, &store, engine.machine())?;
+        self.write(&page, study, &self.describe(&plan, study))?;
+        drop(engine);
+        self.tidy(&store)?;
+        if failures.is_empty() { Ok(()) } else { Err(Error::Failed { failures }) }
     }
 
     /// A plan without any data; some questions are answered from it.
@@ -49,9 +143,14 @@ impl Example<'_> {
         self.write(&self.question.on_stated(study, &plan)?, study, &description)
     }
 
-    fn on_data(&self, study: &Study, engine: &dyn Engine) -> Result<(), Error> {
+    /// Answers the question, or plans it: `None`. What failed.
+    fn on_data(
+        &self,
+        study: &Study,
+        engine: &mut dyn Engine,
+        signal: StopSignal,
+    ) -> Result<Option<Vec<Failure>>, Error> {
         let args = self.args;
-        let signal = StopSignal::install().map_err(|source| Error::Io { path: "signal handlers".into(), source })?;
         let mut progress = Progress::new(args.quiet, signal);
         let store = Store::new(&args.store);
         // What is asked for at the end is checked before hours of work.
@@ -68,24 +167,28 @@ impl Example<'_> {
         }
         let using = store.using()?;
         let data = prepare(study, &store, engine, &mut progress)?;
+        if args.verify {
+            let verified = verify(self.question, study, &data, &store, engine.machine())?;
+            progress.note(&format!("verified: {verified}"));
+        }
         let plan = Plan::build(self.question, study, &data, &store, engine.machine())?;
-        // Two steps are timed where somebody reads it and something is left to do.
+        // Speeds that are not known are measured where somebody reads them.
         let trains = self.question.trains();
-        let timed = trains && !plan.is_done() && (args.print_plan || !args.quiet);
-        let speed = if timed { Some(engine.speed(study)?) } else { None };
+        let expected =
+            if trains && (args.print_plan || !args.quiet) { plan.expected(study, &store, engine)? } else { None };
         if args.print_plan {
-            return print(&if trains { plan.describe_now(study, speed) } else { self.describe(&plan, study) });
+            print(&if trains { plan.describe_now(study, expected) } else { self.describe(&plan, study) })?;
+            return Ok(None);
         }
         if trains {
-            progress.note(&plan.describe_now(study, speed));
+            progress.note(&plan.describe_now(study, expected));
         }
         let answered = answer(self.question, study, &data, &store, engine, &mut progress);
         progress.finish();
         let answered = answered?;
         self.write(&answered.page, study, &self.describe(&plan, study))?;
         drop(using);
-        self.tidy(&store)?;
-        if answered.failures.is_empty() { Ok(()) } else { Err(Error::Failed { failures: answered.failures }) }
+        Ok(Some(answered.failures))
     }
 
     /// Training is described by what it costs, data by what the arms take of them.

@@ -20,6 +20,7 @@
 
 mod backend;
 pub mod conformance;
+mod engines;
 mod error;
 pub mod evaluate;
 mod example;

@@ -120,6 +120,16 @@ impl SftBatches {
         self.report
     }
 
+    /// Positions of the first epoch's batches, padding included.
+    pub fn padded_positions(&self) -> u64 {
+        let padded = |step: u64| {
+            let documents = self.documents(step);
+            let longest = documents.iter().map(|d| self.positions(*d)).max().unwrap_or(0);
+            (documents.len() * longest) as u64
+        };
+        (0..self.steps_per_epoch()).map(padded).sum()
+    }
+
     fn steps_per_epoch(&self) -> u64 {
         self.report.examples.div_ceil(self.spec.batch as u64)
     }

@@ -1,12 +1,14 @@
 //! The options that all table and figure examples share.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Parser;
 use fused_ops::Precision;
 
 use crate::spec::{DataSpec, GENERAL, Protocol, Size, Sources, StudySpec, TokenizerSpec, preset};
-use crate::{Error, Study};
+use crate::fingerprints::Fingerprints;
+use crate::{Error, Store, Study};
 
 /// Options of an example.
 #[derive(Debug, Clone, Parser)]
@@ -58,6 +60,26 @@ pub struct Args {
     /// Most seconds between checkpoints; it changes no result.
     #[arg(long, value_name = "S", default_value_t = 15.0)]
     pub checkpoint_seconds: f64,
+    /// How many jobs run at once, each in a process of its own with its share of the cores (default: as many as are
+    /// faster than one; on GPUs as many as there are devices). It changes no result.
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+    /// GPUs of each job.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub gpus_per_job: NonZeroUsize,
+    /// Where jobs run: local (this machine), or slurm (job arrays on a cluster; planned and submitted there too).
+    #[arg(long, value_name = "E", default_value = "local", value_parser = ["local", "slurm"])]
+    pub engine: String,
+    /// Lines for all scripts of --engine slurm: #SBATCH options (partition, account, time, memory, gres), then commands
+    /// that prepare the environment. docs/slurm-template.sh is one with comments.
+    #[arg(long, value_name = "FILE")]
+    pub slurm_template: Option<PathBuf>,
+    /// Say what of the study is done, runs, waits and failed, and stop.
+    #[arg(long)]
+    pub status: bool,
+    /// Compare everything in the store that the study needs with its checksums first; what is damaged is made again.
+    #[arg(long)]
+    pub verify: bool,
     /// Print what the study would do and cost, and stop.
     #[arg(long)]
     pub print_plan: bool,
@@ -75,6 +97,18 @@ pub struct Args {
     /// No progress.
     #[arg(long)]
     pub quiet: bool,
+    /// Run jobs that are given on standard input: for processes that this program starts.
+    #[arg(long, hide = true)]
+    pub run_job: bool,
+    /// Plan and submit the round after this one: for jobs that this program submits.
+    #[arg(long, hide = true, value_name = "ROUND")]
+    pub slurm_plan: Option<u32>,
+    /// Run a task of a round: for jobs that this program submits.
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub slurm_tasks: Option<PathBuf>,
+    /// Its array's tasks.
+    #[arg(long, hide = true, value_name = "LIST", value_delimiter = ',')]
+    pub slurm_members: Vec<usize>,
 }
 
 impl Args {
@@ -97,8 +131,8 @@ impl Args {
         }
         if let Some(path) = &self.tokenizer {
             // A model's vocabulary is padded, as Pythia's 50 277 tokens to 50 304.
-            let tokenizer = corpus::Tokenizer::from_file(path)?;
-            spec.model.vocab_size = tokenizer.vocab_size().next_multiple_of(128);
+            let tokenizer = Fingerprints::read(&Store::new(&self.store))?.tokenizer(path)?;
+            spec.model.vocab_size = tokenizer.vocab_size.next_multiple_of(128);
             spec.tokenizer = TokenizerSpec::File { path: path.clone() };
         }
         if self.data.is_some() || self.sources.is_some() {
@@ -114,7 +148,7 @@ impl Args {
             if !sources.0.contains_key(GENERAL) {
                 return Err(Error::field("--sources", GENERAL, "is a role it must name"));
             }
-            spec.data = DataSpec::Files { dir: dir.clone(), sources };
+            spec.data = DataSpec::Files { dir: dir.clone(), sources, part_bytes: None };
         }
         Study::new(spec)
     }

@@ -1,4 +1,4 @@
-//! From the study's data to token stores. Everything is read and checked before the first file is written.
+//! From the study's data to token stores: the jobs that lead there, step by step.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
 use crate::job::{
-    Content, CountRows, CountTokens, Job, Kind as _, MakeTokenizer, RoleSource, RowCounts, TokenCounts, Tokenise,
-    Tokenised, TokenizerSource,
+    Content, CountRows, CountTokens, Job, Kind as _, MakeTokenizer, RoleSource, RowCounts, Tokenise, Tokenised,
+    TokenizerSource,
 };
-use crate::run::Runner;
+use crate::runner::Runner;
 use crate::spec::{DataSpec, GENERAL, TokenizerSpec};
-use crate::store::{Root, Status, Store};
+use crate::fingerprints::Fingerprints;
+use crate::store::{Root, Store};
 use crate::{Engine, Error, Progress, SetId, Study};
 
 /// The study's data, tokenised and counted.
@@ -45,6 +46,7 @@ impl Data {
         let rows = |examples: u64| RowCounts {
             report: data_mixer::SftReport { examples, ..Default::default() },
             steps: examples.div_ceil(spec.sft.batch as u64).saturating_mul(spec.sft.epochs),
+            padded: 0,
         };
         Ok(Self {
             tokenizer: Address::named("stated", "tokenizer"),
@@ -76,64 +78,108 @@ impl Data {
     }
 }
 
-/// Tokenises and counts what the store lacks.
+/// How far the data are.
+pub(crate) enum Prepared {
+    /// Tokenised and counted.
+    Whole(Data),
+    /// These jobs come next; what they give says which follow.
+    Needs(Vec<Job>),
+}
+
+/// Tokenises and counts what the store lacks. Files that did not change since an earlier run are not read.
 ///
 /// # Errors
-/// Any input that cannot be used, before anything is written.
-pub fn prepare(study: &Study, store: &Store, engine: &dyn Engine, progress: &mut Progress) -> Result<Data, Error> {
-    let spec = study.spec();
+/// Any input that cannot be used.
+pub fn prepare(
+    study: &Study,
+    store: &Store,
+    engine: &mut dyn Engine,
+    progress: &mut Progress,
+) -> Result<Data, Error> {
     let _using = store.using()?;
-    if let DataSpec::Files { dir, .. } = &spec.data
-        && !dir.is_dir()
-        && let Some(data) = Root::data_of(store, spec)?
-    {
-        let dir = dir.display();
-        progress.note(&format!("{dir} does not exist; its tokens are known from an earlier run of this study"));
+    if let Some(data) = without_files(study, store, progress)? {
         return Ok(data);
     }
-    let roles = spec.roles().into_iter().map(|role| RoleSource::new(&spec.data, role));
-    let sources = roles.collect::<Result<Vec<_>, _>>()?;
-    let tokenizer = tokenizer(study, &sources)?;
-    let tokenise = |fingerprint: &str| {
-        let job = |source: &RoleSource| Tokenise {
-            source: source.clone(),
-            tokenizer: tokenizer.address(),
-            tokenizer_fingerprint: fingerprint.to_owned(),
-            held_out_permille: spec.held_out_permille,
-            deduplicate: spec.deduplicate,
-        };
-        sources.iter().map(job).collect::<Vec<_>>()
-    };
-    // All of it is looked at before the first file is written.
-    let known = store.result::<MakeTokenizer>(&tokenizer.address())?;
-    let all_there = match &known {
-        Some(made) => {
-            let mut stores = tokenise(&made.fingerprint).into_iter();
-            stores.try_fold(true, |all, job| Ok::<_, Error>(all && is_done(store, &job)?))?
-        }
-        None => false,
-    };
-    if !all_there {
-        for source in &sources {
-            progress.note(&format!("reading {}", source.role));
-            let generator = source.generator();
-            source.open(generator.as_ref())?.check(spec.held_out_permille, &progress.signal)?;
+    let mut known = Fingerprints::read(store)?;
+    let mut runner = Runner::new(store, engine, progress)?;
+    runner.progress.begin();
+    loop {
+        let prepared = next(study, store, &mut known)?;
+        known.write()?;
+        match prepared {
+            Prepared::Whole(data) => {
+                data.roles.iter().for_each(|(role, stores)| say_what_was_left_out(role, stores, runner.progress));
+                return Ok(data);
+            }
+            Prepared::Needs(jobs) => {
+                runner.must(&jobs)?;
+            }
         }
     }
-    let mut runner = Runner::new(store, engine, progress);
-    runner.must(&[tokenizer.clone().into()])?;
-    let made = runner.output(&tokenizer)?;
+}
+
+/// The data of an earlier run of the same study, where its files are not there any more.
+pub(crate) fn without_files(study: &Study, store: &Store, progress: &Progress) -> Result<Option<Data>, Error> {
+    let DataSpec::Files { dir, .. } = &study.spec().data else { return Ok(None) };
+    if dir.is_dir() {
+        return Ok(None);
+    }
+    let data = Root::data_of(store, study.spec())?;
+    if data.is_some() {
+        let dir = dir.display();
+        progress.note(&format!("{dir} does not exist; its tokens are known from an earlier run of this study"));
+    }
+    Ok(data)
+}
+
+/// The jobs that come next, or the data.
+///
+/// 1. The tokenizer: a BPE is trained, a file is copied.
+/// 2. The stores of all roles, those with little text first: what is wrong with them shows early.
+/// 3. Counts of held-out general text, and of fine-tuning rows.
+///
+/// # Errors
+/// Any input that cannot be used.
+pub(crate) fn next(study: &Study, store: &Store, known: &mut Fingerprints) -> Result<Prepared, Error> {
+    let spec = study.spec();
+    let roles = spec.roles().into_iter().map(|role| RoleSource::new(&spec.data, role, known));
+    let sources = roles.collect::<Result<Vec<_>, _>>()?;
+    let tokenizer = tokenizer(study, &sources, known)?;
+    let Some(made) = store.result::<MakeTokenizer>(&tokenizer.address())? else {
+        // Files of another kind or layout are found before anything is made of the others.
+        for source in &sources {
+            source.open(source.generator().as_ref(), known)?.look()?;
+        }
+        return Ok(Prepared::Needs(vec![tokenizer.into()]));
+    };
     if made.vocab_size > spec.model.vocab_size {
         let limit = format!("is smaller than the tokenizer's vocabulary of {}", made.vocab_size);
         return Err(Error::field("model.vocab_size", spec.model.vocab_size, limit));
     }
-    let stores = tokenise(&made.fingerprint);
-    runner.must(&stores.iter().cloned().map(Job::from).collect::<Vec<_>>())?;
-    let mut roles = BTreeMap::new();
+    let tokenise = |source: RoleSource| Tokenise {
+        source,
+        tokenizer: tokenizer.address(),
+        tokenizer_fingerprint: made.fingerprint.clone(),
+        held_out_permille: spec.held_out_permille,
+        deduplicate: spec.deduplicate,
+    };
+    let mut stores: Vec<Tokenise> = sources.into_iter().map(tokenise).collect();
+    stores.sort_by_key(|job| job.source.bytes);
+    let (mut roles, mut missing) = (BTreeMap::new(), Vec::new());
     for job in &stores {
-        let tokenised = runner.output(job)?;
-        say_what_was_left_out(&job.source.role, &tokenised, runner.progress);
-        roles.insert(job.source.role.clone(), tokenised);
+        match store.result::<Tokenise>(&job.address())? {
+            Some(tokenised) => drop(roles.insert(job.source.role.clone(), tokenised)),
+            None => missing.push(job),
+        }
+    }
+    if !missing.is_empty() {
+        // Something may be new: looked at before the first of them is begun.
+        for job in &missing {
+            job.source.open(job.source.generator().as_ref(), known)?.look()?;
+        }
+        let parts = missing.iter().flat_map(|job| job.parts()).map(Job::from);
+        let wholes = missing.iter().map(|job| Job::from((*job).clone()));
+        return Ok(Prepared::Needs([Job::from(tokenizer)].into_iter().chain(parts).chain(wholes).collect()));
     }
     let counts = CountTokens {
         name: format!("held-out text of {GENERAL}"),
@@ -141,29 +187,30 @@ pub fn prepare(study: &Study, store: &Store, engine: &dyn Engine, progress: &mut
         vocabulary: spec.model.vocab_size,
     };
     let rows: Vec<[CountRows; 2]> = study.sets().map(|set| count_rows(study, set, &roles)).collect();
-    let mut jobs: Vec<Job> = vec![counts.clone().into()];
+    let entropy = store.result::<CountTokens>(&counts.address())?.map(|counts| counts.entropy);
+    let mut counted = Vec::new();
+    for [train, held_out] in &rows {
+        let both = (store.result::<CountRows>(&train.address())?, store.result::<CountRows>(&held_out.address())?);
+        counted.extend(if let (Some(train), Some(held_out)) = both { Some([train, held_out]) } else { None });
+    }
+    let mut jobs: Vec<Job> = vec![tokenizer.clone().into()];
+    jobs.extend(stores.iter().cloned().map(Job::from));
+    jobs.push(counts.into());
     jobs.extend(rows.iter().flatten().cloned().map(Job::from));
-    runner.must(&jobs)?;
-    let TokenCounts { entropy, .. } = runner.output(&counts)?;
-    let rows = rows
-        .iter()
-        .map(|[train, held_out]| Ok([runner.output(train)?, runner.output(held_out)?]))
-        .collect::<Result<Vec<_>, Error>>()?;
-    let made_by = [tokenizer.address()].into_iter().chain(stores.iter().map(Tokenise::address));
-    let jobs = made_by.chain(jobs.iter().map(Job::address)).collect();
-    Ok(Data { tokenizer: tokenizer.address(), roles, rows, unigram_entropy: entropy, jobs })
+    let Some(unigram_entropy) = entropy.filter(|_| counted.len() == rows.len()) else {
+        return Ok(Prepared::Needs(jobs));
+    };
+    // Where their inputs lie now: what is made again later is made from these.
+    jobs.iter().try_for_each(|job| store.update(job))?;
+    let jobs = jobs.iter().map(Job::address).collect();
+    Ok(Prepared::Whole(Data { tokenizer: tokenizer.address(), roles, rows: counted, unigram_entropy, jobs }))
 }
 
-fn is_done(store: &Store, job: &Tokenise) -> Result<bool, Error> {
-    Ok(matches!(store.status::<Tokenise>(&job.address())?, Status::Done { .. }))
-}
-
-fn tokenizer(study: &Study, sources: &[RoleSource]) -> Result<MakeTokenizer, Error> {
+fn tokenizer(study: &Study, sources: &[RoleSource], known: &mut Fingerprints) -> Result<MakeTokenizer, Error> {
     let spec = study.spec();
     let source = match &spec.tokenizer {
         TokenizerSpec::File { path } => {
-            let tokenizer = corpus::Tokenizer::from_file(path)?;
-            TokenizerSource::File { path: path.clone(), fingerprint: tokenizer.fingerprint().to_owned() }
+            TokenizerSource::File { path: path.clone(), fingerprint: known.tokenizer(path)?.fingerprint }
         }
         TokenizerSpec::Bpe { vocab_size, roles, max_bytes } => TokenizerSource::Trained {
             vocab_size: *vocab_size,

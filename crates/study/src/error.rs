@@ -105,6 +105,28 @@ pub enum Error {
         /// The other.
         by: Address,
     },
+    /// A job that is run on a machine of another class than it was planned for.
+    #[error(
+        "it was planned for a machine of the class \"{planned}\", this one is of the class \"{here}\": their results differ in \
+         the last bits; run the study on machines of one class, or say kernels = \"any\" in it"
+    )]
+    OtherKernels {
+        /// The class in its address.
+        planned: String,
+        /// This machine's.
+        here: String,
+    },
+    /// A command of Slurm that failed.
+    #[error("{command}: {reason}")]
+    Slurm {
+        /// The command.
+        command: String,
+        /// What it said.
+        reason: String,
+    },
+    /// What went wrong in another process.
+    #[error(transparent)]
+    Job(crate::engine::Trouble),
     /// Jobs that failed; everything else was done.
     #[error("{}", failed(.failures))]
     Failed {
@@ -261,6 +283,7 @@ impl Error {
             | Self::Schedule { .. }
             | Self::Model(_)
             | Self::Data(_) => 2,
+            Self::Job(trouble) => trouble.status,
             Self::Stopped { signal } => 128u8.saturating_add(u8::try_from(*signal).unwrap_or(0)),
             _ => 1,
         }

@@ -7,7 +7,7 @@
 //! ```no_run
 //! use study::{Engine, Error, Page, Progress, StopSignal, Store, Study, StudySpec, Table2, answer, prepare};
 //!
-//! fn table2(engine: &dyn Engine) -> Result<Page, Error> {
+//! fn table2(engine: &mut dyn Engine) -> Result<Page, Error> {
 //!     let study = Study::new(StudySpec::read("study.toml".as_ref())?)?;
 //!     let store = Store::new("runs/store".as_ref());
 //!     let mut progress = Progress::new(false, StopSignal::default());
@@ -24,6 +24,7 @@
 
 mod address;
 mod cli;
+mod cost;
 mod data;
 mod engine;
 mod error;
@@ -32,25 +33,35 @@ mod graph;
 pub mod job;
 mod machine;
 mod plan;
+mod fingerprints;
 mod progress;
 mod question;
 mod rates;
 mod render;
 mod run;
+mod runner;
+mod signal;
+pub mod slurm;
 mod spec;
+mod speeds;
 mod store;
 mod study;
 
 pub use address::Address;
 pub use cli::{Args, exit_code};
+pub use cost::Expected;
 pub use data::{Data, prepare};
-pub use engine::{Engine, LocalEngine, Work};
+pub use engine::{
+    Ended, Engine, Event, LocalEngine, OnDevice, ProcessEngine, Processes, Processor, Report, Task, Timing, Trouble,
+    gpus, work,
+};
 pub use error::Error;
 pub use graph::{Cell, Graph, Rate};
 pub use job::{Evaluate, Finetune, HeldOutLoss, Job, Pretrain};
 pub use machine::Machine;
 pub use plan::{Plan, PlannedArm};
-pub use progress::{Progress, StopSignal};
+pub use progress::Progress;
+pub use signal::StopSignal;
 pub use question::{
     Figure3, Losses, Measurement, Question, Representations, Similarities, Table1, Table2, Table5, Theory, preflights,
 };
@@ -61,5 +72,5 @@ pub use spec::{
     ArmSpec, DataSpec, EvalSpec, FORMAT, Kernels, LrChoice, Mix, PRESETS, PretrainSpec, ProbeSpec, Protocol, RoleFiles,
     SftSetSpec, SftSpec, Size, Sources, StudySpec, TokenizerSpec, preset,
 };
-pub use store::{BundleReport, Failure, Freed, GcReport, Keep, Store, Use, export, gc, import};
+pub use store::{BundleReport, Failure, Freed, GcReport, Keep, Store, Use, Verified, export, gc, import, verify};
 pub use study::{Arm, ArmId, ProbeId, SetId, Study};

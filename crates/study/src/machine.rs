@@ -5,6 +5,8 @@ use fused_ops::{FusedOps, Precision, linear};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::Error;
+
 /// What computed a result.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Machine {
@@ -31,6 +33,16 @@ impl Machine {
 }
 
 impl Machine {
+    /// Checks that a job that is for a class of kernels is run on a machine of that class.
+    pub(crate) fn must_be(&self, kernels: Option<&str>) -> Result<(), Error> {
+        match kernels {
+            Some(planned) if planned != self.kernels => {
+                Err(Error::OtherKernels { planned: planned.to_owned(), here: self.kernels.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// None in particular: for plans without data.
     pub(crate) fn unknown() -> Self {
         let none = || "unknown".to_owned();

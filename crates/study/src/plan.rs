@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use data_mixer::Preflight;
-use gptneox_model::Compute;
 use schedule::{Phase, Span};
 
 use crate::data::Data;
 use crate::graph::Graph;
-use crate::job::{Job, Kind as _};
+use crate::cost::{Expected, expected};
+use crate::job::Job;
+use crate::progress::duration;
 use crate::question::Question;
 use crate::spec::{ArmSpec, DataSpec};
 use crate::store::{Status, Store};
-use crate::{ArmId, Error, Machine, Study};
+use crate::{ArmId, Engine, Error, Machine, Study};
 
 /// An arm, and what it takes from each source.
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ pub struct Plan {
     pub arms: Vec<PlannedArm>,
     tally: Tally,
     /// What the store lacks.
-    left: Tally,
+    left: Vec<Job>,
     /// Jobs that are known to be needed, and those that the store has.
     jobs: u64,
     done: u64,
@@ -49,7 +50,7 @@ pub struct Plan {
 }
 
 /// The jobs of a plan, counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Tally {
     /// Jobs of pretraining, and the tokens they train on.
     stretches: u64,
@@ -58,10 +59,10 @@ struct Tally {
     kept: u64,
     /// Fine-tunes, those of sweeps included.
     finetunes: u64,
-    /// Their tokens, and those of evaluations at a third of the cost.
-    finetune_tokens: u64,
     evaluations: u64,
     others: u64,
+    /// Operations of all that run models.
+    operations: f64,
 }
 
 impl Plan {
@@ -110,7 +111,7 @@ impl Plan {
         };
         let arms = study.arms().map(planned).collect::<Result<_, Error>>()?;
         let prepared = !matches!(study.spec().data, DataSpec::Stated { .. });
-        Ok(Self { arms, tally: Tally::default(), left: Tally::default(), jobs: 0, done: 0, prepared })
+        Ok(Self { arms, tally: Tally::default(), left: Vec::new(), jobs: 0, done: 0, prepared })
     }
 
     fn counting(
@@ -130,14 +131,12 @@ impl Plan {
         question.needs(&mut left)?;
         let jobs = left.jobs();
         self.jobs = jobs.len() as u64;
-        let mut open = Vec::new();
         for job in jobs {
-            if !matches!(job.status(store)?, Status::Done { .. }) {
-                open.push(job);
+            if !matches!(job.status(store)?, Status::Done { .. } | Status::Failed(_)) {
+                self.left.push(job);
             }
         }
-        self.done = self.jobs - open.len() as u64;
-        self.left = Tally::of(&open);
+        self.done = self.jobs - self.left.len() as u64;
         Ok(self)
     }
 
@@ -155,30 +154,31 @@ impl Plan {
         out
     }
 
-    /// The same, and how things stand now. `flops_per_second` is what the engine was measured to sustain.
-    pub fn describe_now(&self, study: &Study, flops_per_second: Option<f64>) -> String {
+    /// What is expected of what the store lacks; `None` where it has everything.
+    ///
+    /// # Errors
+    /// A precision that the backend does not have, a store that cannot be written.
+    pub fn expected(&self, study: &Study, store: &Store, engine: &mut dyn Engine) -> Result<Option<Expected>, Error> {
+        if self.left.is_empty() {
+            return Ok(None);
+        }
+        expected(&self.left, study, store, engine).map(Some)
+    }
+
+    /// The same as [`describe`](Self::describe), and how things stand now.
+    pub fn describe_now(&self, study: &Study, expected: Option<Expected>) -> String {
         let mut out = self.describe(study);
-        if let Some(speed) = flops_per_second {
-            let hours = self.flops(study, &self.left) / speed / 3600.0;
-            let gigaflops = speed / 1e9;
+        if let Some(Expected { seconds, jobs, at_once }) = expected {
+            let time = duration(seconds);
             let _ = writeln!(
                 out,
-                "time: about {hours:.2} hours for what is not in the store, at {gigaflops:.1} GFLOP/s, measured on this \
-                 machine just now"
+                "time: about {time} for the {jobs} jobs that the store lacks, {at_once} at once, as measured on this machine"
             );
         }
         if self.done > 0 {
             let _ = writeln!(out, "in the store: {} of {} jobs", self.done, self.jobs);
         }
         out
-    }
-
-    /// Of pretraining, and of fine-tuning where its sets are known.
-    fn flops(&self, study: &Study, t: &Tally) -> f64 {
-        let s = study.spec();
-        let finetune_tokens = if self.prepared { t.finetune_tokens } else { 0 };
-        t.pretrain_tokens as f64 * s.model.training_flops(s.pretrain.time).total()
-            + finetune_tokens as f64 * s.model.training_flops(s.sft.max_time).total()
     }
 
     fn describe_model(&self, study: &Study, out: &mut String) {
@@ -246,14 +246,19 @@ impl Plan {
              evaluations, {} others",
             t.stretches, t.pretrain_tokens, t.finetunes, t.evaluations, t.others
         );
-        let flops = self.flops(study, t);
+        // Of stated sizes only pretraining is known.
+        let flops = if self.prepared {
+            t.operations
+        } else {
+            t.pretrain_tokens as f64 * s.model.training_flops(s.pretrain.time).total()
+        };
         let without = if self.prepared { "" } else { " (pretraining alone: fine-tuning sets are not at hand)" };
         let _ = writeln!(out, "compute: {flops:.3e} floating-point operations{without}");
         if !self.prepared {
             let hours = flops / (0.4 * 989e12) / 3600.0;
             let _ = writeln!(out, "time: about {hours:.1} GPU hours at 40 % of 989 TFLOP/s (an H100 in bf16)");
         }
-        let compute = Compute { precision: s.pretrain.precision, recompute: s.pretrain.recompute };
+        let compute = study.compute();
         let row = s.pretrain.time.max(s.sft.max_time);
         let memory = s.model.training_memory((s.pretrain.micro_tokens / row).max(1) * row, compute);
         let _ = writeln!(
@@ -286,18 +291,15 @@ impl Tally {
             match job {
                 Job::Pretrain(state) => {
                     t.stretches += 1;
-                    t.pretrain_tokens = t.pretrain_tokens.saturating_add(state.cost());
+                    t.pretrain_tokens = t.pretrain_tokens.saturating_add(state.tokens_planned());
                     t.kept += state.kept_states();
                 }
-                Job::Finetune(tune) => {
-                    t.finetunes += 1;
-                    t.finetune_tokens = t.finetune_tokens.saturating_add(tune.cost());
-                }
-                Job::Evaluate(evaluate) => {
-                    t.evaluations += 1;
-                    t.finetune_tokens = t.finetune_tokens.saturating_add(evaluate.cost());
-                }
+                Job::Finetune(_) => t.finetunes += 1,
+                Job::Evaluate(_) => t.evaluations += 1,
                 _ => t.others += 1,
+            }
+            if matches!(job, Job::Pretrain(_) | Job::Finetune(_) | Job::Evaluate(_) | Job::Probe(_) | Job::Walk(_)) {
+                t.operations += job.cost().amount;
             }
         }
         t

@@ -1,64 +1,44 @@
-//! Progress with an estimate of the time left: a bar on a terminal, plain lines elsewhere. Signals are noticed here.
+//! Progress over all jobs with an estimate of the time left: a bar on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::Error;
+use crate::StopSignal;
+use crate::address::Address;
 
 /// Seconds between plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
+/// The bar's length: indicatif counts in whole numbers.
+const BAR: u64 = 10_000;
 
-/// Remembers SIGINT and SIGTERM until a job can stop with a valid checkpoint.
-#[derive(Debug, Clone, Default)]
-pub struct StopSignal(Arc<AtomicUsize>);
-
-impl StopSignal {
-    /// Installs the handlers. A second signal ends the process at once.
-    ///
-    /// # Errors
-    /// Handlers that the system refuses.
-    pub fn install() -> std::io::Result<Self> {
-        let signal = Self::default();
-        for number in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            let armed = Arc::new(std::sync::atomic::AtomicBool::new(false));
-            signal_hook::flag::register_conditional_shutdown(number, 128 + number, armed.clone())?;
-            signal_hook::flag::register(number, armed)?;
-            signal_hook::flag::register_usize(number, signal.0.clone(), number as usize)?;
-        }
-        Ok(signal)
-    }
-
-    /// The signal's number, once one came.
-    pub fn received(&self) -> Option<i32> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => None,
-            number => i32::try_from(number).ok(),
-        }
-    }
-
-    /// An error once a signal came.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        self.received().map_or(Ok(()), |signal| Err(Error::Stopped { signal }))
-    }
-}
-
-/// Progress through a known amount of work, in tokens.
+/// Progress through jobs of known cost, in seconds that they are expected to take.
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<ProgressBar>,
     plain: bool,
-    total: u64,
-    done: u64,
-    /// Work found done when it began: it does not count for the speed.
-    skipped: u64,
+    jobs: HashMap<Address, Share>,
+    /// Seconds that all jobs are expected to take, and those that are done.
+    total: f64,
+    done: f64,
+    /// Of the seconds done, those that this process found done: they do not count for the speed.
+    skipped: f64,
+    /// Jobs done, and jobs.
+    counts: (usize, usize),
     started: Instant,
     printed: Option<Instant>,
     /// Asked between steps.
     pub signal: StopSignal,
+}
+
+/// A job's part.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    seconds: f64,
+    /// How much of it is done, from 0 to 1.
+    done: f64,
 }
 
 impl Progress {
@@ -66,7 +46,7 @@ impl Progress {
     pub fn new(quiet: bool, signal: StopSignal) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = (!quiet && terminal).then(|| {
-            let bar = ProgressBar::new(0);
+            let bar = ProgressBar::new(BAR);
             if let Ok(style) = ProgressStyle::with_template("[{elapsed_precise}] {bar:30} {percent:>3}% {msg}") {
                 bar.set_style(style);
             }
@@ -75,51 +55,104 @@ impl Progress {
         Self {
             bar,
             plain: !quiet && !terminal,
-            total: 0,
-            done: 0,
-            skipped: 0,
+            jobs: HashMap::new(),
+            total: 0.0,
+            done: 0.0,
+            skipped: 0.0,
+            counts: (0, 0),
             started: Instant::now(),
             printed: None,
             signal,
         }
     }
 
-    /// Begins work of this size.
-    pub fn begin(&mut self, total: u64) {
-        (self.total, self.done, self.skipped, self.started) = (total, 0, 0, Instant::now());
-        if let Some(bar) = &self.bar {
-            bar.set_length(total);
+    /// Begins with nothing planned.
+    pub(crate) fn begin(&mut self) {
+        self.jobs.clear();
+        (self.total, self.done, self.skipped, self.counts) = (0.0, 0.0, 0.0, (0, 0));
+        self.started = Instant::now();
+    }
+
+    /// Counts on a job that is expected to take so many seconds; one that is counted on already is counted once.
+    pub(crate) fn expect(&mut self, job: Address, seconds: f64) {
+        self.jobs.entry(job).or_insert_with(|| {
+            self.total += seconds;
+            self.counts.1 += 1;
+            Share { seconds, done: 0.0 }
+        });
+    }
+
+    /// A job goes on where so much of it was done before.
+    pub(crate) fn resumed(&mut self, job: &Address, done: f64) {
+        self.skipped += self.set(job, done);
+    }
+
+    /// So much of a job is done, and what it is at.
+    pub(crate) fn advanced(&mut self, job: &Address, done: f64, what: &str) {
+        self.set(job, done);
+        self.show(what);
+    }
+
+    /// A job is done: by this process, or found so.
+    pub(crate) fn ended(&mut self, job: &Address, here: bool) {
+        let more = self.set(job, 1.0);
+        if !here {
+            self.skipped += more;
+        }
+        self.counts.0 += usize::from(self.jobs.remove(job).is_some());
+    }
+
+    /// A job will not be done: nothing is expected of it any more.
+    pub(crate) fn lost(&mut self, job: &Address) {
+        if let Some(share) = self.jobs.remove(job) {
+            self.total -= share.seconds;
+            self.done -= share.seconds * share.done;
+            self.counts.0 += 1;
         }
     }
 
-    /// More work turned up.
-    pub(crate) fn extend(&mut self, tokens: u64) {
-        self.total += tokens;
-        if let Some(bar) = &self.bar {
-            bar.set_length(self.total);
+    /// Nothing is expected of other jobs any more: another choice was made than was foreseen.
+    pub(crate) fn keep(&mut self, jobs: &HashSet<Address>) {
+        let gone = self.jobs.extract_if(|job, _| !jobs.contains(job));
+        let (mut seconds, mut done, mut count) = (0.0, 0.0, 0);
+        for (_, share) in gone {
+            seconds += share.seconds;
+            done += share.seconds * share.done;
+            count += 1;
         }
+        self.total -= seconds;
+        self.done -= done;
+        self.counts.1 -= count;
     }
 
-    /// Work that need not be done.
-    pub fn skip(&mut self, tokens: u64) {
-        self.skipped += tokens;
-        self.advance(tokens, "");
+    /// A job starts again from its beginning, or from a checkpoint that it will tell of.
+    pub(crate) fn restarted(&mut self, job: &Address) {
+        self.set(job, 0.0);
     }
 
-    /// Work done, and what it was; an empty message shows nothing.
-    pub fn advance(&mut self, tokens: u64, message: &str) {
-        self.done = (self.done + tokens).min(self.total);
-        if message.is_empty() {
+    /// The seconds by which it went on.
+    fn set(&mut self, job: &Address, done: f64) -> f64 {
+        let Some(share) = self.jobs.get_mut(job) else { return 0.0 };
+        let more = (done.clamp(0.0, 1.0) - share.done) * share.seconds;
+        share.done = done.clamp(0.0, 1.0);
+        self.done += more;
+        more
+    }
+
+    fn show(&mut self, what: &str) {
+        let fraction = if self.total > 0.0 { (self.done / self.total).clamp(0.0, 1.0) } else { 0.0 };
+        let due = self.printed.is_none_or(|at| at.elapsed() >= PLAIN_EVERY);
+        if self.bar.is_none() && !(self.plain && due) {
             return;
         }
-        let text = format!("{message}, {}", self.estimate());
+        let (done, jobs) = self.counts;
+        let text = format!("{done}/{jobs} jobs, {}, {what}", self.estimate());
         if let Some(bar) = &self.bar {
-            bar.set_position(self.done);
+            bar.set_position((fraction * BAR as f64) as u64);
             bar.set_message(text);
-        } else if self.plain && self.printed.is_none_or(|at| at.elapsed() >= PLAIN_EVERY) {
+        } else {
             self.printed = Some(Instant::now());
-            let percent = 100 * self.done / self.total.max(1);
-            eprintln!("[{percent:>3}%] {text}");
+            say(&format!("[{:>3.0}%] {text}", (100.0 * fraction).floor()));
         }
     }
 
@@ -128,7 +161,7 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.println(message);
         } else if self.plain {
-            eprintln!("{message}");
+            say(message);
         }
     }
 
@@ -140,22 +173,63 @@ impl Progress {
     }
 
     fn estimate(&self) -> String {
-        let seconds = self.started.elapsed().as_secs_f64();
-        let worked = self.done.saturating_sub(self.skipped) as f64;
+        let (seconds, worked) = (self.started.elapsed().as_secs_f64(), self.done - self.skipped);
         if worked <= 0.0 || seconds <= 0.0 {
             return "ETA unknown".to_owned();
         }
-        let speed = worked / seconds;
-        let left = (self.total - self.done) as f64 / speed;
-        format!("{speed:.0} tokens/s, ETA {}", duration(left))
+        format!("ETA {}", duration((self.total - self.done).max(0.0) * seconds / worked))
     }
 }
 
-fn duration(seconds: f64) -> String {
+/// To standard error; a reader that went away ends nothing.
+fn say(line: &str) {
+    drop(writeln!(std::io::stderr(), "{line}"));
+}
+
+/// A time in two units.
+pub(crate) fn duration(seconds: f64) -> String {
     let s = seconds.round() as u64;
-    match (s / 3600, s / 60 % 60, s % 60) {
-        (0, 0, s) => format!("{s}s"),
-        (0, m, s) => format!("{m}m{s:02}s"),
-        (h, m, _) => format!("{h}h{m:02}m"),
+    match (s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60) {
+        (0, 0, 0, s) => format!("{s}s"),
+        (0, 0, m, s) => format!("{m}m{s:02}s"),
+        (0, h, m, _) => format!("{h}h{m:02}m"),
+        (d, h, ..) => format!("{d}d{h:02}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_done_is_no_speed() {
+        let mut progress = Progress::new(true, StopSignal::default());
+        let job = |name: &str| Address::named("evaluate", name);
+        progress.begin();
+        for (name, seconds) in [("a", 10.0), ("b", 20.0), ("c", 30.0), ("a", 10.0)] {
+            progress.expect(job(name), seconds);
+        }
+        assert_eq!((progress.total, progress.counts), (60.0, (0, 3)));
+        progress.ended(&job("a"), false);
+        assert_eq!((progress.done, progress.skipped), (10.0, 10.0));
+        assert_eq!(progress.estimate(), "ETA unknown");
+        progress.resumed(&job("b"), 0.5);
+        progress.advanced(&job("b"), 0.75, "");
+        assert_eq!((progress.done, progress.skipped), (25.0, 20.0));
+        progress.lost(&job("c"));
+        assert_eq!((progress.total, progress.done), (30.0, 25.0));
+        progress.restarted(&job("b"));
+        progress.ended(&job("b"), true);
+        assert_eq!((progress.done, progress.counts), (30.0, (3, 3)));
+        // A job that nobody counted on changes nothing.
+        progress.ended(&job("d"), true);
+        assert_eq!((progress.done, progress.counts), (30.0, (3, 3)));
+    }
+
+    #[test]
+    fn durations() {
+        for (seconds, text) in [(0.4, "0s"), (61.0, "1m01s"), (3_700.0, "1h01m"), (190_000.0, "2d04h")] {
+            assert_eq!(duration(seconds), text);
+        }
     }
 }

@@ -210,6 +210,11 @@ impl Study {
         }
     }
 
+    /// How models are computed.
+    pub fn compute(&self) -> gptneox_model::Compute {
+        gptneox_model::Compute { precision: self.spec.pretrain.precision, recompute: self.spec.pretrain.recompute }
+    }
+
     /// The recipe of fine-tuning over `steps` steps.
     pub(crate) fn finetune_recipe(&self, lr: f64, steps: u64) -> TrainSpec {
         let (s, p) = (&self.spec.sft, &self.spec.pretrain);

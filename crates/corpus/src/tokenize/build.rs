@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::shard::{FinishedShard, ShardWriters, shard_name};
+use super::shard::{FinishedShard, ShardWriters, parse_shard_name, shard_name};
 use super::{Input, SIDES, TokenizeError, Tokenizer};
 use crate::document::held_out_by_hash;
 use crate::store::{StoreDocument, finish_store, io};
@@ -181,6 +181,25 @@ impl<'a> StoreBuilder<'a> {
         Ok(run.report)
     }
 
+    /// Takes over what another folder holds of inputs that were built there, as those from a number on: a following
+    /// [`build`](Self::build) of all inputs finds their shards, and leaves out duplicates across folders. So several
+    /// processes can share the work. Files are linked where the file system can, else copied.
+    ///
+    /// # Errors
+    /// A folder that cannot be read or written.
+    pub fn adopt(&self, from: &Path, first_input: usize, dir: &Path) -> Result<(), TokenizeError> {
+        for side in SIDES {
+            let (from, to) = (from.join(side), dir.join(side));
+            fs::create_dir_all(&to).map_err(io(&to))?;
+            for entry in fs::read_dir(&from).map_err(io(&from))? {
+                let name = entry.map_err(io(&from))?.file_name().to_string_lossy().into_owned();
+                let Some((input, part)) = parse_shard_name(&name) else { continue };
+                take(&from.join(&name), &to.join(shard_name(first_input + input, part)))?;
+            }
+        }
+        Ok(())
+    }
+
     /// What decides an input's shards, besides their number.
     fn fingerprint(&self, input: &Input<'_>) -> String {
         let settings = format!(
@@ -195,6 +214,21 @@ impl<'a> StoreBuilder<'a> {
         );
         format!("{:016x}", xxh3_64(settings.as_bytes()))
     }
+}
+
+/// A file under another name.
+fn take(from: &Path, to: &Path) -> Result<(), TokenizeError> {
+    match fs::remove_file(to) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(to)(e).into()),
+        _ => {}
+    }
+    if fs::hard_link(from, to).is_err() {
+        let folder = crate::store::parent(to);
+        let temporary = crate::store::temporary(folder).map_err(io(folder))?;
+        fs::copy(from, temporary.path()).map_err(io(from))?;
+        temporary.persist(to).map_err(|e| io(to)(e.error))?;
+    }
+    Ok(())
 }
 
 /// Files that a kill left behind.
@@ -231,7 +265,7 @@ impl Run<'_, '_> {
         let fingerprint = self.builder.fingerprint(input);
         let mut part = 0;
         let mut read = 0;
-        while let Some((last, by_its_end)) = self.keep(number, part, &fingerprint) {
+        while let Some((last, by_its_end)) = self.keep(number, part, &fingerprint)? {
             (part, read) = (part + 1, by_its_end);
             if last {
                 return Ok(());
@@ -250,11 +284,16 @@ impl Run<'_, '_> {
         })
     }
 
-    /// Takes a finished shard of an earlier run as it is: whether it is its input's last, and the documents read by
-    /// its end.
-    fn keep(&mut self, input: usize, part: usize, fingerprint: &str) -> Option<(bool, u64)> {
+    /// Takes a finished shard as it is, less what came in earlier inputs where they were built elsewhere: whether it is
+    /// its input's last, and the documents read by its end.
+    fn keep(&mut self, input: usize, part: usize, fingerprint: &str) -> Result<Option<(bool, u64)>, TokenizeError> {
         let name = shard_name(input, part);
-        let shard = FinishedShard::open(self.dir, &name, fingerprint)?;
+        let Some(mut shard) = FinishedShard::open(self.dir, &name, fingerprint) else { return Ok(None) };
+        if self.builder.deduplicate && shard.holds_any(&self.seen) {
+            shard.without(&self.seen, self.dir, &name, fingerprint)?;
+            let Some(rewritten) = FinishedShard::open(self.dir, &name, fingerprint) else { return Ok(None) };
+            shard = rewritten;
+        }
         for (i, store) in shard.sides.iter().enumerate() {
             if self.builder.deduplicate {
                 self.seen.extend((0..store.document_count()).filter_map(|d| store.document_hash(d)));
@@ -265,7 +304,7 @@ impl Run<'_, '_> {
         self.report.skipped += shard.skipped;
         self.report.shards_kept += 1;
         self.shards.push(name);
-        Some((shard.last, shard.read))
+        Ok(Some((shard.last, shard.read)))
     }
 
     fn begin(&self, input: usize, part: usize, fingerprint: &str, read: u64) -> Result<ShardWriters, TokenizeError> {

@@ -27,11 +27,16 @@ impl<'a> Input<'a> {
     /// A file that cannot be read.
     pub fn file(files: SourceFiles, path: PathBuf) -> Result<Self, ReadError> {
         let content = crate::fingerprint_file(&path)?;
+        Ok(Self::file_of(files, path, &content))
+    }
+
+    /// A file of a set whose content is known by a fingerprint, so that it need not be read now.
+    pub fn file_of(files: SourceFiles, path: PathBuf, content: &str) -> Self {
         let how = serde_json::to_string(&files).expect("a spec of plain data is JSON");
         let fingerprint = format!("{content}-{:016x}", xxh3_64(how.as_bytes()));
         let label = path.display().to_string();
         let read = Box::new(move |each: &mut dyn FnMut(Document) -> ControlFlow<()>| files.read(&path, each));
-        Ok(Self { label, fingerprint, held_out: true, read })
+        Self { label, fingerprint, held_out: true, read }
     }
 
     /// Documents that can be made again and again, the same ones each time.

@@ -1,13 +1,21 @@
 //! A shard: the same name on both sides, with notes from which a building can go on after it.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::{SIDES, TokenizeError};
+use crate::store::StoreDocument;
 use crate::{StoreInfo, StoreWriter, TokenStore};
 
 /// A shard's name: the number of its input and its part of it.
 pub(super) fn shard_name(input: usize, part: usize) -> String {
     format!("{input:05}-{part:04}.tokens")
+}
+
+/// Its input and its part of it.
+pub(super) fn parse_shard_name(name: &str) -> Option<(usize, usize)> {
+    let (input, part) = name.strip_suffix(".tokens")?.split_once('-')?;
+    Some((input.parse().ok()?, part.parse().ok()?))
 }
 
 /// What is noted: what made it, documents of its input read by its end, duplicates and malformed records in it, and
@@ -93,5 +101,46 @@ impl FinishedShard {
         let (read, duplicates, skipped) = (number("read")?, number("duplicates")?, number("skipped")?);
         let last = note("last") == Some("true");
         Some(Self { read, duplicates, skipped, last, sides: [train, held_out] })
+    }
+
+    /// Whether a document of it is among these.
+    pub(super) fn holds_any(&self, seen: &HashSet<u64>) -> bool {
+        let known = |store: &TokenStore, d| store.document_hash(d).is_some_and(|hash| seen.contains(&hash));
+        self.sides.iter().any(|store| (0..store.document_count()).any(|d| known(store, d)))
+    }
+
+    /// Writes it again without the documents that are among these.
+    pub(super) fn without(
+        &self,
+        seen: &HashSet<u64>,
+        dir: &Path,
+        name: &str,
+        fingerprint: &str,
+    ) -> Result<(), TokenizeError> {
+        let [train, _] = &self.sides;
+        let info = StoreInfo::new(train.name(), train.tokenizer(), train.vocabulary());
+        let mut shard = ShardWriters::create(dir, name.to_owned(), info, fingerprint, self.read)?;
+        shard.duplicates = self.duplicates;
+        for (store, to) in self.sides.iter().zip(&mut shard.sides) {
+            for d in 0..store.document_count() {
+                let hash = store.document_hash(d);
+                if hash.is_some_and(|hash| seen.contains(&hash)) {
+                    shard.duplicates += 1;
+                    continue;
+                }
+                let first = store.prompt_len(d);
+                // The first prompt, where there is one, then those of later turns.
+                let later: Vec<_> = store.prompts(d).skip(usize::from(first > 0)).collect();
+                to.push(StoreDocument {
+                    tokens: &store.document(d)?,
+                    prompt: first,
+                    later_prompts: &later,
+                    text_bytes: store.text_bytes(d),
+                    hash,
+                })?;
+            }
+        }
+        shard.finish(self.skipped, self.last)?;
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use schedule::Weight;
 
 use super::{Cell, Graph};
-use crate::job::{CountTokens, Kind as _, Model, Probe, Walk};
+use crate::job::{Cost, CountTokens, Kind as _, Model, Probe, Walk};
 use crate::spec::GENERAL;
 use crate::store::Payload;
 use crate::{ArmId, Error, ProbeId, SetId, Study};
@@ -44,9 +44,24 @@ impl Graph<'_> {
             micro_tokens: spec.pretrain.micro_tokens,
             precision: spec.pretrain.precision,
             kernels: self.kernels(),
+            cost: Cost::default(),
         };
+        let job = Probe { cost: self.probing(&job), ..job };
         self.add(job.clone(), Payload::Result);
         Ok(Some(job))
+    }
+
+    /// Every state reads every document; the products of all pairs of layers of all pairs of states are summed.
+    fn probing(&self, probe: &Probe) -> Cost {
+        let model = &self.study.spec().model;
+        let documents = probe.documents.min(probe.tokens.documents) as f64;
+        let length = probe.tokens.tokens as f64 / probe.tokens.documents.max(1) as f64;
+        let tokens = documents * length.min(probe.longest as f64);
+        let states = probe.states.len() as f64;
+        let features = ((model.num_layers + 2) * model.hidden_size) as f64;
+        let read = model.training_flops(probe.longest).total() / 3.0 * states;
+        let products = 2.0 * features * features * states * (states - 1.0) / 2.0;
+        Cost::with_model("probe", model, &self.study.pretrain_recipe(), tokens * (read + products))
     }
 
     /// Adds the walk along an arm's first fine-tune on a set. `None` while its rate is not known.
@@ -70,9 +85,22 @@ impl Graph<'_> {
             stride: spec.eval.path_stride,
             before: fork.map(|fork| (fork.address(), fork.step.0, end.step.0)),
             kernels: self.kernels(),
+            cost: Cost::default(),
         };
+        let job = Walk { cost: self.walking(&job, tuned.steps, set), ..job };
         self.add(job.clone(), Payload::Result);
         Ok(Some(job))
+    }
+
+    /// The fine-tune once more, and two gradients at every point.
+    fn walking(&self, walk: &Walk, steps: u64, set: SetId) -> Cost {
+        let spec = self.study.spec();
+        let rows = self.data.train_rows(set);
+        let points = (steps / walk.stride.max(1) + 2) as f64;
+        let path = rows.padded as f64 * spec.sft.epochs as f64;
+        let gradients = points * walk.path_rows as f64 * (walk.time + rows.mean_length()) as f64;
+        let each = spec.model.training_flops(walk.time).total();
+        Cost::with_model("walk", &spec.model, &walk.recipe, each * (path + gradients))
     }
 
     /// Adds the counts of a role's training text.

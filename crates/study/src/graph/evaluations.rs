@@ -1,7 +1,7 @@
 //! Losses of models on held-out text.
 
 use super::Graph;
-use crate::job::{Evaluate, EvaluateOn, HeldOutLoss, Kind as _, Model, Pretrain};
+use crate::job::{Cost, Evaluate, EvaluateOn, HeldOutLoss, Kind as _, Model, Pretrain};
 use crate::spec::GENERAL;
 use crate::store::{Failure, Payload};
 use crate::{Error, SetId};
@@ -39,7 +39,8 @@ impl Graph<'_> {
             count,
             document_mask: spec.pretrain.document_mask,
         };
-        let cost = count.saturating_mul(spec.pretrain.time as u64) / 3;
+        let tokens = count.saturating_mul(spec.pretrain.time as u64);
+        let cost = self.evaluating(spec.pretrain.time, tokens as f64);
         Ok(self.evaluate(of, "general text", model, on, cost))
     }
 
@@ -51,11 +52,17 @@ impl Graph<'_> {
             count: spec.sft.held_out,
             rows: self.study.rows(set, 0),
         };
-        let cost = self.data.held_out_rows(set).report.positions / 3;
+        let rows = self.data.held_out_rows(set);
+        let cost = self.evaluating(rows.mean_length(), rows.padded as f64);
         self.evaluate(of, &self.study[set].name, model, on, cost)
     }
 
-    fn evaluate(&mut self, label: &str, what: &str, model: Model, on: EvaluateOn, cost: u64) -> Evaluate {
+    /// What a forward pass over tokens in rows of a length is expected to take.
+    fn evaluating(&self, time: usize, tokens: f64) -> Cost {
+        Cost::evaluating(&self.study.spec().model, &self.study.pretrain_recipe(), time, tokens)
+    }
+
+    fn evaluate(&mut self, label: &str, what: &str, model: Model, on: EvaluateOn, cost: Cost) -> Evaluate {
         let p = &self.study.spec().pretrain;
         let job = Evaluate {
             label: label.to_owned(),

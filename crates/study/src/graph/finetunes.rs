@@ -1,7 +1,7 @@
 //! Fine-tunes, and the choice of their learning rates: it may take several rounds.
 
 use super::{Graph, Rates};
-use crate::job::{Candidate, Finetune, Kind as _, Model, Select, Selected};
+use crate::job::{Candidate, Cost, Finetune, Kind as _, Model, Select, Selected};
 use crate::spec::LrChoice;
 use crate::store::{Failure, Payload};
 use crate::study::MAX_STEPS;
@@ -50,10 +50,10 @@ impl Graph<'_> {
             1 => format!("seed {}", cell.sft_seed),
             _ => format!("seeds {}.{}", cell.pretrain_seed, cell.sft_seed),
         };
+        let recipe = study.finetune_recipe(lr, rows.steps);
         let job = Finetune {
             label: format!("{} on {}, lr {lr:e}, {seeds}", study[cell.arm].name(), study[cell.set].name),
             base: base.address(),
-            recipe: study.finetune_recipe(lr, rows.steps),
             lr,
             tokens: self.data.role(&study[cell.set].role).train.clone(),
             examples: spec.sft.examples,
@@ -61,7 +61,8 @@ impl Graph<'_> {
             steps: rows.steps,
             kernels: self.kernels(),
             tokenizer: self.data.tokenizer.clone(),
-            cost: rows.report.positions.saturating_mul(spec.sft.epochs),
+            cost: Cost::training(&spec.model, &recipe, rows.mean_length(), rows.padded as f64 * spec.sft.epochs as f64),
+            recipe,
         };
         self.add(job.clone(), payload);
         Ok(job)

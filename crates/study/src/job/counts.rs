@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::tokens::Content;
-use super::{Context, Input, Kind};
+use super::{Context, Cost, Input, Kind};
 use crate::Error;
 use crate::address::Address;
 
@@ -45,6 +45,10 @@ impl Kind for CountTokens {
 
     fn inputs(&self) -> Vec<Input> {
         vec![Input::files(&self.tokens.made_by)]
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::of("count", self.tokens.tokens as f64)
     }
 
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {

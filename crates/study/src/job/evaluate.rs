@@ -15,7 +15,7 @@ use trainer::{TrainSpec, evaluate_tokens, load_weights};
 
 use super::rows::unordered;
 use super::tokens::Content;
-use super::{Context, Input, Kind, MODEL, pretrain};
+use super::{Context, Cost, Input, Kind, MODEL, pretrain};
 use crate::Error;
 use crate::address::Address;
 use crate::store::Store;
@@ -102,8 +102,9 @@ pub struct Evaluate {
     pub precision: Precision,
     /// The class of matrix kernels; `None` where the study takes any.
     pub kernels: Option<String>,
-    /// What progress counts for it.
-    pub cost: u64,
+    /// What it is expected to take.
+    #[serde(default)]
+    pub cost: Cost,
 }
 
 /// A loss on held-out text.
@@ -183,8 +184,12 @@ impl Kind for Evaluate {
         vec![self.model.input(), Input::files(&tokens.made_by)]
     }
 
-    fn cost(&self) -> u64 {
-        self.cost
+    fn cost(&self) -> Cost {
+        self.cost.clone()
+    }
+
+    fn kernels(&self) -> Option<&str> {
+        self.kernels.as_deref()
     }
 
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
@@ -205,8 +210,7 @@ impl Kind for Evaluate {
                 by_row(&model, &examples, &recipe, cx.device)?
             }
         };
-        cx.progress.signal.check()?;
-        cx.progress.advance(self.cost, &self.label());
+        cx.report.check()?;
         Evaluation::of(&self.label(), losses)
     }
 }

@@ -10,10 +10,10 @@ use serde_json::json;
 use trainer::{TrainSpec, Trainer, load_weights};
 
 use super::tokens::Content;
-use super::{Context, Input, Kind, MakeTokenizer, pretrain};
+use super::{Context, Cost, Input, Kind, MakeTokenizer, pretrain};
 use crate::Error;
 use crate::address::Address;
-use crate::engine::{Stretch, train};
+use super::training::{Stretch, train};
 use crate::rates::Rates;
 
 /// The fine-tuned model's folder in the job's: a Hugging Face directory.
@@ -42,8 +42,9 @@ pub struct Finetune {
     pub kernels: Option<String>,
     /// The tokenizer: a copy of it lies beside the model.
     pub tokenizer: Address,
-    /// What progress counts for it.
-    pub cost: u64,
+    /// What it is expected to take.
+    #[serde(default)]
+    pub cost: Cost,
 }
 
 /// A fine-tune: `model/` in the job's folder.
@@ -90,8 +91,12 @@ impl Kind for Finetune {
         vec![Input::weights(&self.base), Input::files(&self.tokens.made_by), Input::files(&self.tokenizer)]
     }
 
-    fn cost(&self) -> u64 {
-        self.cost
+    fn cost(&self) -> Cost {
+        self.cost.clone()
+    }
+
+    fn kernels(&self) -> Option<&str> {
+        self.kernels.as_deref()
     }
 
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
@@ -99,7 +104,7 @@ impl Kind for Finetune {
         let model = load_weights(&pretrain::weights(cx.store, &self.base), cx.device)?;
         let trainer = Trainer::<AB>::new(model, self.recipe.clone(), cx.device)?;
         let until = batches.steps();
-        let stretch = Stretch { label: &self.label, begin: 0, until, stop: until, tokens: self.cost };
+        let stretch = Stretch { label: &self.label, begin: 0, until, stop: until };
         let trainer = train(trainer, &batches, &stretch, cx)?;
         let (ledger, skipped) = (trainer.ledger(), trainer.steps_skipped());
         let to = cx.folder.join(MODEL);

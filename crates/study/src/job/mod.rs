@@ -4,6 +4,7 @@
 //! everything that determines its result, and of nothing else: labels, where data lie, and how often checkpoints are
 //! written are in the record but not in the address.
 
+mod cost;
 mod counts;
 mod evaluate;
 mod finetune;
@@ -13,8 +14,10 @@ mod probe;
 mod proximity;
 mod rows;
 mod select;
+mod source;
 mod tokenizer;
 mod tokens;
+mod training;
 mod walk;
 
 use std::path::Path;
@@ -25,8 +28,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
 use crate::store::{Lock, Status, Store};
-use crate::{Error, Machine, Progress};
+use crate::engine::Report;
+use crate::{Error, Machine};
 
+pub use cost::Cost;
 pub use counts::{CountTokens, TokenCounts};
 pub use evaluate::{Evaluate, EvaluateOn, Evaluation, HeldOutLoss, Model};
 pub use finetune::{FineTuned, Finetune};
@@ -37,7 +42,8 @@ pub use proximity::{Closeness, CorpusSize, Proximity};
 pub use rows::{CountRows, RowCounts};
 pub use select::{Candidate, Select, Selected};
 pub use tokenizer::{MakeTokenizer, TokenizerMade, TokenizerSource};
-pub use tokens::{Content, Origin, RoleSource, Tokenise, Tokenised};
+pub use source::{Origin, RoleSource, SourcePart};
+pub use tokens::{Content, PartTokenised, Tokenise, TokenisePart, Tokenised};
 pub use walk::{Walk, Walked};
 
 pub(crate) use finetune::MODEL;
@@ -67,9 +73,12 @@ pub(crate) trait Kind: Clone + Serialize + DeserializeOwned {
     /// The jobs that it reads.
     fn inputs(&self) -> Vec<Input>;
 
-    /// What progress counts for it: tokens trained on, others in proportion to their work.
-    fn cost(&self) -> u64 {
-        0
+    /// What it is expected to take.
+    fn cost(&self) -> Cost;
+
+    /// The class of matrix kernels that its address is for; `None` for any.
+    fn kernels(&self) -> Option<&str> {
+        None
     }
 
     /// Runs it in its folder.
@@ -112,6 +121,19 @@ impl Input {
         Self { address: address.clone(), what: Reads::State }
     }
 
+    /// Whether the store holds it.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub(crate) fn is_there(&self, store: &Store) -> Result<bool, Error> {
+        Ok(match self.what {
+            Reads::Outcome => store.is_done(&self.address) || store.failure(&self.address)?.is_some_and(|f| f.certain),
+            Reads::Weights => store.is_done(&self.address) && weights(store, &self.address).exists(),
+            Reads::State => store.is_done(&self.address) && store.folder(&self.address).join(FULL_STATE).exists(),
+            Reads::Files => store.has_files(&self.address)?,
+        })
+    }
+
     pub(crate) fn outcome(address: &Address) -> Self {
         Self { address: address.clone(), what: Reads::Outcome }
     }
@@ -126,7 +148,8 @@ pub(crate) struct Context<'a, AB: TrainingBackend> {
     pub(crate) machine: &'a Machine,
     /// Most seconds between checkpoints.
     pub(crate) checkpoint_seconds: f64,
-    pub(crate) progress: &'a mut Progress,
+    /// Where it tells how far it is, and sees whether it is to stop.
+    pub(crate) report: &'a Report,
 }
 
 macro_rules! kinds {
@@ -163,7 +186,7 @@ macro_rules! kinds {
                 match self { $(Self::$kind(job) => job.inputs(),)* }
             }
 
-            pub(crate) fn cost(&self) -> u64 {
+            pub(crate) fn cost(&self) -> Cost {
                 match self { $(Self::$kind(job) => job.cost(),)* }
             }
 
@@ -180,6 +203,7 @@ macro_rules! kinds {
             ) -> Result<(), Error> {
                 match self {
                     $(Self::$kind(job) => {
+                        cx.machine.must_be(job.kernels())?;
                         let result = job.run(cx)?;
                         cx.store.finish(lock, &job.address(), &result, cx.machine)
                     })*
@@ -191,6 +215,7 @@ macro_rules! kinds {
 
 kinds!(
     MakeTokenizer,
+    TokenisePart,
     Tokenise,
     CountTokens,
     CountRows,

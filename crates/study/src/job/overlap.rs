@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::tokens::Content;
-use super::{Context, Input, Kind};
+use super::{Context, Cost, Input, Kind};
 use crate::Error;
 use crate::address::Address;
 
@@ -58,6 +58,10 @@ impl Kind for Overlap {
         contents.map(|content| Input::files(&content.made_by)).collect()
     }
 
+    fn cost(&self) -> Cost {
+        Cost::of("overlap", self.training.iter().map(|(_, content)| content.tokens as f64).sum())
+    }
+
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
         let evaluated = self.evaluated.open(cx.store)?;
         let index = NgramIndex::new(&evaluated, self.ngram)?;
@@ -65,7 +69,7 @@ impl Kind for Overlap {
         let mut shared = Shared::default();
         let mut most = (0, String::new());
         for (role, content) in &self.training {
-            cx.progress.signal.check()?;
+            cx.report.check()?;
             let overlap = index.overlap(&*content.open(cx.store)?)?;
             shared.judged = overlap.documents - overlap.too_short;
             if overlap.contaminated > most.0 {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::tokens::Content;
-use super::{Context, Input, Kind, Model};
+use super::{Context, Cost, Input, Kind, Model};
 use crate::Error;
 use crate::address::Address;
 
@@ -40,6 +40,9 @@ pub struct Probe {
     pub precision: Precision,
     /// The class of matrix kernels; `None` where the study takes any.
     pub kernels: Option<String>,
+    /// What it is expected to take.
+    #[serde(default)]
+    pub cost: Cost,
 }
 
 /// Each state compared with each.
@@ -123,6 +126,14 @@ impl Kind for Probe {
         models.chain([Input::files(&self.tokens.made_by)]).collect()
     }
 
+    fn cost(&self) -> Cost {
+        self.cost.clone()
+    }
+
+    fn kernels(&self) -> Option<&str> {
+        self.kernels.as_deref()
+    }
+
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
         // GPUs multiply faster than states travel.
         let products: std::sync::Arc<dyn Products<f32>> = match cx.machine.backend.as_str() {
@@ -176,13 +187,17 @@ impl Probe {
             .iter()
             .map(|(i, j)| Ok(Comparison::new(&layouts[*i], &layouts[*j], options.clone())?))
             .collect::<Result<Vec<_>, Error>>()?;
-        let mut pass = 0;
         // All comparisons have the same layers, hence the same passes.
+        let passes = comparisons.first().map_or(1, Comparison::passes_left).max(1);
+        let mut pass = 0;
         while comparisons.iter_mut().map(Comparison::begin_pass).fold(false, |any, begun| any | begun) {
             pass += 1;
-            cx.progress.note(&format!("{}: pass {pass}", self.label));
+            let mut read = 0;
             for chunk in chunks(&documents, groups, self.micro_tokens) {
-                cx.progress.signal.check()?;
+                cx.report.check()?;
+                let done = read as f64 / documents.len() as f64 / passes as f64 + (pass - 1) as f64 / passes as f64;
+                cx.report.advanced(done, || format!("{}: document {read} of {}", self.label, documents.len()));
+                read += chunk.documents.len();
                 let states: Vec<Activations<f32>> =
                     models.iter().map(|m| states_of(m, chunk.documents, cx.device)).collect();
                 for ((i, j), comparison) in pairs.iter().zip(&mut comparisons) {

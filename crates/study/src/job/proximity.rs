@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::tokens::Content;
-use super::{Context, Input, Kind};
+use super::{Context, Cost, Input, Kind};
 use crate::Error;
 use crate::address::Address;
 
@@ -85,6 +85,13 @@ impl Kind for Proximity {
         self.corpora.iter().map(|(_, content, _)| Input::files(&content.made_by)).collect()
     }
 
+    fn cost(&self) -> Cost {
+        let drawn = |content: &Content| {
+            content.tokens as f64 * (self.sample as f64 / content.documents.max(1) as f64).min(1.0)
+        };
+        Cost::of("proximity", self.corpora.iter().map(|(_, content, _)| drawn(content)).sum())
+    }
+
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
         let count = |(role, content, seed): &(String, Content, u64)| {
             let store = content.open(cx.store)?;
@@ -110,7 +117,7 @@ impl Kind for Proximity {
         compared.extend(self.targets.iter().map(|(name, place)| (name.clone(), all[*place].clone())));
         let resampling = Resampling { seed: self.seed, ..Resampling::default() };
         let controlled = Options::controlled(budget as f64);
-        cx.progress.signal.check()?;
+        cx.report.check()?;
         Ok(Closeness {
             budget,
             corpora,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::tokens::Content;
-use super::{Context, Input, Kind};
+use super::{Context, Cost, Input, Kind};
 use crate::Error;
 use crate::address::Address;
 
@@ -30,6 +30,15 @@ pub struct RowCounts {
     pub report: SftReport,
     /// Optimiser steps of all epochs.
     pub steps: u64,
+    /// Positions of an epoch, padding included.
+    pub padded: u64,
+}
+
+impl RowCounts {
+    /// Positions of a row, padding included, on average.
+    pub(crate) fn mean_length(&self) -> usize {
+        self.padded.div_ceil(self.report.examples.max(1)) as usize
+    }
 }
 
 /// How examples become rows, whatever their order.
@@ -39,7 +48,7 @@ pub(super) fn unordered(rows: &SftSpec) -> SftSpec {
 
 impl Kind for CountRows {
     const NAME: &'static str = "rows";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = RowCounts;
 
     fn address(&self) -> Address {
@@ -55,8 +64,13 @@ impl Kind for CountRows {
         vec![Input::files(&self.tokens.made_by)]
     }
 
+    fn cost(&self) -> Cost {
+        Cost::of("rows", self.tokens.documents.min(self.examples) as f64)
+    }
+
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
         let batches = SftBatches::new(self.tokens.open(cx.store)?, self.examples, unordered(&self.rows))?;
-        Ok(RowCounts { report: batches.report(), steps: batches.steps() })
+        let padded = batches.padded_positions();
+        Ok(RowCounts { report: batches.report(), steps: batches.steps(), padded })
     }
 }

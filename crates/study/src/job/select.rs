@@ -4,7 +4,7 @@ use fused_ops::TrainingBackend;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Context, Evaluate, Input, Kind};
+use super::{Context, Cost, Evaluate, Input, Kind};
 use crate::Error;
 use crate::address::Address;
 use crate::store::{Status, Store};
@@ -59,6 +59,10 @@ impl Kind for Select {
         self.candidates.iter().flat_map(|c| c.evaluations.iter().map(Input::outcome)).collect()
     }
 
+    fn cost(&self) -> Cost {
+        Cost::of("select", 1.0)
+    }
+
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
         let losses = self.candidates.iter().map(|c| mean(cx.store, c)).collect::<Result<Vec<_>, _>>()?;
         let grid: Vec<f64> = self.candidates.iter().map(|c| c.rate).collect();
@@ -72,7 +76,7 @@ impl Kind for Select {
         let selected =
             Selected { rate: grid[best], at_edge: beyond.is_some(), asks: beyond.filter(|_| self.extend > 0), losses };
         if selected.at_edge && selected.asks.is_none() {
-            cx.progress.note(&format!("{}: {:e} lies at the edge of the grid", self.label, selected.rate));
+            cx.report.note(&format!("{}: {:e} lies at the edge of the grid", self.label, selected.rate));
         }
         Ok(selected)
     }

@@ -8,12 +8,14 @@ use fused_ops::TrainingBackend;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::tokens::RoleSource;
-use super::{Context, Input, Kind};
+use super::source::RoleSource;
+use super::{Context, Cost, Input, Kind};
 use crate::address::Address;
 use crate::files;
 use crate::store::Store;
-use crate::{Error, Progress};
+use crate::Error;
+use crate::engine::Report;
+use crate::fingerprints::Fingerprints;
 
 /// The file in the job's folder.
 const FILE: &str = "tokenizer.json";
@@ -92,11 +94,20 @@ impl Kind for MakeTokenizer {
         Vec::new()
     }
 
+    fn cost(&self) -> Cost {
+        match &self.source {
+            TokenizerSource::Trained { max_bytes, roles, .. } => {
+                Cost::of("bpe", roles.iter().map(|role| role.bytes).sum::<u64>().min(*max_bytes) as f64)
+            }
+            TokenizerSource::File { .. } => Cost::of("copy", 1.0),
+        }
+    }
+
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
         let to = cx.folder.join(FILE);
         let tokenizer = match &self.source {
             TokenizerSource::Trained { vocab_size, max_bytes, held_out_permille, roles } => {
-                let tokenizer = train(*vocab_size, *max_bytes, *held_out_permille, roles, cx.progress)?;
+                let tokenizer = train(*vocab_size, *max_bytes, *held_out_permille, roles, cx)?;
                 tokenizer.save(&to)?;
                 tokenizer
             }
@@ -121,24 +132,26 @@ fn copy(path: &Path, fingerprint: &str, to: &Path) -> Result<Tokenizer, Error> {
     Ok(tokenizer)
 }
 
-fn train(
+fn train<AB: TrainingBackend>(
     vocab_size: usize,
     max_bytes: u64,
     permille: u16,
     roles: &[RoleSource],
-    progress: &mut Progress,
+    cx: &Context<'_, AB>,
 ) -> Result<Tokenizer, Error> {
+    let report: &Report = cx.report;
+    let mut known = Fingerprints::read(cx.store)?;
     let share = max_bytes / (roles.len().max(1) as u64);
     let mut texts = Vec::new();
     for role in roles {
-        progress.signal.check()?;
+        report.check()?;
         let mut bytes = 0u64;
         let generator = role.generator();
-        role.open(generator.as_ref())?.each(permille, &mut |document, held_out| {
+        role.open(generator.as_ref(), &mut known)?.each(permille, &mut |document, held_out| {
             if held_out {
                 return ControlFlow::Continue(());
             }
-            if bytes > share || progress.signal.received().is_some() {
+            if bytes > share || report.signal().received().is_some() {
                 return ControlFlow::Break(());
             }
             let text = document.whole();
@@ -147,6 +160,6 @@ fn train(
             ControlFlow::Continue(())
         })?;
     }
-    progress.signal.check()?;
+    report.check()?;
     Ok(train_bpe(texts.into_iter(), vocab_size)?)
 }

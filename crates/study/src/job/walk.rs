@@ -10,7 +10,7 @@ use serde_json::json;
 use trainer::{TrainSpec, Trainer, loss_gradient, parameter_vector};
 
 use super::tokens::Content;
-use super::{Context, Input, Kind, Model, pretrain};
+use super::{Context, Cost, Input, Kind, Model, pretrain};
 use crate::Error;
 use crate::address::Address;
 
@@ -45,6 +45,9 @@ pub struct Walk {
     pub before: Option<(Address, u64, u64)>,
     /// The class of matrix kernels; `None` where the study takes any.
     pub kernels: Option<String>,
+    /// What it is expected to take.
+    #[serde(default)]
+    pub cost: Cost,
 }
 
 /// The theory's terms.
@@ -93,6 +96,14 @@ impl Kind for Walk {
         states.map(Input::weights).chain(files.into_iter().map(Input::files)).collect()
     }
 
+    fn cost(&self) -> Cost {
+        self.cost.clone()
+    }
+
+    fn kernels(&self) -> Option<&str> {
+        self.kernels.as_deref()
+    }
+
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
         let batches = SftBatches::new(self.tokens.open(cx.store)?, self.examples, self.rows.clone())?;
         let general = vec![self.general_batch(cx)?];
@@ -108,14 +119,13 @@ impl Kind for Walk {
         let mut last = Vec::new();
         let path = Path::walk(&rates, |k| {
             while trainer.steps_done() < points[k] {
-                cx.progress.signal.check()?;
+                cx.report.check()?;
                 trainer.step(&batches.batch(trainer.steps_done())?)?;
             }
             let p = loss_gradient(trainer.model(), &general, &self.recipe, cx.device)?;
             let t = loss_gradient(trainer.model(), &examples, &self.recipe, cx.device)?;
-            if k % 8 == 0 {
-                cx.progress.note(&format!("{}: point {k} of {}", self.label, points.len() - 1));
-            }
+            let done = k as f64 / points.len() as f64;
+            cx.report.advanced(done, || format!("{}: point {k} of {}", self.label, points.len() - 1));
             let theta = parameter_vector(&trainer.model().valid());
             if k + 1 == points.len() {
                 last.clone_from(&theta);

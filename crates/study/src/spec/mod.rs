@@ -104,6 +104,10 @@ pub enum DataSpec {
         dir: PathBuf,
         /// What lies where in it.
         sources: Sources,
+        /// Bytes of files that one job tokenises: of more, several jobs share the work, each with whole files (1 GiB
+        /// where absent). It changes no result.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        part_bytes: Option<u64>,
     },
     /// None: sizes in tokens alone, for a plan.
     Stated {

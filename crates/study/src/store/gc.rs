@@ -67,12 +67,17 @@ impl Root {
         format!("{}.json", Self::name(&self.spec, &self.question))
     }
 
-    fn name(spec: &StudySpec, question: &str) -> String {
+    pub(crate) fn name(spec: &StudySpec, question: &str) -> String {
         // As the name of a file, whatever it came from.
         let plain = |text: &str| -> String {
             text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(MOST_OF_A_NAME).collect()
         };
         format!("{}-{}-{}", plain(&spec.model_name), plain(question), &digest(spec)[..12])
+    }
+
+    /// The record of a name.
+    pub(crate) fn named(store: &Store, name: &str) -> Result<Option<Self>, Error> {
+        read_json(&store.root.join(STUDIES).join(format!("{name}.json")))
     }
 
     /// The records of a store, with their names.

@@ -81,6 +81,14 @@ impl Lock {
         Err(Error::Parse { path, reason })
     }
 
+    /// Whether another process holds the lock of a folder.
+    ///
+    /// # Errors
+    /// A folder that cannot be written, a file system without locks.
+    pub(crate) fn is_held(folder: &Path) -> Result<bool, Error> {
+        Ok(Self::take(folder)?.is_none())
+    }
+
     /// The folder it is of.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder

@@ -11,6 +11,7 @@
 mod bundle;
 mod gc;
 mod lock;
+mod verify;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ pub use gc::{Freed, GcReport, Keep, gc};
 pub(crate) use gc::{Payload, Root};
 pub(crate) use lock::Lock;
 pub use lock::Use;
+pub use verify::{Verified, verify};
 
 /// The version of the records in a store.
 const FORMAT: u32 = 1;
@@ -187,14 +189,18 @@ impl Store {
         if self.is_done(address) {
             return Ok(Status::Broken);
         }
-        let failure = match read_json::<Failure>(&self.folder(address).join(FAILED)) {
-            Err(Error::Parse { .. }) => None,
-            other => other?,
-        };
-        Ok(match failure {
+        Ok(match self.failure(address)? {
             Some(failure) if self.still_holds(&failure)? => Status::Failed(failure),
             _ => Status::Absent,
         })
+    }
+
+    /// Why a job had no result when it was last tried.
+    pub(crate) fn failure(&self, address: &Address) -> Result<Option<Failure>, Error> {
+        match read_json::<Failure>(&self.folder(address).join(FAILED)) {
+            Err(Error::Parse { .. }) => Ok(None),
+            other => other,
+        }
     }
 
     /// A failure that follows from another job's holds as long as that one's.

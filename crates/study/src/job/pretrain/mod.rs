@@ -22,10 +22,10 @@ use serde::{Deserialize, Serialize};
 use trainer::{TrainSpec, Trainer, verify_checkpoint};
 
 use super::tokens::Content;
-use super::{Context, Input, Kind};
+use super::{Context, Cost, Input, Kind};
 use crate::Error;
 use crate::address::Address;
-use crate::engine::{Stretch, train};
+use super::training::{Stretch, train};
 use crate::rates::Rates;
 use crate::store::{Lock, Status, Store};
 
@@ -148,6 +148,13 @@ impl Pretrain {
         (first..until).step_by(every.unwrap_or(1) as usize)
     }
 
+    /// Tokens that the plan foresees to train on.
+    pub(crate) fn tokens_planned(&self) -> u64 {
+        let from = self.after.as_ref().and_then(step_of).unwrap_or(0);
+        let per_step = self.setup.batch.saturating_mul(self.setup.time as u64);
+        self.step.0.saturating_sub(from).saturating_mul(per_step)
+    }
+
     /// How many of them the plan foresees.
     pub(crate) fn kept_states(&self) -> u64 {
         let from = self.after.as_ref().and_then(step_of).unwrap_or(0);
@@ -202,10 +209,13 @@ impl Kind for Pretrain {
         text.chain(self.after.iter().map(Input::state)).collect()
     }
 
-    fn cost(&self) -> u64 {
-        let from = self.after.as_ref().and_then(step_of).unwrap_or(0);
-        let per_step = self.setup.batch.saturating_mul(self.setup.time as u64);
-        self.step.0.saturating_sub(from).saturating_mul(per_step)
+    fn cost(&self) -> Cost {
+        let (setup, recipe) = (&self.setup, &self.setup.recipe);
+        Cost::training(&setup.model, recipe, setup.time, self.tokens_planned() as f64)
+    }
+
+    fn kernels(&self) -> Option<&str> {
+        self.setup.kernels.as_deref()
     }
 
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
@@ -226,7 +236,7 @@ impl Kind for Pretrain {
             .find(|(_, path)| verify_checkpoint(path).is_ok());
         if let Some((step, path)) = &resumed {
             trainer = trainer.fork(path)?;
-            cx.progress.note(&format!("{}: restored the checkpoint of step {step}", self.label));
+            cx.report.note(&format!("{}: restored the checkpoint of step {step}", self.label));
         }
         let resumed = resumed.map(|(step, _)| step);
         let from = match resumed {
@@ -245,7 +255,6 @@ impl Kind for Pretrain {
                 begin,
                 until: self.step.0,
                 stop: until,
-                tokens: (self.step.0 - begin) * self.setup.batch * self.setup.time as u64,
             };
             trainer = train(trainer, &batches, &stretch, cx)?;
             if until < self.step.0 {

@@ -1,0 +1,273 @@
+//! A role's documents, before they are tokens: where they come from, what tells whether they changed, how work on them is
+//! shared.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use corpus::{Document, Domain, Generator, Input as Part, SourceFiles, is_held_out};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::address::digest;
+use crate::fingerprints::Fingerprints;
+use crate::spec::{DataSpec, GENERAL, RoleFiles};
+
+/// Bytes of files that one job tokenises, unless the study says otherwise. A file is never cut.
+const PART_BYTES: u64 = 1 << 30;
+/// Bytes of a generated document, about.
+const GENERATED_BYTES: u64 = 400;
+
+/// A role's documents, before they are tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoleSource {
+    /// The role.
+    pub role: String,
+    /// Where they come from.
+    pub origin: Origin,
+    /// Changes whenever a document may.
+    pub fingerprint: String,
+    /// Bytes of its files, or of its texts, about.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Where there is so much of it that several jobs share the work: their parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<SourcePart>,
+}
+
+/// Some of a role's files, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourcePart {
+    /// Its first file, counted from 0, and the one after its last.
+    pub files: (usize, usize),
+    /// Changes whenever a document of it may.
+    pub fingerprint: String,
+    /// Bytes of the files.
+    pub bytes: u64,
+}
+
+/// Where documents come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The generator's domain of the role's name.
+    Generated {
+        /// Its seed.
+        seed: u64,
+        /// Documents.
+        documents: u64,
+    },
+    /// Files.
+    Files {
+        /// The folder that they are relative to.
+        dir: PathBuf,
+        /// Which of them, and how they are read.
+        files: RoleFiles,
+    },
+}
+
+/// Documents that can be read.
+pub(crate) struct OpenRole<'a> {
+    role: &'a str,
+    pub(super) inputs: Vec<Part<'a>>,
+}
+
+/// The generator's domain of a role.
+fn domain(role: &str) -> Option<Domain> {
+    Some(match role {
+        GENERAL => Domain::General,
+        "starcoder" => Domain::Code,
+        "math" => Domain::Math,
+        "flan" => Domain::Instructions,
+        "knowledgeqa" => Domain::Knowledge,
+        "dclm" => Domain::Edited,
+        "sft/pycode" => Domain::Pycode,
+        "sft/gsm8k" => Domain::Gsm8k,
+        "sft/lima" => Domain::Lima,
+        "sft/sciq" => Domain::Sciq,
+        "probe" => Domain::Problems,
+        _ => return None,
+    })
+}
+
+impl RoleSource {
+    /// A role of a study's data.
+    ///
+    /// # Errors
+    /// A role that is not generated or not named, files that cannot be read.
+    pub(crate) fn new(data: &DataSpec, role: String, known: &mut Fingerprints) -> Result<Self, Error> {
+        match data {
+            DataSpec::Files { dir, sources, part_bytes } => {
+                let Some(files) = sources.0.get(&role) else {
+                    let known = sources.0.keys().cloned().collect::<Vec<_>>().join(", ");
+                    return Err(Error::field("sources", &role, format!("is missing; roles given: {known}")));
+                };
+                if !dir.is_dir() {
+                    return Err(Error::field("data directory", dir.display(), "does not exist"));
+                }
+                let (inputs, sizes) = inputs_of_files(&role, dir, files, known)?;
+                Ok(Self {
+                    role,
+                    fingerprint: print(&inputs),
+                    bytes: sizes.iter().sum(),
+                    parts: cut(&inputs, &sizes, part_bytes.unwrap_or(PART_BYTES)),
+                    origin: Origin::Files { dir: dir.clone(), files: files.clone() },
+                })
+            }
+            DataSpec::Generated { seed, general, specialised, sft } => {
+                let Some(domain) = domain(&role) else {
+                    let known = "is not generated; generated roles: general, starcoder, math, flan, knowledgeqa, \
+                                 dclm, sft/pycode, sft/gsm8k, sft/lima, sft/sciq, probe";
+                    return Err(Error::field("role", &role, known));
+                };
+                let documents = match domain {
+                    Domain::General => *general,
+                    Domain::Code | Domain::Math | Domain::Instructions | Domain::Knowledge | Domain::Edited => {
+                        *specialised
+                    }
+                    _ => *sft,
+                };
+                let fingerprint = digest(&("generated", 1, seed, domain, documents));
+                let origin = Origin::Generated { seed: *seed, documents };
+                let bytes = documents.saturating_mul(GENERATED_BYTES);
+                Ok(Self { role, origin, fingerprint, bytes, parts: Vec::new() })
+            }
+            DataSpec::Stated { .. } => Err(Error::field(
+                "data",
+                "stated",
+                "holds token counts alone: it can be planned (--print-plan), not run",
+            )),
+        }
+    }
+
+    /// What makes its documents, where they are generated.
+    pub(crate) fn generator(&self) -> Option<Generator> {
+        match self.origin {
+            Origin::Generated { seed, .. } => Some(Generator::new(seed)),
+            Origin::Files { .. } => None,
+        }
+    }
+
+    /// Its documents. `generator`: its [`generator`](Self::generator).
+    ///
+    /// # Errors
+    /// Files that cannot be read, or that changed since.
+    pub(crate) fn open<'a>(
+        &'a self,
+        generator: Option<&'a Generator>,
+        known: &mut Fingerprints,
+    ) -> Result<OpenRole<'a>, Error> {
+        let inputs = match (&self.origin, generator, domain(&self.role)) {
+            (Origin::Files { dir, files }, ..) => {
+                let (inputs, _) = inputs_of_files(&self.role, dir, files, known)?;
+                if print(&inputs) != self.fingerprint {
+                    return Err(Error::field(
+                        "files of role",
+                        &self.role,
+                        "are not those that the job was planned for: they changed since",
+                    ));
+                }
+                inputs
+            }
+            (Origin::Generated { documents, .. }, Some(generator), Some(domain)) => {
+                let documents = *documents as usize;
+                let read = move || generator.documents(domain).take(documents);
+                vec![Part::documents(&self.role, &self.fingerprint, read)]
+            }
+            _ => return Err(Error::field("role", &self.role, "is not generated")),
+        };
+        Ok(OpenRole { role: &self.role, inputs })
+    }
+}
+
+/// A role's files in order, unread, and their sizes.
+fn inputs_of_files(
+    role: &str,
+    dir: &Path,
+    files: &RoleFiles,
+    known: &mut Fingerprints,
+) -> Result<(Vec<Part<'static>>, Vec<u64>), Error> {
+    let input = |source| Error::Input { role: role.to_owned(), source };
+    let held_out = files
+        .held_out
+        .iter()
+        .map(|pattern| SourceFiles::matching([pattern]).paths(dir))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(input)?
+        .concat();
+    let held_out: HashSet<PathBuf> = held_out.into_iter().collect();
+    let (mut inputs, mut sizes) = (Vec::new(), Vec::new());
+    for set in &files.sets {
+        let paths = set.paths(dir).map_err(input)?;
+        let contents = known.of(&paths)?;
+        for (path, (content, bytes)) in paths.into_iter().zip(contents) {
+            let evaluated = held_out.is_empty() || held_out.contains(&path);
+            let part = Part::file_of(set.clone(), path, &content);
+            inputs.push(if evaluated { part } else { part.never_held_out() });
+            sizes.push(bytes);
+        }
+    }
+    Ok((inputs, sizes))
+}
+
+/// Neighbouring files together, up to so many bytes; none where all fit.
+fn cut(inputs: &[Part<'_>], sizes: &[u64], most: u64) -> Vec<SourcePart> {
+    let mut parts: Vec<SourcePart> = Vec::new();
+    for (i, bytes) in sizes.iter().enumerate() {
+        match parts.last_mut() {
+            Some(part) if part.bytes.saturating_add(*bytes) <= most => {
+                part.files.1 = i + 1;
+                part.bytes += bytes;
+            }
+            _ => parts.push(SourcePart { files: (i, i + 1), fingerprint: String::new(), bytes: *bytes }),
+        }
+    }
+    if parts.len() < 2 {
+        return Vec::new();
+    }
+    for part in &mut parts {
+        part.fingerprint = print(&inputs[part.files.0..part.files.1]);
+    }
+    parts
+}
+
+fn print(parts: &[Part<'_>]) -> String {
+    digest(&parts.iter().map(|p| (p.fingerprint(), p.may_be_held_out())).collect::<Vec<_>>())
+}
+
+impl OpenRole<'_> {
+    /// Looks at the beginning of every file: a file that is no such file, or whose layout is unknown, is found before
+    /// anything is made of the others.
+    ///
+    /// # Errors
+    /// Whatever is wrong with a file's first record.
+    pub(crate) fn look(&self) -> Result<(), Error> {
+        let role = || self.role.to_owned();
+        self.inputs.iter().try_for_each(|input| {
+            let read = input.read(&mut |_| ControlFlow::Break(()));
+            read.map(drop).map_err(|source| Error::Input { role: role(), source })
+        })
+    }
+
+    /// Calls `f(document, held_out)` for each document of either side, until it says to stop.
+    pub(crate) fn each(
+        &self,
+        permille: u16,
+        f: &mut dyn FnMut(Document, bool) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        for part in &self.inputs {
+            let mut flow = ControlFlow::Continue(());
+            part.read(&mut |document| {
+                let held_out = part.may_be_held_out() && is_held_out(&document, permille);
+                flow = f(document, held_out);
+                flow
+            })
+            .map_err(|source| Error::Input { role: self.role.to_owned(), source })?;
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+

@@ -1,0 +1,140 @@
+//! The batch scripts.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// A template with comments: what a cluster needs to be told is filled in.
+pub const TEMPLATE: &str = include_str!("template.sh");
+
+/// Options that the scripts set themselves.
+const OWN: [&str; 12] = [
+    "--array", "-a", "--dependency", "-d", "--output", "-o", "--error", "-e", "--chdir", "-D", "--signal", "--job-name",
+];
+
+/// Lines for all scripts: `#SBATCH` options of the cluster, then commands that prepare the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    shell: String,
+    lines: String,
+}
+
+impl Default for Template {
+    fn default() -> Self {
+        Self { shell: "#!/bin/bash".to_owned(), lines: String::new() }
+    }
+}
+
+impl Template {
+    /// From a file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, an option that the scripts set themselves, one that comes after a command.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        Self::parse(&std::fs::read_to_string(path).map_err(Error::io(path))?, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        let wrong = |line: usize, reason: String| Error::Parse {
+            path: path.to_owned(),
+            reason: format!("line {}: {reason}", line + 1),
+        };
+        let mut template = Self::default();
+        let mut command = None;
+        for (number, line) in text.lines().enumerate() {
+            if number == 0 && line.starts_with("#!") {
+                template.shell = line.to_owned();
+                continue;
+            }
+            if let Some(options) = line.trim_start().strip_prefix("#SBATCH") {
+                if let Some(command) = command {
+                    let reason = format!("#SBATCH options end at the first command, which is on line {command}");
+                    return Err(wrong(number, reason));
+                }
+                let set = options.split_whitespace().map(|word| word.split('=').next().unwrap_or(word));
+                if let Some(option) = set.into_iter().find(|option| OWN.contains(option)) {
+                    return Err(wrong(number, format!("{option} is set by the scripts themselves")));
+                }
+            } else if !line.trim().is_empty() && !line.trim_start().starts_with('#') {
+                command.get_or_insert(number + 1);
+            }
+            template.lines += line;
+            template.lines.push('\n');
+        }
+        Ok(template)
+    }
+}
+
+/// A script that is submitted.
+pub(super) struct Script<'a> {
+    pub(super) template: &'a Template,
+    /// What the queue shows.
+    pub(super) name: String,
+    /// Tasks of its array; `None` for a single job.
+    pub(super) tasks: Option<usize>,
+    /// Jobs or tasks that it waits for, whatever becomes of them.
+    pub(super) after: Vec<String>,
+    /// Where logs go.
+    pub(super) logs: PathBuf,
+    /// Where it runs.
+    pub(super) folder: PathBuf,
+    /// The program and its arguments.
+    pub(super) command: Vec<String>,
+}
+
+impl Script<'_> {
+    pub(super) fn text(&self) -> String {
+        let mut out = format!("{}\n", self.template.shell);
+        let mut option = |text: String| {
+            let _ = writeln!(out, "#SBATCH {text}");
+        };
+        option(format!("--job-name={}", quote(&self.name)));
+        let log = match self.tasks {
+            Some(count) => {
+                option(format!("--array=0-{}", count.saturating_sub(1)));
+                self.logs.join("%x-%A_%a.txt")
+            }
+            None => self.logs.join("%x-%j.txt"),
+        };
+        if !self.after.is_empty() {
+            option(format!("--dependency=afterany:{}", self.after.join(":")));
+        }
+        option(format!("--output={}", quote(&log.to_string_lossy())));
+        option(format!("--chdir={}", quote(&self.folder.to_string_lossy())));
+        // Before its time is over it writes a checkpoint and goes to the queue again.
+        option("--open-mode=append".to_owned());
+        option("--requeue".to_owned());
+        option("--signal=B:USR1@90".to_owned());
+        out += &self.template.lines;
+        let command: Vec<String> = self.command.iter().map(|word| quote(word)).collect();
+        let _ = write!(
+            out,
+            r#"
+if [ -n "$SLURM_CPUS_PER_TASK" ]; then export RAYON_NUM_THREADS="$SLURM_CPUS_PER_TASK"; fi
+# SIGUSR1: the time is nearly over. SIGTERM: it is cancelled or makes room for another job.
+again=0
+trap 'again=1; kill -TERM "$child"' USR1
+trap 'kill -TERM "$child"' TERM
+{} &
+child=$!
+wait "$child"; status=$?
+# A signal ends the waiting, not the program.
+while kill -0 "$child" 2> /dev/null; do wait "$child"; status=$?; done
+if [ "$again" = 1 ] && [ "$status" = 143 ]; then
+  if [ -n "$SLURM_ARRAY_JOB_ID" ]; then id="${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"; else id="$SLURM_JOB_ID"; fi
+  scontrol requeue "$id"
+fi
+exit "$status"
+"#,
+            command.join(" ")
+        );
+        out
+    }
+}
+
+/// A word as the shell reads it back.
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}

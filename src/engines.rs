@@ -1,0 +1,74 @@
+//! Which engine runs a study's jobs: this process, or several of the same program.
+
+use std::num::NonZeroUsize;
+use std::process::Command;
+
+use study::{Args, Engine, Error, LocalEngine, ProcessEngine, Processes, StopSignal, Study, gpus};
+
+use crate::Backend;
+
+/// Below so many parameters two jobs on a core each are faster than one on two cores: measured in
+/// docs/results/2026-11-26-jobs.
+const SMALL: u64 = 20_000_000;
+
+/// Of the memory that is available, how much jobs may be expected to take.
+const MOST_OF_MEMORY: f64 = 0.7;
+
+/// The engine that the options ask for.
+pub(crate) fn engine(
+    args: &Args,
+    backend: Backend,
+    study: &Study,
+    signal: &StopSignal,
+) -> Result<Box<dyn Engine>, Error> {
+    let processor = || backend.processor(args.checkpoint_seconds).map_err(|e| Error::Usage { reason: e.to_string() });
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let devices = if backend == Backend::Cuda { gpus() } else { Vec::new() };
+    let per_job = args.gpus_per_job.get();
+    if devices.len() / per_job < args.jobs.map_or(0, NonZeroUsize::get) && backend == Backend::Cuda {
+        let limit = format!("x {per_job} GPUs a job are more than the {} GPUs that there are", devices.len());
+        return Err(Error::Field { field: "--jobs".into(), value: format!("{}", args.jobs.map_or(1, NonZeroUsize::get)), limit });
+    }
+    let usual = if backend.is_cpu() { on_cores(study, cores) } else { (devices.len() / per_job).max(1) };
+    let jobs = args.jobs.map_or(usual, NonZeroUsize::get);
+    if jobs == 1 {
+        return Ok(Box::new(LocalEngine::new(processor()?, signal.clone())));
+    }
+    let program = std::env::current_exe().map_err(|source| Error::Io { path: "this program".into(), source })?;
+    let seconds = args.checkpoint_seconds.to_string();
+    let command = move |number: usize| {
+        let mut command = Command::new(&program);
+        command.args(["--run-job", "--backend", backend.name(), "--checkpoint-seconds", &seconds]);
+        if let Some(own) = devices.get(number * per_job..(number + 1) * per_job) {
+            command.env("CUDA_VISIBLE_DEVICES", own.join(","));
+        }
+        command
+    };
+    Ok(Box::new(ProcessEngine::new(Processes {
+        machine: processor()?.machine().clone(),
+        count: NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN),
+        cores,
+        command: Box::new(command),
+    })))
+}
+
+/// How many jobs are run at once on a CPU: one a core for small models, as far as memory goes; one for large ones.
+fn on_cores(study: &Study, cores: NonZeroUsize) -> usize {
+    let spec = study.spec();
+    if spec.model.parameter_count().total > SMALL {
+        return 1;
+    }
+    let compute = study.compute();
+    let row = spec.pretrain.time.max(spec.sft.max_time);
+    let each = spec.model.training_memory((spec.pretrain.micro_tokens / row).max(1) * row, compute).total();
+    let fit = available_memory().map_or(f64::INFINITY, |bytes| bytes * MOST_OF_MEMORY / each.max(1) as f64);
+    cores.get().min(fit as usize).max(1)
+}
+
+/// Bytes; `None` where the system does not say.
+fn available_memory() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kilobytes * 1024.0)
+}
