@@ -29,8 +29,8 @@ const COARSE: Duration = Duration::from_secs(2);
 struct Identity {
     bytes: u64,
     /// Nanoseconds since 1970: of the content, and of the entry itself.
-    modified: i128,
-    changed: i128,
+    modified: i64,
+    changed: i64,
     /// Device and inode.
     file: (u64, u64),
 }
@@ -173,7 +173,7 @@ impl Identity {
 impl From<&Metadata> for Identity {
     fn from(m: &Metadata) -> Self {
         use std::os::unix::fs::MetadataExt as _;
-        let nanoseconds = |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
+        let nanoseconds = |seconds: i64, more: i64| seconds.saturating_mul(1_000_000_000).saturating_add(more);
         Self {
             bytes: m.len(),
             modified: nanoseconds(m.mtime(), m.mtime_nsec()),
@@ -187,7 +187,7 @@ impl From<&Metadata> for Identity {
 impl From<&Metadata> for Identity {
     fn from(m: &Metadata) -> Self {
         let modified = m.modified().ok().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let modified = modified.map_or(-1, |d| d.as_nanos() as i128);
+        let modified = modified.map_or(-1, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
         Self { bytes: m.len(), modified, changed: modified, file: (0, 0) }
     }
 }
@@ -209,11 +209,11 @@ fn read_whole(path: &Path) -> Result<(Identity, String, bool), Error> {
 fn wait_until_settled(identity: &Identity) -> bool {
     let now = || {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        since.map_or(0, |since| i128::try_from(since.as_nanos()).unwrap_or(i128::MAX))
+        since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
     };
     let last = identity.modified.max(identity.changed);
     let precision = if identity.modified % 1_000_000_000 == 0 { COARSE } else { FINE };
-    let until = last + i128::try_from(precision.as_nanos()).unwrap_or(i128::MAX);
+    let until = last.saturating_add(i64::try_from(precision.as_nanos()).unwrap_or(i64::MAX));
     let left = until - now();
     if left > 0 && last <= now() {
         std::thread::sleep(Duration::from_nanos(u64::try_from(left).unwrap_or(0)));

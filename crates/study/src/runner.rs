@@ -200,6 +200,10 @@ impl<'a> Runner<'a> {
                 return self.stop(round, signal);
             }
             self.start(round)?;
+            // What was just found to be missing, or settled, may let something start.
+            while round.changed && round.running.len() < self.engine.slots() {
+                self.start(round)?;
+            }
             if round.open.is_empty() && round.running.is_empty() {
                 return Ok(());
             }
@@ -420,48 +424,40 @@ impl<'a> Runner<'a> {
 
     /// Whether what a job reads of another one is there.
     fn input(&mut self, round: &mut Round, input: &Input) -> Result<Ready, Error> {
-        if let Some(failure) = self.failures.get(&input.address) {
-            let tolerated = input.what == Reads::Outcome && failure.certain;
-            return Ok(if tolerated { Ready::Yes } else { Ready::Never(failure.clone()) });
-        }
-        if round.known.contains(&input.address) {
-            return Ok(Ready::NotYet);
-        }
-        let there = self.settled.contains(&input.address) && input.is_there(self.store)?;
-        if there {
-            return Ok(Ready::Yes);
-        }
-        // Settled, but its files were freed: made again, now that they are needed. Or not asked for by anyone.
-        if self.settled.remove(&input.address) {
-            self.wanted.insert(input.address.clone());
-        }
-        match self.store.job(&input.address) {
-            // Others make it.
-            Ok(_) if self.alone && !self.wanted.contains(&input.address) && !self.store.is_done(&input.address) => {}
-            Ok(job) => {
-                if matches!(self.stands(&job, &input.address)?, Stands::Settled) {
-                    return self.input_of_settled(input);
-                }
-                let seconds = self.seconds(&job);
-                self.progress.expect(input.address.clone(), seconds);
-                round.known.insert(input.address.clone());
-                round.open.insert(0, Open::new(&job, input.address.clone()));
+        // An input that nobody asked for is looked at once more when it is known to be done.
+        for _ in 0..2 {
+            if let Some(failure) = self.failures.get(&input.address) {
+                let tolerated = input.what == Reads::Outcome && failure.certain;
+                return Ok(if tolerated { Ready::Yes } else { Ready::Never(failure.clone()) });
             }
-            // Nobody has begun it: who waits for it is told so in the end.
-            Err(Error::NoJob { .. } | Error::Parse { .. }) => {}
-            Err(other) => return Err(other),
+            if round.known.contains(&input.address) {
+                return Ok(Ready::NotYet);
+            }
+            if self.settled.contains(&input.address) && input.is_there(self.store)? {
+                return Ok(Ready::Yes);
+            }
+            // Settled, but its files were freed: made again, now that they are needed. Or not asked for by anyone.
+            if self.settled.remove(&input.address) {
+                self.wanted.insert(input.address.clone());
+            }
+            let job = match self.store.job(&input.address) {
+                Ok(job) => job,
+                // Nobody has begun it: who waits for it is told so in the end.
+                Err(Error::NoJob { .. } | Error::Parse { .. }) => return Ok(Ready::NotYet),
+                Err(other) => return Err(other),
+            };
+            if matches!(self.stands(&job, &input.address)?, Stands::ToRun) {
+                // Others make it.
+                if !self.alone || self.wanted.contains(&input.address) {
+                    let seconds = self.seconds(&job);
+                    self.progress.expect(input.address.clone(), seconds);
+                    round.known.insert(input.address.clone());
+                    round.open.insert(0, Open::new(&job, input.address.clone()));
+                }
+                return Ok(Ready::NotYet);
+            }
         }
         Ok(Ready::NotYet)
-    }
-
-    /// Of an input that nobody asked for, and that the store has.
-    fn input_of_settled(&self, input: &Input) -> Result<Ready, Error> {
-        if let Some(failure) = self.failures.get(&input.address) {
-            let tolerated = input.what == Reads::Outcome && failure.certain;
-            return Ok(if tolerated { Ready::Yes } else { Ready::Never(failure.clone()) });
-        }
-        // Its files may have been freed: the next look finds out.
-        Ok(if input.is_there(self.store)? { Ready::Yes } else { Ready::NotYet })
     }
 
     /// What cannot be done because an input failed.

@@ -94,13 +94,16 @@ impl Content {
         }
     }
 
-    /// The store. Its headers and sizes are checked; checksums were when it was made, and are on demand
+    /// The store. Its headers and sizes are checked. Its checksums are where its files are not those that were read
+    /// before (path, size, times, inode), such as those of a copied store; all of them are on demand
     /// ([`verify`](crate::verify())).
     ///
     /// # Errors
     /// A store that is missing or damaged.
     pub(crate) fn open(&self, store: &Store) -> Result<Arc<TokenStore>, Error> {
-        Ok(Arc::new(TokenStore::open(&store.folder(&self.made_by).join(&self.side))?))
+        let path = store.folder(&self.made_by).join(&self.side);
+        store.once(&path, || store.check_unread(&self.made_by, &format!("{}/", self.side)))?;
+        Ok(Arc::new(TokenStore::open(&path)?))
     }
 
     /// Whole sequences of a length.
@@ -161,6 +164,7 @@ impl Kind for Tokenise {
             );
             return Err(Error::field("documents of role", &self.source.role, limit));
         }
+        remember(cx)?;
         Ok(Tokenised {
             train: Content::of(&train, self.address(), "train")?,
             held_out: Content::of(&held_out, self.address(), "held-out")?,
@@ -269,6 +273,13 @@ impl Kind for TokenisePart {
         let report = self.whole.build(&builder, self.part(), cx)?;
         Ok(PartTokenised { documents: report.documents, first_skipped: report.first_skipped })
     }
+}
+
+/// The files are as they were written: nobody need read them to know.
+fn remember<AB: TrainingBackend>(cx: &Context<'_, AB>) -> Result<(), Error> {
+    let mut known = Fingerprints::read(cx.store)?;
+    known.of(&cx.store.files_below(cx.folder)?)?;
+    known.write()
 }
 
 /// How far a building is: often for progress, a line now and then.

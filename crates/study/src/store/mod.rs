@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, digest};
 use crate::files::{read_json, write, write_json};
+use crate::fingerprints::Fingerprints;
 use crate::job::{Job, Kind};
 use crate::{Error, Machine};
 
@@ -301,6 +302,33 @@ impl Store {
     pub(crate) fn has_files(&self, address: &Address) -> Result<bool, Error> {
         let done = self.done::<serde::de::IgnoredAny>(address)?;
         Ok(done.is_some_and(|done| self.files(address, &done) == Files::Whole))
+    }
+
+    /// Compares the digests of those of a finished job's files below a folder of its own that are not known by path, size,
+    /// times and inode to be as they were when they were last read.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged.
+    pub(crate) fn check_unread(&self, address: &Address, below: &str) -> Result<(), Error> {
+        let folder = self.folder(address);
+        let done = self.done::<serde::de::IgnoredAny>(address)?;
+        let files = done.map(|done| done.files).unwrap_or_default();
+        let files: Vec<_> = files.iter().filter(|(name, _)| name.starts_with(below)).collect();
+        let paths: Vec<PathBuf> = files.iter().map(|(name, _)| folder.join(name)).collect();
+        let mut known = Fingerprints::read(self)?;
+        let contents = known.of(&paths)?;
+        known.write()?;
+        for ((path, (content, _)), (_, record)) in paths.into_iter().zip(contents).zip(files) {
+            if content != record.xxh3 {
+                return Err(Error::Parse { path, reason: "its digest differs: it was damaged".to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// All files of a job's folder that belong to its result.
+    pub(crate) fn files_below(&self, folder: &Path) -> Result<Vec<PathBuf>, Error> {
+        Ok(files_in(folder)?.into_keys().map(|name| folder.join(name)).collect())
     }
 
     /// Compares the digests of a finished job's files below a folder of its own, once in a process.

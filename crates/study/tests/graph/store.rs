@@ -1,8 +1,11 @@
 //! What the store survives: missing and damaged files, freed space, other machines; jobs by their address.
 
-use study::{Answer, Failure, Keep, Question, Representations, Store, StudySpec, Table2, Theory, export, gc, import};
+use study::{
+    Answer, Engine as _, Failure, Keep, Question, Representations, Store, Study, StudySpec, Table2, Theory, export, gc,
+    import,
+};
 
-use crate::support::{arm, ask, copy, count, engine, files, json, quiet, spec, steps_trained};
+use crate::support::{arm, ask, copy, count, data, engine, files, json, quiet, spec, steps_trained};
 
 fn two_arms() -> StudySpec {
     let mut spec = spec();
@@ -117,10 +120,10 @@ fn a_job_runs_by_its_address_alone() {
     }
     let trained = |store: &Store| count(store, "pretrain");
     let jobs = trained(&store);
-    study::run_job(&study::Address::parse(&address).unwrap(), &store, &engine(), &mut quiet()).unwrap();
+    study::run_job(&study::Address::parse(&address).unwrap(), &store, &mut engine(), &mut quiet()).unwrap();
     assert_eq!(json(&evaluation.path().join("done.json"))["result"], expected);
     assert_eq!(trained(&store), jobs);
-    let message = study::run_job(&study::Address::parse("evaluate/00").unwrap(), &store, &engine(), &mut quiet());
+    let message = study::run_job(&study::Address::parse("evaluate/00").unwrap(), &store, &mut engine(), &mut quiet());
     assert_eq!(message.unwrap_err().to_string(), "evaluate/00 is not in the store");
 }
 
@@ -185,7 +188,7 @@ fn data_that_moved_are_found_where_they_are() {
         std::fs::write(first.join(role).join("a.jsonl"), text).unwrap();
         sources.0.extend(study::Sources::folders(&[role.to_owned()], &first).0);
     }
-    let files_of = |dir: &std::path::Path| study::DataSpec::Files { dir: dir.to_owned(), sources: sources.clone() };
+    let files_of = |dir: &std::path::Path| study::DataSpec::Files { dir: dir.to_owned(), sources: sources.clone(), part_bytes: None };
     let mut spec = StudySpec { data: files_of(&first), ..two_arms() };
     let store = Store::new(&dir.path().join("store"));
     let page = sound(&ask(&spec, &store, &Table2)).clone();
@@ -449,4 +452,31 @@ fn a_bundle_fills_what_is_missing_and_stays_inside() {
     let inside = Store::new(&deep.path().join("a/b/c/store"));
     import(&inside, &bundle).unwrap();
     assert!(files(deep.path()).iter().all(|path| path.starts_with(inside.root())));
+}
+
+/// Rot changes no time: it is found on demand.
+#[test]
+fn what_rots_is_found_on_demand() {
+    let (_dir, store) = store();
+    let spec = two_arms();
+    let page = sound(&ask(&spec, &store, &Table2)).clone();
+    let study = Study::new(spec.clone()).unwrap();
+    let verified = |store: &Store| {
+        let data = data(&study, store);
+        study::verify(&Table2, &study, &data, store, engine().machine()).unwrap()
+    };
+    let whole = verified(&store);
+    assert!(whole.damaged.is_empty() && whole.files > 20 && whole.bytes > 100_000, "{whole}");
+    // A byte of a store, and the times as they were.
+    let path = files(&store.root().join("data")).into_iter().find(|p| p.extension().is_some_and(|e| e == "tokens")).unwrap();
+    let metadata = std::fs::metadata(&path).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(metadata.modified().unwrap()).unwrap();
+    let rotten = verified(&store);
+    assert_eq!(rotten.damaged.len(), 1, "{rotten}");
+    same_page(sound(&ask(&spec, &store, &Table2)), &page);
+    assert!(verified(&store).damaged.is_empty());
 }

@@ -8,7 +8,7 @@ use fused_ops::backends::Flex;
 use schedule::{Phase, Span, Weight};
 use serde_json::Value;
 use study::{
-    Answer, ArmSpec, Data, LocalEngine, LrChoice, Progress, Question, StopSignal, Store, Study, StudySpec, answer,
+    Answer, ArmSpec, Data, LocalEngine, LrChoice, OnDevice, Progress, Question, StopSignal, Store, Study, StudySpec, answer,
     prepare,
 };
 
@@ -52,8 +52,12 @@ pub(crate) fn arm(name: &str, phases: &[(u64, &str, &str)]) -> ArmSpec {
     ArmSpec { name: name.to_owned(), phases: phases.iter().map(phase).collect() }
 }
 
-pub(crate) fn engine() -> LocalEngine<Autodiff<Flex>> {
-    LocalEngine::new("flex", Default::default(), 1e9)
+pub(crate) fn engine() -> LocalEngine {
+    engine_with(StopSignal::default())
+}
+
+pub(crate) fn engine_with(signal: StopSignal) -> LocalEngine {
+    LocalEngine::new(Box::new(OnDevice::<Autodiff<Flex>>::new("flex", Default::default(), 1e9)), signal)
 }
 
 pub(crate) fn quiet() -> Progress {
@@ -61,14 +65,14 @@ pub(crate) fn quiet() -> Progress {
 }
 
 pub(crate) fn data(study: &Study, store: &Store) -> Data {
-    prepare(study, store, &engine(), &mut quiet()).unwrap()
+    prepare(study, store, &mut engine(), &mut quiet()).unwrap()
 }
 
 /// Asks a study a question.
 pub(crate) fn ask(spec: &StudySpec, store: &Store, question: &dyn Question) -> Answer {
     let study = Study::new(spec.clone()).unwrap();
     let data = data(&study, store);
-    answer(question, &study, &data, store, &engine(), &mut quiet()).unwrap()
+    answer(question, &study, &data, store, &mut engine(), &mut quiet()).unwrap()
 }
 
 /// What lies in a folder of the store.
