@@ -7,10 +7,6 @@ use study::{Args, Engine, Error, LocalEngine, ProcessEngine, Processes, StopSign
 
 use crate::Backend;
 
-/// Below so many parameters two jobs on a core each are faster than one on two cores: measured in
-/// docs/results/2026-11-26-jobs.
-const SMALL: u64 = 20_000_000;
-
 /// Of the memory that is available, how much jobs may be expected to take.
 const MOST_OF_MEMORY: f64 = 0.7;
 
@@ -27,7 +23,11 @@ pub(crate) fn engine(
     let per_job = args.gpus_per_job.get();
     if devices.len() / per_job < args.jobs.map_or(0, NonZeroUsize::get) && backend == Backend::Cuda {
         let limit = format!("x {per_job} GPUs a job are more than the {} GPUs that there are", devices.len());
-        return Err(Error::Field { field: "--jobs".into(), value: format!("{}", args.jobs.map_or(1, NonZeroUsize::get)), limit });
+        return Err(Error::Field {
+            field: "--jobs".into(),
+            value: format!("{}", args.jobs.map_or(1, NonZeroUsize::get)),
+            limit,
+        });
     }
     let usual = if backend.is_cpu() { on_cores(study, cores) } else { (devices.len() / per_job).max(1) };
     let jobs = args.jobs.map_or(usual, NonZeroUsize::get);
@@ -52,12 +52,10 @@ pub(crate) fn engine(
     })))
 }
 
-/// How many jobs are run at once on a CPU: one a core for small models, as far as memory goes; one for large ones.
+/// How many jobs are run at once on a CPU: one a core, as far as memory goes. Jobs on a core each were faster than one on
+/// all cores for every model measured (docs/results/2026-11-26-jobs); where there are fewer jobs than cores, they share.
 fn on_cores(study: &Study, cores: NonZeroUsize) -> usize {
     let spec = study.spec();
-    if spec.model.parameter_count().total > SMALL {
-        return 1;
-    }
     let compute = study.compute();
     let row = spec.pretrain.time.max(spec.sft.max_time);
     let each = spec.model.training_memory((spec.pretrain.micro_tokens / row).max(1) * row, compute).total();

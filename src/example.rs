@@ -16,11 +16,8 @@ use crate::engines::engine;
 /// Runs an example: parses the options, prepares the data, plans, runs what the store lacks, prints and writes the answer.
 pub fn run(name: &str, protocol: &Protocol<'_>, question: impl Question) -> ExitCode {
     let args = <Args as clap::Parser>::parse();
-    let done = if args.run_job {
-        serve(&args)
-    } else {
-        (Example { name, args: &args, question: &question }).run(protocol)
-    };
+    let done =
+        if args.run_job { serve(&args) } else { (Example { name, args: &args, question: &question }).run(protocol) };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit_code(&error),

@@ -46,3 +46,26 @@ pub(crate) fn read(dir: &Path, file: &str) -> String {
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
+
+/// What a study leaves in its output folder, whatever ran it.
+pub(crate) const FILES: [&str; 7] = [
+    "tables/table2.csv",
+    "tables/table2.md",
+    "tables/comparison.csv",
+    "figures/table2.svg",
+    "measurements.json",
+    "plan.txt",
+    "report.html",
+];
+
+/// The tiny study, changed.
+pub(crate) fn changed(dir: &Path, name: &str, changes: &[(&str, &str)]) -> String {
+    let mut text = std::fs::read_to_string(tiny()).unwrap();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    let path = dir.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}

@@ -6,7 +6,10 @@ mod conformance;
 mod data;
 mod errors;
 mod harness;
+mod jobs;
 mod model;
 mod resume;
+#[cfg(unix)]
+mod slurm;
 mod store;
 mod study;

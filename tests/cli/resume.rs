@@ -3,10 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::harness::{read, run_tiny, stderr, table2, tiny};
-
-const FILES: [&str; 5] =
-    ["tables/table2.csv", "tables/table2.md", "figures/table2.csv", "figures/table2.svg", "measurements.json"];
+use crate::harness::{FILES, read, run_tiny, stderr, table2, tiny};
 
 /// Checkpoints and temporary files below a folder.
 fn leftovers(dir: &std::path::Path) -> usize {

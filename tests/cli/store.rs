@@ -4,30 +4,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::{example, fixture, read, run_tiny, stderr, table2, tiny};
-
-/// What every output of the same study has in common.
-const FILES: [&str; 7] = [
-    "tables/table2.csv",
-    "tables/table2.md",
-    "tables/comparison.csv",
-    "figures/table2.svg",
-    "measurements.json",
-    "plan.txt",
-    "report.html",
-];
-
-/// The tiny study, changed.
-fn changed(dir: &Path, name: &str, changes: &[(&str, &str)]) -> String {
-    let mut text = std::fs::read_to_string(tiny()).unwrap();
-    for (from, to) in changes {
-        assert!(text.contains(from), "{from}");
-        text = text.replacen(from, to, 1);
-    }
-    let path = dir.join(name);
-    std::fs::write(&path, text).unwrap();
-    path.display().to_string()
-}
+use crate::harness::{FILES, changed, example, fixture, read, run_tiny, stderr, table2, tiny};
 
 /// Starts `table2` on the folder's store, with an output folder of its own.
 fn start(dir: &Path, spec: &str, out: &str, more: &[&str]) -> Child {

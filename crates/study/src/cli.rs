@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::Parser;
 use fused_ops::Precision;
 
-use crate::spec::{DataSpec, GENERAL, Protocol, Size, Sources, StudySpec, TokenizerSpec, preset};
 use crate::fingerprints::Fingerprints;
+use crate::spec::{DataSpec, GENERAL, Protocol, Size, Sources, StudySpec, TokenizerSpec, preset};
 use crate::{Error, Store, Study};
 
 /// Options of an example.

@@ -24,12 +24,7 @@ pub struct Expected {
 ///
 /// # Errors
 /// A model outside its limits, a precision that the backend does not have, a store that cannot be written.
-pub(crate) fn expected(
-    jobs: &[Job],
-    study: &Study,
-    store: &Store,
-    engine: &mut dyn Engine,
-) -> Result<Expected, Error> {
+pub(crate) fn expected(jobs: &[Job], study: &Study, store: &Store, engine: &mut dyn Engine) -> Result<Expected, Error> {
     let mut speeds = Speeds::read(store, engine.machine())?;
     let classes: BTreeSet<String> = jobs.iter().map(|job| job.cost().class).collect();
     let slots = engine.slots();

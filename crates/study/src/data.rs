@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
+use crate::fingerprints::Fingerprints;
 use crate::job::{
     Content, CountRows, CountTokens, Job, Kind as _, MakeTokenizer, RoleSource, RowCounts, Tokenise, Tokenised,
     TokenizerSource,
 };
 use crate::runner::Runner;
 use crate::spec::{DataSpec, GENERAL, TokenizerSpec};
-use crate::fingerprints::Fingerprints;
 use crate::store::{Root, Store};
 use crate::{Engine, Error, Progress, SetId, Study};
 
@@ -90,12 +90,7 @@ pub(crate) enum Prepared {
 ///
 /// # Errors
 /// Any input that cannot be used.
-pub fn prepare(
-    study: &Study,
-    store: &Store,
-    engine: &mut dyn Engine,
-    progress: &mut Progress,
-) -> Result<Data, Error> {
+pub fn prepare(study: &Study, store: &Store, engine: &mut dyn Engine, progress: &mut Progress) -> Result<Data, Error> {
     let _using = store.using()?;
     if let Some(data) = without_files(study, store, progress)? {
         return Ok(data);

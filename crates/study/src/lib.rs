@@ -29,11 +29,11 @@ mod data;
 mod engine;
 mod error;
 mod files;
+mod fingerprints;
 mod graph;
 pub mod job;
 mod machine;
 mod plan;
-mod fingerprints;
 mod progress;
 mod question;
 mod rates;
@@ -61,13 +61,13 @@ pub use job::{Evaluate, Finetune, HeldOutLoss, Job, Pretrain};
 pub use machine::Machine;
 pub use plan::{Plan, PlannedArm};
 pub use progress::Progress;
-pub use signal::StopSignal;
 pub use question::{
     Figure3, Losses, Measurement, Question, Representations, Similarities, Table1, Table2, Table5, Theory, preflights,
 };
 pub use render::{DataTable, Figure, Page};
 pub use run::{Answer, answer, run_job};
 pub use schedule::Step;
+pub use signal::StopSignal;
 pub use spec::{
     ArmSpec, DataSpec, EvalSpec, FORMAT, Kernels, LrChoice, Mix, PRESETS, PretrainSpec, ProbeSpec, Protocol, RoleFiles,
     SftSetSpec, SftSpec, Size, Sources, StudySpec, TokenizerSpec, preset,

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use data_mixer::Preflight;
 use schedule::{Phase, Span};
 
+use crate::cost::{Expected, expected};
 use crate::data::Data;
 use crate::graph::Graph;
-use crate::cost::{Expected, expected};
 use crate::job::Job;
 use crate::progress::duration;
 use crate::question::Question;

@@ -93,7 +93,12 @@ fn with_machines(mut page: Page, graph: &Graph<'_>) -> Result<Page, Error> {
 ///
 /// # Errors
 /// No such job, work that failed, a signal.
-pub fn run_job(address: &Address, store: &Store, engine: &mut dyn Engine, progress: &mut Progress) -> Result<(), Error> {
+pub fn run_job(
+    address: &Address,
+    store: &Store,
+    engine: &mut dyn Engine,
+    progress: &mut Progress,
+) -> Result<(), Error> {
     let _using = store.using()?;
     let mut jobs = vec![store.job(address)?];
     let mut at = 0;
@@ -112,4 +117,3 @@ pub fn run_job(address: &Address, store: &Store, engine: &mut dyn Engine, progre
     let failures = runner.roots_of_failures();
     if failures.is_empty() { Ok(()) } else { Err(Error::Failed { failures }) }
 }
-

@@ -91,11 +91,7 @@ enum Ready {
 }
 
 impl<'a> Runner<'a> {
-    pub(crate) fn new(
-        store: &'a Store,
-        engine: &'a mut dyn Engine,
-        progress: &'a mut Progress,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(store: &'a Store, engine: &'a mut dyn Engine, progress: &'a mut Progress) -> Result<Self, Error> {
         let speeds = Speeds::read(store, engine.machine())?;
         Ok(Self {
             store,
@@ -252,7 +248,7 @@ impl<'a> Runner<'a> {
     /// Starts what is ready, while there is room.
     fn start(&mut self, round: &mut Round) -> Result<(), Error> {
         let room = self.engine.slots().saturating_sub(round.running.len());
-        if room == 0 || !(round.changed || !round.busy.is_empty()) {
+        if room == 0 || (!round.changed && round.busy.is_empty()) {
             return Ok(());
         }
         round.changed = false;

@@ -153,13 +153,18 @@ impl Speeds {
             let keys = self.record.measured.keys().chain(self.fresh.keys());
             let mut similar = keys.filter(|key| key.starts_with(&prefix)).collect::<Vec<_>>();
             // The nearest number of threads first.
-            similar.sort_by_key(|key| key.rsplit_once('@').and_then(|(_, n)| n.parse::<usize>().ok()).map(|n| n.abs_diff(threads)));
+            similar.sort_by_key(|key| {
+                key.rsplit_once('@').and_then(|(_, n)| n.parse::<usize>().ok()).map(|n| n.abs_diff(threads))
+            });
             let nearest = similar.first()?;
             let found = self.measured(nearest)?;
             Some(found.amount / found.seconds)
         };
         let exact = self.measured(&key(class, threads)).map(|found| found.amount / found.seconds);
-        exact.or_else(|| like(what)).or_else(|| if shape.is_empty() { None } else { like("train") }).unwrap_or(usual(what))
+        exact
+            .or_else(|| like(what))
+            .or_else(|| if shape.is_empty() { None } else { like("train") })
+            .unwrap_or(usual(what))
     }
 
     /// Notes that a job of a class did an amount in some seconds.

@@ -232,3 +232,54 @@ fn inputs_stop_when_asked() {
     });
     assert_eq!((seen, report.unwrap().documents), (3, 3));
 }
+
+/// Several builds of parts, put together, are one build of the whole: the same bytes; where duplicates are left out the
+/// same content.
+#[test]
+fn parts_are_put_together() {
+    let (all, tokenizer) = (documents(300), tokenizer());
+    // The last part of each file comes again in the next one.
+    let files: Vec<Vec<Document>> = (0..6).map(|i| all[i * 40..i * 40 + 60].to_vec()).collect();
+    let inputs: Vec<Input<'_>> = files.iter().enumerate().map(|(i, f)| input(&format!("file {i}"), f)).collect();
+    let never: Vec<usize> = vec![2, 3];
+    let inputs: Vec<Input<'_>> = inputs
+        .into_iter()
+        .enumerate()
+        .map(|(i, input)| if never.contains(&i) { input.never_held_out() } else { input })
+        .collect();
+    for deduplicate in [false, true] {
+        let builder =
+            StoreBuilder::new(&tokenizer, "x").held_out_permille(200).shard_bytes(9_000).deduplicate(deduplicate);
+        let whole = tempfile::tempdir().unwrap();
+        let expected = builder.build(&inputs, whole.path(), &mut |_| {}).unwrap();
+        assert_eq!(expected.duplicates, if deduplicate { 100 } else { 0 });
+        for cuts in [vec![0, 6], vec![0, 1, 6], vec![0, 2, 3, 5, 6], vec![0, 1, 2, 3, 4, 5, 6]] {
+            let dir = tempfile::tempdir().unwrap();
+            let to = dir.path().join("whole");
+            for (number, pair) in cuts.windows(2).enumerate() {
+                let part = dir.path().join(format!("part-{number}"));
+                builder.build(&inputs[pair[0]..pair[1]], &part, &mut |_| {}).unwrap();
+                builder.adopt(&part, pair[0], &to).unwrap();
+            }
+            let report = builder.build(&inputs, &to, &mut |_| {}).unwrap();
+            assert_eq!((report.shards_written, report.documents), (0, expected.documents), "{cuts:?}");
+            assert_eq!(report.duplicates, expected.duplicates, "{cuts:?}");
+            if !deduplicate {
+                assert_eq!(contents(&to), contents(whole.path()), "{cuts:?}");
+            }
+            let digests = |dir: &Path| {
+                let stores = BuiltStores::open(dir).unwrap();
+                stores.train.verify().unwrap();
+                stores.held_out.verify().unwrap();
+                [stores.train.content_digest().unwrap(), stores.held_out.content_digest().unwrap()]
+            };
+            assert_eq!(digests(&to), digests(whole.path()), "{cuts:?}");
+            // The parts are as they were: what is written again is another file.
+            for (number, pair) in cuts.windows(2).enumerate() {
+                let part = dir.path().join(format!("part-{number}"));
+                let again = builder.build(&inputs[pair[0]..pair[1]], &part, &mut |_| {}).unwrap();
+                assert_eq!(again.shards_written, 0);
+            }
+        }
+    }
+}

@@ -6,12 +6,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::{Ended, Engine, Event, Processor, Report, Task, Timing, Trouble};
+use crate::address::Address;
 use crate::{Error, Machine, StopSignal};
 
 /// Runs jobs in a thread of this process.
 pub struct LocalEngine {
     machine: Machine,
     signal: StopSignal,
+    /// What it is at.
+    job: Option<Address>,
     orders: Option<Sender<Order>>,
     events: Receiver<Event>,
     times: Receiver<Result<f64, Error>>,
@@ -46,7 +49,15 @@ impl LocalEngine {
                 }
             }
         };
-        Self { machine, signal, orders: Some(orders), events, times, thread: Some(std::thread::spawn(serve)) }
+        Self {
+            machine,
+            signal,
+            job: None,
+            orders: Some(orders),
+            events,
+            times,
+            thread: Some(std::thread::spawn(serve)),
+        }
     }
 
     fn order(&self, order: Order) -> Result<(), Error> {
@@ -75,13 +86,25 @@ impl Engine for LocalEngine {
     }
 
     fn start(&mut self, task: Task) -> Result<(), Error> {
-        self.order(Order::Run(Box::new(task)))
+        let job = task.job.address();
+        self.order(Order::Run(Box::new(task)))?;
+        self.job = Some(job);
+        Ok(())
     }
 
     fn event(&mut self, at_most: Duration) -> Option<Event> {
         match self.events.recv_timeout(at_most) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+            Ok(event) => {
+                if matches!(event, Event::Ended { .. }) {
+                    self.job = None;
+                }
+                Some(event)
+            }
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                let how = Ended::Lost { reason: "has lost its thread".to_owned() };
+                Some(Event::Ended { job: self.job.take()?, how })
+            }
         }
     }
 

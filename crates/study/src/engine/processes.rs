@@ -254,9 +254,30 @@ fn describe(status: Option<ExitStatus>) -> String {
 
 /// The GPUs that this process may use: those that `CUDA_VISIBLE_DEVICES` names, else all that the driver lists.
 pub fn gpus() -> Vec<String> {
-    if let Ok(visible) = std::env::var("CUDA_VISIBLE_DEVICES") {
-        return visible.split(',').map(str::trim).filter(|gpu| !gpu.is_empty()).map(str::to_owned).collect();
-    }
     let listed = std::fs::read_dir("/proc/driver/nvidia/gpus").map_or(0, |gpus| gpus.flatten().count());
-    (0..listed).map(|number| number.to_string()).collect()
+    visible(std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref(), listed)
+}
+
+/// As CUDA reads the variable: names up to the first that is none.
+fn visible(variable: Option<&str>, listed: usize) -> Vec<String> {
+    match variable {
+        Some(names) => {
+            let names = names.split(',').map(str::trim);
+            names.take_while(|gpu| !gpu.is_empty() && !gpu.starts_with('-')).map(str::to_owned).collect()
+        }
+        None => (0..listed).map(|number| number.to_string()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::visible;
+
+    #[test]
+    fn devices_are_those_that_cuda_would_see() {
+        assert_eq!(visible(None, 2), ["0", "1"]);
+        assert_eq!(visible(Some("3, GPU-1a2b,5"), 8), ["3", "GPU-1a2b", "5"]);
+        assert_eq!(visible(Some("1,-1,2"), 8), ["1"]);
+        assert!(visible(Some(""), 8).is_empty() && visible(None, 0).is_empty());
+    }
 }

@@ -10,10 +10,10 @@ use serde_json::json;
 use trainer::{TrainSpec, Trainer, load_weights};
 
 use super::tokens::Content;
+use super::training::{Stretch, train};
 use super::{Context, Cost, Input, Kind, MakeTokenizer, pretrain};
 use crate::Error;
 use crate::address::Address;
-use super::training::{Stretch, train};
 use crate::rates::Rates;
 
 /// The fine-tuned model's folder in the job's: a Hugging Face directory.

@@ -27,8 +27,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
-use crate::store::{Lock, Status, Store};
 use crate::engine::Report;
+use crate::store::{Lock, Status, Store};
 use crate::{Error, Machine};
 
 pub use cost::Cost;
@@ -41,8 +41,8 @@ pub use probe::{Probe, ProbeResult, StateComparison};
 pub use proximity::{Closeness, CorpusSize, Proximity};
 pub use rows::{CountRows, RowCounts};
 pub use select::{Candidate, Select, Selected};
-pub use tokenizer::{MakeTokenizer, TokenizerMade, TokenizerSource};
 pub use source::{Origin, RoleSource, SourcePart};
+pub use tokenizer::{MakeTokenizer, TokenizerMade, TokenizerSource};
 pub use tokens::{Content, PartTokenised, Tokenise, TokenisePart, Tokenised};
 pub use walk::{Walk, Walked};
 

@@ -86,9 +86,8 @@ impl Kind for Proximity {
     }
 
     fn cost(&self) -> Cost {
-        let drawn = |content: &Content| {
-            content.tokens as f64 * (self.sample as f64 / content.documents.max(1) as f64).min(1.0)
-        };
+        let drawn =
+            |content: &Content| content.tokens as f64 * (self.sample as f64 / content.documents.max(1) as f64).min(1.0);
         Cost::of("proximity", self.corpora.iter().map(|(_, content, _)| drawn(content)).sum())
     }
 

@@ -10,12 +10,12 @@ use serde_json::json;
 
 use super::source::RoleSource;
 use super::{Context, Cost, Input, Kind};
-use crate::address::Address;
-use crate::files;
-use crate::store::Store;
 use crate::Error;
+use crate::address::Address;
 use crate::engine::Report;
+use crate::files;
 use crate::fingerprints::Fingerprints;
+use crate::store::Store;
 
 /// The file in the job's folder.
 const FILE: &str = "tokenizer.json";

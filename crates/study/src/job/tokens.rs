@@ -198,9 +198,10 @@ impl Tokenise {
         let mut known = Fingerprints::read(cx.store)?;
         let open = self.source.open(generator.as_ref(), &mut known)?;
         let inputs = match part {
-            Some(part) => open.inputs.get(part.files.0..part.files.1).ok_or_else(|| {
-                Error::field("part of role", &self.source.role, "names files that are not there")
-            })?,
+            Some(part) => open
+                .inputs
+                .get(part.files.0..part.files.1)
+                .ok_or_else(|| Error::field("part of role", &self.source.role, "names files that are not there"))?,
             None => &open.inputs,
         };
         let bytes = part.map_or(self.source.bytes, |part| part.bytes).max(1);

@@ -78,8 +78,11 @@ impl std::fmt::Display for Submitted {
         if self.under_way {
             write!(f, "under way already: jobs {ids}; the same command with --status says how far")
         } else {
-            write!(f, "submitted: job {ids} plans the first round; scripts and logs in {folder}; the same command with \
-                       --status says how far it is")
+            write!(
+                f,
+                "submitted: job {ids} plans the first round; scripts and logs in {folder}; the same command with \
+                       --status says how far it is"
+            )
         }
     }
 }
@@ -293,7 +296,11 @@ fn plan_round(
         let moment = of_a_moment(&round.open);
         if !moment.is_empty() {
             let mut runner = Runner::new(store, engine, progress)?;
-            if round.data.is_some() { runner.complete(&moment)? } else { runner.must(&moment)? };
+            if round.data.is_some() {
+                runner.complete(&moment)?
+            } else {
+                runner.must(&moment)?
+            };
             continue;
         }
         if round.open.is_empty()

@@ -17,5 +17,5 @@ mod status;
 mod tasks;
 
 pub use campaign::{Step, Submitted, plan, preview, run_task, submit};
-pub use script::{TEMPLATE, Template};
+pub use script::Template;
 pub use status::status;

@@ -14,7 +14,10 @@ pub(super) fn submit(script: &str) -> Result<String, Error> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|e| failed(e.to_string()))?;
+        .map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => failed("is not on this machine's PATH".to_owned()),
+            _ => failed(e.to_string()),
+        })?;
     if let Some(mut input) = child.stdin.take() {
         input.write_all(script.as_bytes()).map_err(|e| failed(e.to_string()))?;
     }

@@ -5,12 +5,20 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
-/// A template with comments: what a cluster needs to be told is filled in.
-pub const TEMPLATE: &str = include_str!("template.sh");
-
 /// Options that the scripts set themselves.
 const OWN: [&str; 12] = [
-    "--array", "-a", "--dependency", "-d", "--output", "-o", "--error", "-e", "--chdir", "-D", "--signal", "--job-name",
+    "--array",
+    "-a",
+    "--dependency",
+    "-d",
+    "--output",
+    "-o",
+    "--error",
+    "-e",
+    "--chdir",
+    "-D",
+    "--signal",
+    "--job-name",
 ];
 
 /// Lines for all scripts: `#SBATCH` options of the cluster, then commands that prepare the environment.
@@ -136,5 +144,9 @@ exit "$status"
 /// A word as the shell reads it back.
 fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }

@@ -27,18 +27,23 @@ pub fn status(question: &dyn Question, study: &Study, store: &Store) -> Result<S
     let campaign = Campaign::of(store, study, question);
     let state = campaign.state()?;
     let name = Root::name(study.spec(), question.name());
-    let mut addresses: Vec<Address> = Root::named(store, &name)?.map_or_else(Vec::new, |root| root.jobs.into_keys().collect());
+    let mut addresses: Vec<Address> =
+        Root::named(store, &name)?.map_or_else(Vec::new, |root| root.jobs.into_keys().collect());
     if let Some(state) = &state {
         let tasks = campaign.tasks(state.round)?;
         addresses.extend(tasks.iter().flat_map(|task| &task.jobs).map(Job::address));
     }
     addresses.sort_unstable();
     addresses.dedup();
-    if addresses.is_empty() && state.is_none() {
-        return Ok(format!("{name}: nothing was run of it in {}\n", store.root().display()));
-    }
     let mut out = format!("{name}\n");
-    describe(store, &addresses, &mut out)?;
+    if addresses.is_empty() && state.is_none() {
+        let _ = writeln!(out, "nothing is known of it in {}; its data may be being prepared", store.root().display());
+    } else {
+        describe(store, &addresses, &mut out)?;
+    }
+    for job in at_work(store)?.iter().filter(|job| addresses.binary_search(&job.address()).is_err()) {
+        let _ = writeln!(out, "running beside it in this store: {} ({})", job.label(), job.address());
+    }
     if let Some(state) = state {
         let _ = writeln!(out, "slurm: round {}, in {}", state.round, campaign.folder.display());
         match &state.outcome {
@@ -50,6 +55,20 @@ pub fn status(question: &dyn Question, study: &Study, store: &Store) -> Result<S
         }
     }
     Ok(out)
+}
+
+/// The jobs that anybody works on now.
+fn at_work(store: &Store) -> Result<Vec<Job>, Error> {
+    let mut jobs = Vec::new();
+    for kind in Job::FOLDERS {
+        for name in store.names(kind)? {
+            let Ok(address) = Address::parse(&format!("{kind}/{name}")) else { continue };
+            if Lock::is_held(&store.folder(&address))? {
+                jobs.extend(store.job(&address));
+            }
+        }
+    }
+    Ok(jobs)
 }
 
 fn describe_queue(ids: &[String], out: &mut String) {
@@ -73,7 +92,7 @@ fn describe(store: &Store, addresses: &[Address], out: &mut String) -> Result<()
         let folder = store.folder(address);
         if store.is_done(address) {
             counts.done += 1;
-        } else if folder.exists() && Lock::is_held(&folder)? {
+        } else if Lock::is_held(&folder)? {
             counts.running += 1;
             running.push(format!("{} ({address})", label()));
         } else if let Some(failure) = store.failure(address)? {

@@ -54,11 +54,7 @@ fn stands_in_the_way(input: &Input, failures: &BTreeMap<Address, Failure>) -> Op
 }
 
 /// The jobs that are to be run now, inputs first: those without a result, and those whose freed files they need.
-pub(super) fn open(
-    jobs: &[Job],
-    store: &Store,
-    failures: &BTreeMap<Address, Failure>,
-) -> Result<Vec<Job>, Error> {
+pub(super) fn open(jobs: &[Job], store: &Store, failures: &BTreeMap<Address, Failure>) -> Result<Vec<Job>, Error> {
     let by_address: HashMap<Address, &Job> = jobs.iter().map(|job| (job.address(), job)).collect();
     let mut search = Search { store, failures, jobs: by_address, seen: BTreeSet::new(), found: Vec::new() };
     for job in jobs {

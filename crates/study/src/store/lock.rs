@@ -81,12 +81,22 @@ impl Lock {
         Err(Error::Parse { path, reason })
     }
 
-    /// Whether another process holds the lock of a folder.
+    /// Whether somebody holds the lock of a folder. Nothing is made where there is none.
     ///
     /// # Errors
-    /// A folder that cannot be written, a file system without locks.
+    /// A file that cannot be opened, a file system without locks.
     pub(crate) fn is_held(folder: &Path) -> Result<bool, Error> {
-        Ok(Self::take(folder)?.is_none())
+        let path = folder.join(LOCK);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(Error::io(&path)(e)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(source)) => Err(Error::NoLocks { path, source }),
+        }
     }
 
     /// The folder it is of.
@@ -121,8 +131,10 @@ mod tests {
         let folder = dir.path().join("a/b");
         let first = Lock::take(&folder).unwrap().unwrap();
         assert_eq!(first.folder(), folder);
-        assert!(Lock::take(&folder).unwrap().is_none());
+        assert!(Lock::take(&folder).unwrap().is_none() && Lock::is_held(&folder).unwrap());
         drop(first);
+        assert!(!Lock::is_held(&folder).unwrap() && !Lock::is_held(&dir.path().join("nowhere")).unwrap());
+        assert!(!dir.path().join("nowhere").exists());
         assert!(Lock::take(&folder).unwrap().is_some());
     }
 

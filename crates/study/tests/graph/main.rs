@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod addresses;
+mod engines;
 mod store;
 mod support;

@@ -188,7 +188,11 @@ fn data_that_moved_are_found_where_they_are() {
         std::fs::write(first.join(role).join("a.jsonl"), text).unwrap();
         sources.0.extend(study::Sources::folders(&[role.to_owned()], &first).0);
     }
-    let files_of = |dir: &std::path::Path| study::DataSpec::Files { dir: dir.to_owned(), sources: sources.clone(), part_bytes: None };
+    let files_of = |dir: &std::path::Path| study::DataSpec::Files {
+        dir: dir.to_owned(),
+        sources: sources.clone(),
+        part_bytes: None,
+    };
     let mut spec = StudySpec { data: files_of(&first), ..two_arms() };
     let store = Store::new(&dir.path().join("store"));
     let page = sound(&ask(&spec, &store, &Table2)).clone();
@@ -468,7 +472,8 @@ fn what_rots_is_found_on_demand() {
     let whole = verified(&store);
     assert!(whole.damaged.is_empty() && whole.files > 20 && whole.bytes > 100_000, "{whole}");
     // A byte of a store, and the times as they were.
-    let path = files(&store.root().join("data")).into_iter().find(|p| p.extension().is_some_and(|e| e == "tokens")).unwrap();
+    let path =
+        files(&store.root().join("data")).into_iter().find(|p| p.extension().is_some_and(|e| e == "tokens")).unwrap();
     let metadata = std::fs::metadata(&path).unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;

@@ -8,8 +8,8 @@ use fused_ops::backends::Flex;
 use schedule::{Phase, Span, Weight};
 use serde_json::Value;
 use study::{
-    Answer, ArmSpec, Data, LocalEngine, LrChoice, OnDevice, Progress, Question, StopSignal, Store, Study, StudySpec, answer,
-    prepare,
+    Answer, ArmSpec, Data, LocalEngine, LrChoice, OnDevice, Progress, Question, StopSignal, Store, Study, StudySpec,
+    answer, prepare,
 };
 
 pub(crate) const STEPS: u64 = 24;

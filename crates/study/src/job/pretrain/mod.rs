@@ -22,10 +22,10 @@ use serde::{Deserialize, Serialize};
 use trainer::{TrainSpec, Trainer, verify_checkpoint};
 
 use super::tokens::Content;
+use super::training::{Stretch, train};
 use super::{Context, Cost, Input, Kind};
 use crate::Error;
 use crate::address::Address;
-use super::training::{Stretch, train};
 use crate::rates::Rates;
 use crate::store::{Lock, Status, Store};
 
@@ -250,12 +250,7 @@ impl Kind for Pretrain {
         };
         let stops = self.kept(resumed.unwrap_or(begin)).chain([self.step.0]);
         for until in stops {
-            let stretch = Stretch {
-                label: &self.label,
-                begin,
-                until: self.step.0,
-                stop: until,
-            };
+            let stretch = Stretch { label: &self.label, begin, until: self.step.0, stop: until };
             trainer = train(trainer, &batches, &stretch, cx)?;
             if until < self.step.0 {
                 self.leave(&trainer, &rates, from.as_ref(), cx)?;
