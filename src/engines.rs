@@ -21,7 +21,9 @@ pub(crate) fn engine(
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let devices = if backend == Backend::Cuda { gpus() } else { Vec::new() };
     let per_job = args.gpus_per_job.get();
-    if devices.len() / per_job < args.jobs.map_or(0, NonZeroUsize::get) && backend == Backend::Cuda {
+    // One job needs no list of devices: CUDA finds its own.
+    if backend == Backend::Cuda && args.jobs.is_some_and(|jobs| jobs.get() > 1 && jobs.get() > devices.len() / per_job)
+    {
         let limit = format!("x {per_job} GPUs a job are more than the {} GPUs that there are", devices.len());
         return Err(Error::Field {
             field: "--jobs".into(),
@@ -63,10 +65,12 @@ fn on_cores(study: &Study, cores: NonZeroUsize) -> usize {
     cores.get().min(fit as usize).max(1)
 }
 
-/// Bytes; `None` where the system does not say.
+/// Bytes, of the machine and of the container that this process may be in; `None` where the system does not say.
 fn available_memory() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kilobytes: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(kilobytes * 1024.0)
+    let machine = line.trim().trim_end_matches("kB").trim().parse::<f64>().ok()? * 1024.0;
+    let bytes = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<f64>().ok();
+    let container = bytes("memory.max").map(|most| most - bytes("memory.current").unwrap_or(0.0));
+    Some(container.map_or(machine, |container| container.min(machine)))
 }

@@ -43,7 +43,8 @@ fn task_of_the_array() -> Result<usize, Error> {
 /// Runs the jobs that another process of this program asks for.
 fn serve(args: &Args) -> Result<(), Error> {
     let signal = install()?;
-    work(&*backend(args)?.processor(args.checkpoint_seconds).map_err(usage)?, &signal)
+    let backend = backend(args)?;
+    work(|| backend.processor(args.checkpoint_seconds).map_err(usage), &signal)
 }
 
 fn install() -> Result<StopSignal, Error> {
@@ -104,7 +105,14 @@ impl Example<'_> {
         let store = Store::new(&args.store);
         let step = slurm_step()?;
         let on_cluster = args.slurm_plan.is_some() || args.slurm_tasks.is_some();
+        if args.verify {
+            let remedy = "--verify needs --engine local: the same command with --print-plan verifies the store";
+            return Err(Error::Usage { reason: remedy.to_owned() });
+        }
         if !on_cluster && !args.print_plan {
+            if let Some(bundle) = &args.import {
+                import(&store, bundle)?;
+            }
             let submitted = slurm::submit(self.question, study, &store, &template, &step)?;
             return print(&format!("{submitted}\n"));
         }
@@ -120,12 +128,17 @@ impl Example<'_> {
             let place = task_of_the_array()?;
             return slurm::run_task(file, &args.slurm_members, place, &store, &mut engine, &mut progress);
         }
-        let answered = slurm::plan(self.question, study, &store, &template, &mut engine, &mut progress)?;
-        let Some(Answer { page, failures }) = answered else { return Ok(()) };
-        let data = prepare(study, &store, &mut engine, &mut progress)?;
-        let plan = Plan::build(self.question, study, &data, &store, engine.machine())?;
-        self.write(&page, study, &self.describe(&plan, study))?;
+        let mut answered = None;
+        let mut write = |answer: &Answer, engine: &mut dyn Engine, progress: &mut Progress| {
+            let data = prepare(study, &store, engine, progress)?;
+            let plan = Plan::build(self.question, study, &data, &store, engine.machine())?;
+            answered = Some(answer.failures.clone());
+            self.write(&answer.page, study, &self.describe(&plan, study))
+        };
+        let round = args.slurm_plan.unwrap_or(0);
+        slurm::plan(round, self.question, study, &store, &template, &mut engine, &mut progress, &mut write)?;
         drop(engine);
+        let Some(failures) = answered else { return Ok(()) };
         self.tidy(&store)?;
         if failures.is_empty() { Ok(()) } else { Err(Error::Failed { failures }) }
     }
@@ -163,16 +176,22 @@ impl Example<'_> {
             progress.note(&format!("{}: {results} results, {known} of them known", bundle.display()));
         }
         let using = store.using()?;
-        let data = prepare(study, &store, engine, &mut progress)?;
+        let mut data = prepare(study, &store, engine, &mut progress)?;
         if args.verify {
             let verified = verify(self.question, study, &data, &store, engine.machine())?;
             progress.note(&format!("verified: {verified}"));
+            if !verified.damaged.is_empty() {
+                data = prepare(study, &store, engine, &mut progress)?;
+            }
         }
         let plan = Plan::build(self.question, study, &data, &store, engine.machine())?;
         // Speeds that are not known are measured where somebody reads them.
         let trains = self.question.trains();
-        let expected =
-            if trains && (args.print_plan || !args.quiet) { plan.expected(study, &store, engine)? } else { None };
+        let expected = if trains && (args.print_plan || !args.quiet) {
+            plan.expected(study, &store, engine, &progress.signal)?
+        } else {
+            None
+        };
         if args.print_plan {
             print(&if trains { plan.describe_now(study, expected) } else { self.describe(&plan, study) })?;
             return Ok(None);

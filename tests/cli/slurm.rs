@@ -104,6 +104,15 @@ fn rounds_give_the_same_bytes() {
     let status = table2(&queue, dir.path(), &["--status"]);
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.contains("slurm: the question is answered"), "{status}");
+    // A planning job that comes again when it has done its work does nothing.
+    let plan = std::fs::read_dir(dir.path().join("queue"))
+        .unwrap()
+        .flatten()
+        .map(|e| e.path())
+        .find(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains("--slurm-plan=1")));
+    let before = queue.next;
+    assert!(queue.command("bash").arg(plan.unwrap()).current_dir(dir.path()).status().unwrap().success());
+    assert_eq!((queue.run(dir.path(), |_, _| false).len(), queue.next), (0, before));
     // Again: one planning job, which finds everything.
     let before = queue.next;
     table2(&queue, dir.path(), &["--quiet"]);

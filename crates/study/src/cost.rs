@@ -7,7 +7,7 @@ use crate::engine::Timing;
 use crate::job::Job;
 use crate::speeds::{Speeds, threads};
 use crate::store::Store;
-use crate::{Engine, Error, Study};
+use crate::{Engine, Error, StopSignal, Study};
 
 /// What is expected of the jobs that a store lacks.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,25 +24,47 @@ pub struct Expected {
 ///
 /// # Errors
 /// A model outside its limits, a precision that the backend does not have, a store that cannot be written.
-pub(crate) fn expected(jobs: &[Job], study: &Study, store: &Store, engine: &mut dyn Engine) -> Result<Expected, Error> {
+pub(crate) fn expected(
+    jobs: &[Job],
+    study: &Study,
+    store: &Store,
+    engine: &mut dyn Engine,
+    signal: &StopSignal,
+) -> Result<Expected, Error> {
     let mut speeds = Speeds::read(store, engine.machine())?;
     let classes: BTreeSet<String> = jobs.iter().map(|job| job.cost().class).collect();
     let slots = engine.slots();
     for class in &classes {
         let Some(timing) = Timing::of_class(class, study) else { continue };
         if !speeds.knows(class, threads(engine, slots)) {
-            let speed = engine.time(&timing, slots)?;
-            speeds.timed(class, threads(engine, slots), speed);
+            time(class, &timing, slots, engine, &mut speeds, signal)?;
         }
         // How much faster a job is alone is about the same for all.
         let pretrains = timing.trains && timing.time == study.spec().pretrain.time;
         if pretrains && slots > 1 && !speeds.knows(class, threads(engine, 1)) {
-            let speed = engine.time(&timing, 1)?;
-            speeds.timed(class, threads(engine, 1), speed);
+            time(class, &timing, 1, engine, &mut speeds, signal)?;
         }
     }
     speeds.write()?;
     Ok(Expected { seconds: makespan(jobs, &speeds, engine), jobs: jobs.len(), at_once: slots })
+}
+
+/// Notes how fast a class is done in so many slots at once.
+fn time(
+    class: &str,
+    timing: &Timing,
+    slots: usize,
+    engine: &mut dyn Engine,
+    speeds: &mut Speeds,
+    signal: &StopSignal,
+) -> Result<(), Error> {
+    signal.check()?;
+    let timed = engine.time(timing, slots);
+    signal.check()?;
+    if let Some(speed) = timed? {
+        speeds.timed(class, threads(engine, slots), speed);
+    }
+    Ok(())
 }
 
 /// Seconds until all jobs are done, run as the runner runs them.

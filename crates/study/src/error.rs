@@ -231,7 +231,10 @@ impl Error {
         match self {
             Self::Io { source, .. }
             | Self::Store(corpus::StoreError::Io { source, .. })
-            | Self::Data(data_mixer::Error::Io { source, .. })
+            | Self::Data(
+                data_mixer::Error::Io { source, .. } | data_mixer::Error::Store(corpus::StoreError::Io { source, .. }),
+            )
+            | Self::Tokenizer(corpus::TokenizeError::Store(corpus::StoreError::Io { source, .. }))
             | Self::Train(
                 trainer::Error::Io { source, .. } | trainer::Error::Data(data_mixer::Error::Io { source, .. }),
             )

@@ -5,15 +5,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::Metadata;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::files::{read_json, write_json};
 use crate::store::Store;
+use crate::{Error, StopSignal};
 
 /// The file in a store.
 const FILE: &str = "inputs.json";
@@ -24,6 +25,9 @@ const FORMAT: u32 = 1;
 const FINE: Duration = Duration::from_millis(50);
 const COARSE: Duration = Duration::from_secs(2);
 
+/// Time between writes of what was found out.
+const WRITE_EVERY: Duration = Duration::from_secs(10);
+
 /// By which a file is taken to be unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
@@ -31,8 +35,8 @@ struct Identity {
     /// Nanoseconds since 1970: of the content, and of the entry itself.
     modified: i64,
     changed: i64,
-    /// Device and inode.
-    file: (u64, u64),
+    /// The inode. (Not the device: on network file systems its number is another one on every node.)
+    inode: u64,
 }
 
 /// What is known of a file.
@@ -67,6 +71,8 @@ pub(crate) struct Fingerprints {
     /// What was found out since it was read.
     fresh: HashMap<PathBuf, Known>,
     fresh_tokenizers: HashMap<String, TokenizerFile>,
+    signal: StopSignal,
+    written: Instant,
 }
 
 impl Fingerprints {
@@ -77,7 +83,13 @@ impl Fingerprints {
     pub(crate) fn read(store: &Store) -> Result<Self, Error> {
         let path = store.root().join(FILE);
         let record = Self::record(&path)?;
-        Ok(Self { path, record, fresh: HashMap::new(), fresh_tokenizers: HashMap::new() })
+        let (fresh, fresh_tokenizers) = (HashMap::new(), HashMap::new());
+        Ok(Self { path, record, fresh, fresh_tokenizers, signal: StopSignal::default(), written: Instant::now() })
+    }
+
+    /// The same, that stops reading at a signal.
+    pub(crate) fn until(self, signal: &StopSignal) -> Self {
+        Self { signal: signal.clone(), ..self }
     }
 
     fn record(path: &Path) -> Result<Record, Error> {
@@ -91,33 +103,44 @@ impl Fingerprints {
     /// Digests of files' bytes, and their sizes; those that are not known are read, several at once.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A file that cannot be read, a signal: what was read until then is kept.
     pub(crate) fn of(&mut self, paths: &[PathBuf]) -> Result<Vec<(String, u64)>, Error> {
-        let look = |path: &PathBuf| -> Result<(PathBuf, Identity, Option<String>), Error> {
-            let path = std::path::absolute(path).map_err(Error::io(path))?;
-            let identity = Identity::of(&path)?;
-            let known = self.fresh.get(&path).or_else(|| self.record.files.get(&path));
-            let content = known.filter(|known| known.identity == identity).map(|known| known.content.clone());
-            Ok((path, identity, content))
-        };
-        let looked = paths.iter().map(look).collect::<Result<Vec<_>, _>>()?;
-        let read: Vec<(PathBuf, Identity, String, bool)> = looked
-            .into_par_iter()
-            .map(|(path, identity, content)| {
-                let known = content.or_else(|| hub_blob(&path));
-                match known {
-                    Some(content) => Ok((path, identity, content, false)),
-                    None => {
-                        let (identity, content, sure) = read_whole(&path)?;
-                        Ok((path, identity, content, sure))
+        let mut answers = Vec::with_capacity(paths.len());
+        // Kept now and then: a kill costs the last group.
+        for group in paths.chunks(rayon::current_num_threads().max(1) * 4) {
+            let looked = group.iter().map(|path| self.look(path)).collect::<Result<Vec<_>, Error>>()?;
+            let signal = &self.signal;
+            let found: Vec<Result<Found, Error>> = looked.into_par_iter().map(|look| look.find(signal)).collect();
+            let mut failed = None;
+            for found in found {
+                match found {
+                    Ok(Found { path, known, fresh }) => {
+                        answers.push((known.content.clone(), known.identity.bytes));
+                        if fresh {
+                            self.fresh.insert(path, known);
+                        }
                     }
+                    Err(error) => drop(failed.get_or_insert(error)),
                 }
-            })
-            .collect::<Result<_, Error>>()?;
-        let answer = read.iter().map(|(_, identity, content, _)| (content.clone(), identity.bytes)).collect();
-        let fresh = read.into_iter().filter(|(.., sure)| *sure);
-        self.fresh.extend(fresh.map(|(path, identity, content, _)| (path, Known { identity, content })));
-        Ok(answer)
+            }
+            if failed.is_some() || self.written.elapsed() > WRITE_EVERY {
+                self.written = Instant::now();
+                self.write()?;
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// What is known of a file.
+    fn look(&self, given: &Path) -> Result<Look, Error> {
+        let path = std::path::absolute(given).map_err(Error::io(given))?;
+        let identity = Identity::of(given)?;
+        let known = self.fresh.get(&path).or_else(|| self.record.files.get(&path));
+        let known = known.filter(|known| known.identity == identity).cloned();
+        Ok(Look { given: given.to_owned(), path, identity, known })
     }
 
     /// A tokenizer's fingerprint and vocabulary; parsed once for each content.
@@ -178,7 +201,7 @@ impl From<&Metadata> for Identity {
             bytes: m.len(),
             modified: nanoseconds(m.mtime(), m.mtime_nsec()),
             changed: nanoseconds(m.ctime(), m.ctime_nsec()),
-            file: (m.dev(), m.ino()),
+            inode: m.ino(),
         }
     }
 }
@@ -188,21 +211,54 @@ impl From<&Metadata> for Identity {
     fn from(m: &Metadata) -> Self {
         let modified = m.modified().ok().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         let modified = modified.map_or(-1, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
-        Self { bytes: m.len(), modified, changed: modified, file: (0, 0) }
+        Self { bytes: m.len(), modified, changed: modified, inode: 0 }
     }
 }
 
-/// Reads a file. Whether its identity stands for what was read: it did not change meanwhile, nor just before.
-fn read_whole(path: &Path) -> Result<(Identity, String, bool), Error> {
-    let before = Identity::of(path)?;
-    let settled = wait_until_settled(&before);
-    let content = corpus::fingerprint_file(path).map_err(|source| match source {
-        corpus::ReadError::Io { path, source } => Error::Io { path, source },
-        other => Error::Usage { reason: other.to_string() },
-    })?;
-    let after = Identity::of(path)?;
-    let sure = settled && before == after;
-    Ok((after, content, sure))
+/// A file that was looked at.
+struct Look {
+    /// As it is called in messages.
+    given: PathBuf,
+    path: PathBuf,
+    identity: Identity,
+    known: Option<Known>,
+}
+
+struct Found {
+    path: PathBuf,
+    known: Known,
+    /// Whether it was read just now, and its identity stands for what was read.
+    fresh: bool,
+}
+
+impl Look {
+    fn find(self, signal: &StopSignal) -> Result<Found, Error> {
+        let Self { given, path, identity, known } = self;
+        if let Some(known) = known {
+            return Ok(Found { path, known, fresh: false });
+        }
+        if let Some(content) = hub_blob(&path) {
+            return Ok(Found { path, known: Known { identity, content }, fresh: false });
+        }
+        let settled = wait_until_settled(&identity);
+        let content = digest_of(&given, signal)?;
+        let after = Identity::of(&given)?;
+        let fresh = settled && identity == after;
+        Ok(Found { path, known: Known { identity: after, content }, fresh })
+    }
+}
+
+/// As [`corpus::fingerprint_file`], until a signal comes.
+fn digest_of(path: &Path, signal: &StopSignal) -> Result<String, Error> {
+    let mut file = std::fs::File::open(path).map_err(Error::io(path))?;
+    let (mut hash, mut buffer) = (xxhash_rust::xxh3::Xxh3::new(), vec![0u8; 1 << 20]);
+    loop {
+        signal.check()?;
+        match file.read(&mut buffer).map_err(Error::io(path))? {
+            0 => return Ok(format!("{:032x}", hash.digest128())),
+            n => hash.update(&buffer[..n]),
+        }
+    }
 }
 
 /// Waits, a moment at most, until a change would show in a file's times; `false` where they lie in the future.
@@ -269,6 +325,22 @@ mod tests {
         assert_eq!(new(dir.path()).record.files.len(), 1);
         std::fs::write(dir.path().join(FILE), "{").unwrap();
         assert!(new(dir.path()).record.files.is_empty());
+    }
+
+    #[test]
+    fn digests_are_those_of_corpus_and_a_signal_stops_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        std::fs::write(&path, vec![7u8; 3_000_000]).unwrap();
+        let expected = corpus::fingerprint_file(&path).unwrap();
+        let signal = StopSignal::default();
+        let mut prints = new(dir.path()).until(&signal);
+        assert_eq!(prints.of(std::slice::from_ref(&path)).unwrap()[0].0, expected);
+        signal.raise(2);
+        std::fs::write(&path, "more").unwrap();
+        assert!(matches!(prints.of(&[path]), Err(Error::Stopped { signal: 2 })));
+        // What was read before is kept.
+        assert_eq!(new(dir.path()).record.files.len(), 1);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::progress::duration;
 use crate::question::Question;
 use crate::spec::{ArmSpec, DataSpec};
 use crate::store::{Status, Store};
-use crate::{ArmId, Engine, Error, Machine, Study};
+use crate::{ArmId, Engine, Error, Machine, StopSignal, Study};
 
 /// An arm, and what it takes from each source.
 #[derive(Debug, Clone)]
@@ -158,11 +158,17 @@ impl Plan {
     ///
     /// # Errors
     /// A precision that the backend does not have, a store that cannot be written.
-    pub fn expected(&self, study: &Study, store: &Store, engine: &mut dyn Engine) -> Result<Option<Expected>, Error> {
+    pub fn expected(
+        &self,
+        study: &Study,
+        store: &Store,
+        engine: &mut dyn Engine,
+        signal: &StopSignal,
+    ) -> Result<Option<Expected>, Error> {
         if self.left.is_empty() {
             return Ok(None);
         }
-        expected(&self.left, study, store, engine).map(Some)
+        expected(&self.left, study, store, engine, signal).map(Some)
     }
 
     /// The same as [`describe`](Self::describe), and how things stand now.

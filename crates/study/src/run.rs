@@ -104,9 +104,11 @@ pub fn run_job(
     let mut at = 0;
     // Everything it needs, as far as the store knows it.
     while at < jobs.len() {
+        let described = jobs[at].describes();
         for input in jobs[at].inputs() {
             if !jobs.iter().any(|job| job.address() == input.address) {
-                jobs.push(store.job(&input.address)?);
+                let own = described.iter().find(|job| job.address() == input.address).cloned();
+                jobs.push(own.map_or_else(|| store.job(&input.address), Ok)?);
             }
         }
         at += 1;

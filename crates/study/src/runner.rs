@@ -156,11 +156,11 @@ impl<'a> Runner<'a> {
         let mut round = Round { strict, changed: true, ..Round::default() };
         for job in jobs {
             let address = job.address();
-            if !self.is_settled(&address) && matches!(self.stands(job, &address)?, Stands::ToRun) {
-                let seconds = self.seconds(job);
-                self.progress.expect(address.clone(), seconds);
-                round.known.insert(address.clone());
-                round.open.push(Open::new(job, address));
+            if !self.is_settled(&address)
+                && !round.known.contains(&address)
+                && matches!(self.stands(job, &address)?, Stands::ToRun)
+            {
+                self.open(&mut round, job, address)?;
             }
         }
         self.order(&mut round.open);
@@ -168,6 +168,26 @@ impl<'a> Runner<'a> {
         // What was learnt of speeds is no reason to fail.
         let _ = self.speeds.write();
         result
+    }
+
+    /// A job is to be run, and before it what it describes and the store lacks.
+    fn open(&mut self, round: &mut Round, job: &Job, address: Address) -> Result<(), Error> {
+        let seconds = self.seconds(job);
+        self.progress.expect(address.clone(), seconds);
+        round.known.insert(address.clone());
+        for input in job.describes() {
+            let address = input.address();
+            if round.known.contains(&address) || self.settled.contains(&address) {
+                continue;
+            }
+            // Freed files of it are needed.
+            self.wanted.insert(address.clone());
+            if matches!(self.stands(&input, &address)?, Stands::ToRun) {
+                self.open(round, &input, address)?;
+            }
+        }
+        round.open.push(Open::new(job, address));
+        Ok(())
     }
 
     /// Those first that most depends on; one after the other, the order that was given is as good.
@@ -445,10 +465,7 @@ impl<'a> Runner<'a> {
             if matches!(self.stands(&job, &input.address)?, Stands::ToRun) {
                 // Others make it.
                 if !self.alone || self.wanted.contains(&input.address) {
-                    let seconds = self.seconds(&job);
-                    self.progress.expect(input.address.clone(), seconds);
-                    round.known.insert(input.address.clone());
-                    round.open.insert(0, Open::new(&job, input.address.clone()));
+                    self.open(round, &job, input.address.clone())?;
                 }
                 return Ok(Ready::NotYet);
             }
@@ -482,7 +499,7 @@ impl<'a> Runner<'a> {
             return Ok(());
         }
         // It is being made again already, for another job that reads it.
-        if self.repaired.contains(&damaged) && !self.is_settled(&damaged) {
+        if damaged != open.address && self.repaired.contains(&damaged) && !self.is_settled(&damaged) {
             self.reopen(round, open);
             return Ok(());
         }
@@ -507,12 +524,10 @@ impl<'a> Runner<'a> {
             return Ok(());
         }
         self.settled.remove(damaged);
-        if let Ok(job) = self.store.job(damaged)
-            && round.known.insert(damaged.clone())
-        {
-            round.open.insert(0, Open::new(&job, damaged.clone()));
+        match self.store.job(damaged) {
+            Ok(job) if !round.known.contains(damaged) => self.open(round, &job, damaged.clone()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn fail(&mut self, round: &mut Round, open: Open, trouble: Trouble) -> Result<(), Error> {

@@ -25,13 +25,25 @@ const QUEUE: usize = 2;
 ///
 /// The stores lie in `train/` and `held-out/` of a folder, in shards. A shard is written when it is full and never
 /// again: after a kill the finished ones are kept, and the result is the same, byte for byte.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct StoreBuilder<'a> {
     tokenizer: &'a Tokenizer,
     name: String,
     held_out_permille: u16,
     deduplicate: bool,
     shard_bytes: u64,
+    stop: Option<&'a (dyn Fn() -> bool + Sync)>,
+}
+
+impl std::fmt::Debug for StoreBuilder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreBuilder")
+            .field("name", &self.name)
+            .field("held_out_permille", &self.held_out_permille)
+            .field("deduplicate", &self.deduplicate)
+            .field("shard_bytes", &self.shard_bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How far a building is.
@@ -110,7 +122,8 @@ impl BuiltStores {
 impl<'a> StoreBuilder<'a> {
     /// Stores of this name: nothing held out, duplicates kept.
     pub fn new(tokenizer: &'a Tokenizer, name: &str) -> Self {
-        Self { tokenizer, name: name.to_owned(), held_out_permille: 0, deduplicate: false, shard_bytes: 256 << 20 }
+        let name = name.to_owned();
+        Self { tokenizer, name, held_out_permille: 0, deduplicate: false, shard_bytes: 256 << 20, stop: None }
     }
 
     /// Of 1000 documents, how many are held out, by the hash of their content.
@@ -129,6 +142,12 @@ impl<'a> StoreBuilder<'a> {
     #[must_use]
     pub fn shard_bytes(self, shard_bytes: u64) -> Self {
         Self { shard_bytes: shard_bytes.max(1), ..self }
+    }
+
+    /// Stops when this says so; it is asked after every few megabytes. Finished shards stay.
+    #[must_use]
+    pub fn stop_when(self, stop: &'a (dyn Fn() -> bool + Sync)) -> Self {
+        Self { stop: Some(stop), ..self }
     }
 
     /// Makes both stores in a folder, or finishes them. `progress` is called every chunk.
@@ -337,6 +356,9 @@ impl Run<'_, '_> {
     ) -> Result<ShardWriters, TokenizeError> {
         let mut shard = self.begin(number, part, fingerprint, read)?;
         for chunk in chunks {
+            if self.builder.stop.is_some_and(|stop| stop()) {
+                return Err(TokenizeError::Stopped);
+            }
             let tokenizer = self.builder.tokenizer;
             let encoded: Vec<_> = chunk
                 .par_iter()

@@ -42,6 +42,9 @@ pub enum TokenizeError {
     /// Input that cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// Stopped, as [`StoreBuilder::stop_when`] asked for: finished shards stay.
+    #[error("stopped; the same command continues")]
+    Stopped,
     /// A folder in which another process is making the same stores.
     #[error("{path}: another process is making stores here", path = path.display())]
     Busy {

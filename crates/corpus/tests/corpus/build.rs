@@ -113,7 +113,10 @@ fn interrupted_builds_are_finished() {
         let expected = builder.build(&inputs(&FINE), whole.path(), &mut |_| {}).unwrap();
         assert_eq!(expected.duplicates, if deduplicate { 60 } else { 0 });
         // A panic stands for a kill: nothing is tidied up.
-        let killed = std::panic::catch_unwind(|| builder.build(&inputs(&FAILING), broken.path(), &mut |_| {}));
+        let killed = {
+            let build = || builder.build(&inputs(&FAILING), broken.path(), &mut |_| {});
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(build))
+        };
         assert!(killed.is_err() && !BuiltStores::exist(broken.path()));
         let message = BuiltStores::open(broken.path()).unwrap_err().to_string();
         assert!(message.contains("holds no store.json"), "{message}");
@@ -282,4 +285,22 @@ fn parts_are_put_together() {
             }
         }
     }
+}
+
+/// Asked to stop, it keeps what is finished; the next build goes on.
+#[test]
+fn a_build_stops_when_asked() {
+    let (tokenizer, dir) = (tokenizer(), tempfile::tempdir().unwrap());
+    // More than is tokenised at once, and more than a shard.
+    let all: Vec<Document> = (0..6000).map(|i| Document::plain(format!("{i} {}", "word ".repeat(400)))).collect();
+    let (asked, stop) = (AtomicBool::new(false), AtomicBool::new(true));
+    // At the second question.
+    let when = || stop.load(Ordering::Relaxed) && asked.swap(true, Ordering::Relaxed);
+    let builder = StoreBuilder::new(&tokenizer, "x").shard_bytes(1 << 20).stop_when(&when);
+    let inputs = [input("a", &all)];
+    let error = builder.build(&inputs, dir.path(), &mut |_| {}).unwrap_err();
+    assert!(matches!(error, corpus::TokenizeError::Stopped), "{error}");
+    stop.store(false, Ordering::Relaxed);
+    let report = builder.build(&inputs, dir.path(), &mut |_| {}).unwrap();
+    assert!(report.shards_kept > 0 && report.shards_written > 0 && report.documents[0] == 6000, "{report:?}");
 }

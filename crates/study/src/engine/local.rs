@@ -112,10 +112,10 @@ impl Engine for LocalEngine {
         self.signal.raise(signal);
     }
 
-    fn time(&mut self, timing: &Timing, _: usize) -> Result<f64, Error> {
+    fn time(&mut self, timing: &Timing, _: usize) -> Result<Option<f64>, Error> {
         self.order(Order::Time(Box::new(timing.clone())))?;
         let gone = |_| Error::Usage { reason: "the engine's thread has ended".to_owned() };
-        self.times.recv().map_err(gone)?
+        self.times.recv().map_err(gone)?.map(Some)
     }
 }
 

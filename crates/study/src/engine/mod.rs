@@ -65,9 +65,10 @@ pub trait Engine {
     /// Asks all jobs to stop with a checkpoint.
     fn stop(&mut self, signal: i32);
 
-    /// Measures how fast a piece of work is done in so many slots at once: operations a second of one.
+    /// Measures how fast a piece of work is done in so many slots at once: operations a second of one; `None` where that
+    /// could not be found out.
     ///
     /// # Errors
     /// A model outside its limits, a precision that the backend does not have.
-    fn time(&mut self, timing: &Timing, slots: usize) -> Result<f64, Error>;
+    fn time(&mut self, timing: &Timing, slots: usize) -> Result<Option<f64>, Error>;
 }

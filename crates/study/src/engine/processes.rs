@@ -93,12 +93,11 @@ impl ProcessEngine {
         slot.process = Some(Process { child, input });
         let (tell, generation) = (self.tell.clone(), slot.generation);
         std::thread::spawn(move || {
-            let lines = BufReader::new(output).lines().map_while(Result::ok);
-            // What is no word of ours was printed by a library: it is not lost.
-            for line in lines {
-                match serde_json::from_str(&line) {
+            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+                match serde_json::from_slice(&line) {
                     Ok(word) => drop(tell.send(Heard { slot: number, generation, word: Some(word) })),
-                    Err(_) => eprintln!("{line}"),
+                    // What is no word of ours was printed by a library: it is not lost.
+                    Err(_) => drop(writeln!(std::io::stderr(), "{}", String::from_utf8_lossy(&line))),
                 }
             }
             drop(tell.send(Heard { slot: number, generation, word: None }));
@@ -119,8 +118,15 @@ impl ProcessEngine {
         let slot = self.slots.get_mut(number).filter(|slot| slot.generation == generation)?;
         match word {
             Some(Word::Event(event)) => {
-                if matches!(event, Event::Ended { .. }) {
+                if let Event::Ended { how, .. } = &event {
                     slot.job = None;
+                    // It alone was told to stop, and would do nothing more.
+                    if matches!(how, Ended::Stopped { .. })
+                        && self.stopping.is_none()
+                        && let Some(process) = slot.process.take()
+                    {
+                        end(process, PATIENCE);
+                    }
                 }
                 Some(event)
             }
@@ -138,7 +144,8 @@ impl ProcessEngine {
     }
 
     /// Times a piece of work in these places at once.
-    fn time_in(&mut self, places: usize, timing: &Timing, threads: Option<NonZeroUsize>) -> Result<f64, Error> {
+    /// `None` where one of them ended.
+    fn time_in(&mut self, places: usize, timing: &Timing, threads: Option<NonZeroUsize>) -> Result<Option<f64>, Error> {
         for number in 0..places {
             self.spawn(number)?;
             self.order(number, &Order::Time(Box::new(timing.clone()), threads));
@@ -146,16 +153,24 @@ impl ProcessEngine {
         let mut speeds = Vec::new();
         while speeds.len() < places {
             let heard = self.heard.recv().map_err(|_| Error::Usage { reason: "no process answers".to_owned() })?;
+            if self.slots.get(heard.slot).is_none_or(|slot| slot.generation != heard.generation) {
+                continue;
+            }
             match heard.word {
                 Some(Word::Timed(speed)) => speeds.push(speed.map_err(Error::Job)?),
                 Some(Word::Event(_)) => {}
                 None => {
-                    let status = self.slots[heard.slot].process.take().and_then(|process| end(process, PATIENCE));
-                    return Err(Error::Usage { reason: format!("a process of this program {}", describe(status)) });
+                    // All of them: what the others still say would be taken for an answer to the next question.
+                    for slot in &mut self.slots {
+                        if let Some(process) = slot.process.take() {
+                            end(process, PATIENCE);
+                        }
+                    }
+                    return Ok(None);
                 }
             }
         }
-        Ok(speeds.iter().sum::<f64>() / places as f64)
+        Ok(Some(speeds.iter().sum::<f64>() / places as f64))
     }
 }
 
@@ -200,7 +215,7 @@ impl Engine for ProcessEngine {
         }
     }
 
-    fn time(&mut self, timing: &Timing, slots: usize) -> Result<f64, Error> {
+    fn time(&mut self, timing: &Timing, slots: usize) -> Result<Option<f64>, Error> {
         let slots = slots.clamp(1, self.slots());
         self.time_in(slots, timing, self.share(slots))
     }

@@ -35,15 +35,16 @@ pub(super) enum Word {
     Timed(Result<f64, Trouble>),
 }
 
-/// Runs what is asked for on standard input until it ends.
+/// Runs what is asked for on standard input until it ends. `processor` makes what computes: it may take a while, and the
+/// parent may be gone before.
 ///
 /// # Errors
-/// An order that cannot be read.
-pub fn work(processor: &dyn Processor, signal: &StopSignal) -> Result<(), Error> {
+/// A processor that cannot be had, an order that cannot be read.
+pub fn work(processor: impl FnOnce() -> Result<Box<dyn Processor>, Error>, signal: &StopSignal) -> Result<(), Error> {
     let (orders, inbox) = channel();
     let stop = signal.clone();
     std::thread::spawn(move || listen(orders, &stop));
-    serve(processor, signal, inbox)
+    serve(&*processor()?, signal, inbox)
 }
 
 /// Passes orders on; ends the process soon after the input's end.
@@ -60,7 +61,8 @@ fn listen(orders: Sender<Result<Order, Error>>, signal: &StopSignal) {
     // A process without a job ends now.
     drop(orders);
     std::thread::sleep(GRACE);
-    std::process::exit(128 + TERM);
+    // At once: a job may be in the middle of anything.
+    signal_hook::low_level::exit(128 + TERM);
 }
 
 fn serve(processor: &dyn Processor, signal: &StopSignal, orders: Receiver<Result<Order, Error>>) -> Result<(), Error> {
@@ -74,6 +76,9 @@ fn serve(processor: &dyn Processor, signal: &StopSignal, orders: Receiver<Result
                 let report = Report::new(job.clone(), signal.clone(), |event| say(&Word::Event(event)));
                 let how: Ended = processor.run(&task, &report);
                 say(&Word::Event(Event::Ended { job, how }));
+                if signal.received().is_some() {
+                    break;
+                }
             }
             Order::Time(timing, threads) => {
                 say(&Word::Timed(processor.time(&timing, threads).map_err(|e| Trouble::from(&e))));

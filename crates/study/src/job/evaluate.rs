@@ -1,5 +1,6 @@
 //! The loss of a model on held-out text.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use burn::module::AutodiffModule as _;
@@ -199,18 +200,26 @@ impl Kind for Evaluate {
             ..TrainSpec::new(LrSpec::constant(0.0))
         };
         let model = self.model.load::<AB>(cx.store, cx.device)?.valid().with_compute(recipe.compute());
+        // Asked before each batch.
+        let stopped = Cell::new(false);
+        let go_on = || {
+            stopped.set(cx.report.signal().received().is_some());
+            !stopped.get()
+        };
         let losses = match &self.on {
             EvaluateOn::General { tokens, time, count, document_mask } => {
                 let store = tokens.open(cx.store)?;
                 let sequences = Sequences::new(store.clone(), *time)?.with_document_mask(*document_mask);
-                general(&model, &store, &sequences, *count, &recipe, cx.device)?
+                general(&model, &store, &sequences, *count, &recipe, cx.device, &go_on)?
             }
             EvaluateOn::Examples { tokens, count, rows } => {
                 let examples = SftBatches::new(tokens.open(cx.store)?, *count, unordered(rows))?;
-                by_row(&model, &examples, &recipe, cx.device)?
+                by_row(&model, &examples, &recipe, cx.device, &go_on)?
             }
         };
-        cx.report.check()?;
+        if stopped.get() {
+            cx.report.check()?;
+        }
         Evaluation::of(&self.label(), losses)
     }
 }
@@ -240,8 +249,9 @@ fn general<B: FusedOps>(
     count: u64,
     recipe: &TrainSpec,
     device: &B::Device,
+    go_on: &dyn Fn() -> bool,
 ) -> Result<DocumentLosses, Error> {
-    let batches = (0..count).step_by(BATCH as usize).map(|from| {
+    let batches = (0..count).step_by(BATCH as usize).take_while(|_| go_on()).map(|from| {
         let mut batch = Batch::with_capacity(BATCH as usize, sequences.time());
         for i in from..(from + BATCH).min(count) {
             sequences.push(i, 0, &mut batch)?;
@@ -272,9 +282,10 @@ fn by_row<B: FusedOps>(
     examples: &SftBatches,
     recipe: &TrainSpec,
     device: &B::Device,
+    go_on: &dyn Fn() -> bool,
 ) -> Result<DocumentLosses, Error> {
     let mut rows = Vec::new();
-    evaluate_tokens(model, examples.in_order(), recipe, device, &mut |batch, losses| {
+    evaluate_tokens(model, examples.in_order().take_while(|_| go_on()), recipe, device, &mut |batch, losses| {
         let row = |(losses, targets): (&[f32], &[i32])| HeldOut {
             nats: losses.iter().map(|l| f64::from(*l)).sum(),
             tokens: targets.iter().filter(|t| **t != IGNORE).count() as u64,

@@ -73,6 +73,11 @@ pub(crate) trait Kind: Clone + Serialize + DeserializeOwned {
     /// The jobs that it reads.
     fn inputs(&self) -> Vec<Input>;
 
+    /// Those of its inputs that it can describe whole, so that they can be made for it wherever they are missing.
+    fn describes(&self) -> Vec<Job> {
+        Vec::new()
+    }
+
     /// What it is expected to take.
     fn cost(&self) -> Cost;
 
@@ -184,6 +189,10 @@ macro_rules! kinds {
 
             pub(crate) fn inputs(&self) -> Vec<Input> {
                 match self { $(Self::$kind(job) => job.inputs(),)* }
+            }
+
+            pub(crate) fn describes(&self) -> Vec<Job> {
+                match self { $(Self::$kind(job) => job.describes(),)* }
             }
 
             pub(crate) fn cost(&self) -> Cost {

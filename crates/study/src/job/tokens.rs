@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::source::{RoleSource, SourcePart};
-use super::{Context, Cost, Input, Kind, MakeTokenizer};
+use super::{Context, Cost, Input, Job, Kind, MakeTokenizer};
 use crate::Error;
 use crate::address::Address;
 use crate::engine::Report;
@@ -137,6 +137,10 @@ impl Kind for Tokenise {
         [Input::files(&self.tokenizer)].into_iter().chain(parts).collect()
     }
 
+    fn describes(&self) -> Vec<Job> {
+        self.parts().map(Job::from).collect()
+    }
+
     fn cost(&self) -> Cost {
         // Putting shards together is reading them.
         let faster = if self.source.parts.is_empty() { 1.0 } else { 0.02 };
@@ -195,7 +199,7 @@ impl Tokenise {
         cx: &Context<'_, AB>,
     ) -> Result<BuildReport, Error> {
         let generator = self.source.generator();
-        let mut known = Fingerprints::read(cx.store)?;
+        let mut known = Fingerprints::read(cx.store)?.until(cx.report.signal());
         let open = self.source.open(generator.as_ref(), &mut known)?;
         let inputs = match part {
             Some(part) => open
@@ -207,7 +211,15 @@ impl Tokenise {
         let bytes = part.map_or(self.source.bytes, |part| part.bytes).max(1);
         let mut said = Instant::now();
         let report = cx.report;
-        Ok(builder.build(inputs, cx.folder, &mut |at| tell(report, &self.source.role, bytes, at, &mut said))?)
+        let stop = || report.signal().received().is_some();
+        let builder = builder.clone().stop_when(&stop);
+        let built = builder.build(inputs, cx.folder, &mut |at| tell(report, &self.source.role, bytes, at, &mut said));
+        match built {
+            Err(corpus::TokenizeError::Stopped) => {
+                Err(Error::Stopped { signal: report.signal().received().unwrap_or(0) })
+            }
+            other => Ok(other?),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,7 @@ use crate::graph::Graph;
 use crate::job::Job;
 use crate::run::answer_knowing;
 use crate::runner::Runner;
-use crate::store::{Failure, Lock, Root, Store};
+use crate::store::{Failure, Files, Lock, Root, Status, Store};
 use crate::{Answer, Engine, Error, Machine, Progress, Question, Study};
 
 /// The folder of campaigns in a store.
@@ -26,8 +27,10 @@ const STATE: &str = "campaign.json";
 const FORMAT: u32 = 1;
 /// Tasks of an array: Slurm's usual limit is 1001.
 const ARRAY: usize = 1000;
-/// How often a task is tried.
+/// How often a job is tried.
 const TRIES: u32 = 2;
+/// How long a planning job waits for another process that plans.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How the program is called again on the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,12 +47,17 @@ pub(super) struct State {
     pub(super) format: u32,
     pub(super) question: String,
     pub(super) step: Step,
-    /// Rounds that were submitted.
+    /// The last round.
     pub(super) round: u32,
-    /// Numbers of the queue's jobs, all rounds.
+    /// Numbers of its arrays that were submitted, in order.
+    pub(super) arrays: Vec<String>,
+    /// The number of the planning job that waits for it; `None` until everything before was submitted.
+    pub(super) planner: Option<String>,
+    /// All numbers, of all rounds.
     pub(super) ids: Vec<String>,
-    /// How often jobs were submitted.
+    /// How often jobs were tried without a result, by the rounds up to `counted`.
     pub(super) tries: BTreeMap<Address, u32>,
+    pub(super) counted: u32,
     pub(super) outcome: Option<Outcome>,
 }
 
@@ -130,6 +138,22 @@ impl<'a> Campaign<'a> {
         }
     }
 
+    /// Waits for somebody who submits the study, or plans it.
+    fn wait_for_lock(&self, progress: &Progress) -> Result<Lock, Error> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(lock) = Lock::take(&self.folder)? {
+                return Ok(lock);
+            }
+            progress.signal.check()?;
+            if Instant::now() > until {
+                let reason = format!("{}: another process plans this study", self.folder.display());
+                return Err(Error::Slurm { command: "planning".to_owned(), reason });
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// A planning job that waits for others.
     fn planning<'t>(&self, template: &'t Template, step: &Step, round: u32, after: Vec<String>) -> Script<'t> {
         let script = self.script(template, step, &format!("plan-{round}"), vec![format!("--slurm-plan={round}")]);
@@ -160,29 +184,33 @@ pub fn submit(
     // Scripts run elsewhere: what they name must be found from there.
     let store = &absolute(store)?;
     let campaign = Campaign::of(store, study, question);
-    let Some(_lock) = Lock::take(&campaign.folder)? else { return Err(Error::InUse { path: campaign.folder }) };
+    let Some(_lock) = Lock::take(&campaign.folder)? else {
+        let reason = "it is being planned just now; ask again in a moment".to_owned();
+        return Err(Error::Slurm { command: "submitting".to_owned(), reason });
+    };
     let before = campaign.state()?;
     if let Some(state) = &before {
-        let queued = queue::queued(&state.ids).unwrap_or_default();
+        let queued = queue::queued(&state.ids)?;
         if !queued.is_empty() {
             let ids = queued.into_iter().map(|job| job.id).collect();
             return Ok(Submitted { folder: campaign.folder.clone(), ids, under_way: true });
         }
     }
     let round = before.map_or(0, |state| state.round);
-    let mut state = State {
+    let id = campaign.submit(&campaign.planning(template, step, round, Vec::new()))?;
+    // The planning job waits for this lock, and finds itself in the record.
+    campaign.write(&State {
         format: FORMAT,
         question: question.name().to_owned(),
         step: step.clone(),
         round,
-        ids: Vec::new(),
+        arrays: Vec::new(),
+        planner: Some(id.clone()),
+        ids: vec![id.clone()],
         tries: BTreeMap::new(),
+        counted: round,
         outcome: None,
-    };
-    campaign.write(&state)?;
-    let id = campaign.submit(&campaign.planning(template, step, round, Vec::new()))?;
-    state.ids.push(id.clone());
-    campaign.write(&state)?;
+    })?;
     Ok(Submitted { folder: campaign.folder.clone(), ids: vec![id], under_way: false })
 }
 
@@ -213,7 +241,7 @@ fn look(
     let data = match without_files(study, store, progress)? {
         Some(data) => Prepared::Whole(data),
         None => {
-            let mut known = Fingerprints::read(store)?;
+            let mut known = Fingerprints::read(store)?.until(&progress.signal);
             let prepared = next(study, store, &mut known)?;
             known.write()?;
             prepared
@@ -247,35 +275,48 @@ fn look(
     }
 }
 
-/// Plans a round in a planning job: submits it and gives `None`, or answers the question.
+/// Writes an answer where it is wanted.
+pub type Write<'a> = dyn FnMut(&Answer, &mut dyn Engine, &mut Progress) -> Result<(), Error> + 'a;
+
+/// Plans the round after `round` in a planning job: submits it, or answers the question and has the answer written.
+///
+/// A planning job that is killed and requeued goes on where it was.
 ///
 /// # Errors
-/// Data that cannot be used, a store that cannot be written, a queue that refuses, a signal.
+/// Data that cannot be used, a store that cannot be written, a queue that refuses, a signal; what `write` met.
+#[allow(clippy::too_many_arguments, reason = "what a study is, where it runs, and what becomes of the answer")]
 pub fn plan(
+    round: u32,
     question: &dyn Question,
     study: &Study,
     store: &Store,
     template: &Template,
     engine: &mut dyn Engine,
     progress: &mut Progress,
-) -> Result<Option<Answer>, Error> {
+    write: &mut Write<'_>,
+) -> Result<(), Error> {
     let store = &absolute(store)?;
     let _using = store.using()?;
     let campaign = Campaign::of(store, study, question);
-    let Some(_lock) = Lock::take(&campaign.folder)? else { return Err(Error::InUse { path: campaign.folder }) };
+    let _lock = campaign.wait_for_lock(progress)?;
     let Some(mut state) = campaign.state()? else {
         let path = campaign.folder.join(STATE);
         return Err(Error::Parse { path, reason: "is missing: submit the study with --engine slurm".to_owned() });
     };
-    let planned = plan_round(&campaign, &mut state, question, study, template, engine, progress);
-    if !matches!(planned, Ok(None) | Err(Error::Stopped { .. })) {
-        state.outcome = Some(match &planned {
-            Err(error) => Outcome::Failed(error.to_string()),
-            Ok(_) => Outcome::Answered,
-        });
-        campaign.write(&state)?;
+    if state.round > round {
+        // This job was requeued. All that it had to do is done, or is done now.
+        return if state.planner.is_some() { Ok(()) } else { send(&campaign, &mut state, template, progress) };
     }
-    planned
+    let outcome = plan_round(&campaign, &mut state, question, study, template, engine, progress)
+        .and_then(|answer| answer.map(|answer| write(&answer, engine, progress)).transpose());
+    match &outcome {
+        // More is to come, or this job is to go on.
+        Ok(None) | Err(Error::Stopped { .. }) => {}
+        Ok(Some(())) => state.outcome = Some(Outcome::Answered),
+        Err(error) => state.outcome = Some(Outcome::Failed(error.to_string())),
+    }
+    campaign.write(&state)?;
+    outcome.map(drop)
 }
 
 fn plan_round(
@@ -289,38 +330,77 @@ fn plan_round(
 ) -> Result<Option<Answer>, Error> {
     let store = campaign.store;
     let machine = engine.machine().clone();
-    let given_up = given_up(store, state)?;
+    count_tries(campaign, state)?;
+    let mut given_up = given_up(store, state)?;
     loop {
         progress.signal.check()?;
-        let round = look(question, study, store, &machine, &given_up, progress)?;
-        let moment = of_a_moment(&round.open);
+        let next = look(question, study, store, &machine, &given_up, progress)?;
+        let moment = of_a_moment(&next.open);
         if !moment.is_empty() {
             let mut runner = Runner::new(store, engine, progress)?;
-            if round.data.is_some() {
+            if next.data.is_some() {
                 runner.complete(&moment)?
             } else {
                 runner.must(&moment)?
             };
+            given_up.extend(runner.failures);
             continue;
         }
-        if round.open.is_empty()
-            && let Some(data) = &round.data
+        if next.open.is_empty()
+            && let Some(data) = &next.data
         {
-            return answer_knowing(question, study, data, store, engine, progress, round.failures).map(Some);
+            return answer_knowing(question, study, data, store, engine, progress, next.failures).map(Some);
         }
-        send(campaign, state, template, round.open, progress)?;
+        state.round += 1;
+        write_json(&campaign.tasks_file(state.round), &bundle(next.open))?;
+        (state.arrays, state.planner) = (Vec::new(), None);
+        campaign.write(state)?;
+        send(campaign, state, template, progress)?;
         return Ok(None);
     }
+}
+
+/// Counts, once a round, the jobs of it that could be run and have no result.
+fn count_tries(campaign: &Campaign<'_>, state: &mut State) -> Result<(), Error> {
+    if state.counted == state.round {
+        return Ok(());
+    }
+    let store = campaign.store;
+    for job in campaign.tasks(state.round)?.iter().flat_map(|task| &task.jobs) {
+        let address = job.address();
+        let mut ready = true;
+        for input in job.inputs() {
+            ready &= input.is_there(store)?;
+        }
+        if ready && !is_settled(store, job)? && !Lock::is_held(&store.folder(&address))? {
+            *state.tries.entry(address).or_default() += 1;
+        }
+    }
+    state.counted = state.round;
+    campaign.write(state)
+}
+
+/// Whether a job has a result, or it is known why it has none.
+fn is_settled(store: &Store, job: &Job) -> Result<bool, Error> {
+    let damaged = |files: &Files| matches!(files, Files::Damaged(_));
+    Ok(match job.status(store)? {
+        Status::Done { files } => !damaged(&files),
+        Status::Failed(_) => true,
+        Status::Absent | Status::Broken => false,
+    })
 }
 
 /// Jobs that were tried often enough.
 fn given_up(store: &Store, state: &State) -> Result<BTreeMap<Address, Failure>, Error> {
     let mut out = BTreeMap::new();
     for (address, _) in state.tries.iter().filter(|(_, tries)| **tries >= TRIES) {
-        if store.is_done(address) {
+        let job = store.job(address).ok();
+        if let Some(job) = &job
+            && is_settled(store, job)?
+        {
             continue;
         }
-        let label = store.job(address).map_or_else(|_| address.to_string(), |job| job.label());
+        let label = job.map_or_else(|| address.to_string(), |job| job.label());
         let known: Option<Failure> = store.failure(address)?;
         let reason = known.map_or_else(
             || format!("its task ended {TRIES} times without a result: see the logs of the rounds"),
@@ -341,41 +421,30 @@ fn of_a_moment(open: &[Job]) -> Vec<Job> {
     open.iter().filter(short).cloned().collect()
 }
 
-/// Submits a round, and the planning job that waits for it.
-fn send(
-    campaign: &Campaign<'_>,
-    state: &mut State,
-    template: &Template,
-    open: Vec<Job>,
-    progress: &Progress,
-) -> Result<(), Error> {
-    let round = state.round + 1;
-    for job in &open {
-        *state.tries.entry(job.address()).or_default() += 1;
-    }
-    let tasks = bundle(open);
-    let file = campaign.tasks_file(round);
-    write_json(&file, &tasks)?;
-    state.round = round;
-    campaign.write(state)?;
-    let step = state.step.clone();
+/// Submits what was not yet submitted of the last round, and the planning job that waits for it.
+fn send(campaign: &Campaign<'_>, state: &mut State, template: &Template, progress: &Progress) -> Result<(), Error> {
+    let (round, step) = (state.round, state.step.clone());
+    let (tasks, file) = (campaign.tasks(round)?, campaign.tasks_file(round));
     let mut ids = vec![String::new(); tasks.len()];
-    let mut submitted = Vec::new();
-    for (number, members) in arrays(&tasks, ARRAY).into_iter().enumerate() {
-        let script = round_script(campaign, template, &step, (round, number), &file, &tasks, &members, &ids);
-        let id = campaign.submit(&script)?;
-        for (place, task) in members.iter().enumerate() {
-            ids[*task] = format!("{id}_{place}");
+    // The same arrays each time, so that those with a number are those that were submitted.
+    let arrays = arrays(&tasks, ARRAY);
+    for (number, members) in arrays.iter().enumerate() {
+        if state.arrays.len() == number {
+            let script = round_script(campaign, template, &step, (round, number), &file, &tasks, members, &ids);
+            let id = campaign.submit(&script)?;
+            state.ids.push(id.clone());
+            state.arrays.push(id);
+            campaign.write(state)?;
         }
-        submitted.push(id.clone());
-        state.ids.push(id);
-        campaign.write(state)?;
+        for (place, task) in members.iter().enumerate() {
+            ids[*task] = format!("{}_{place}", state.arrays[number]);
+        }
     }
-    let count = (tasks.len(), submitted.len());
-    let id = campaign.submit(&campaign.planning(template, &step, round, submitted))?;
-    state.ids.push(id);
+    let id = campaign.submit(&campaign.planning(template, &step, round, state.arrays.clone()))?;
+    state.ids.push(id.clone());
+    state.planner = Some(id);
     campaign.write(state)?;
-    progress.note(&format!("round {round}: {} tasks in {} arrays", count.0, count.1));
+    progress.note(&format!("round {round}: {} tasks in {} arrays", tasks.len(), arrays.len()));
     Ok(())
 }
 

@@ -16,6 +16,6 @@ mod script;
 mod status;
 mod tasks;
 
-pub use campaign::{Step, Submitted, plan, preview, run_task, submit};
+pub use campaign::{Step, Submitted, Write, plan, preview, run_task, submit};
 pub use script::Template;
 pub use status::status;

@@ -2,11 +2,33 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::Error;
 
-/// Submits a script; its job's number.
+/// What a queue says that is busy or away for a moment.
+const BUSY: [&str; 4] = ["Socket timed out", "Unable to contact", "temporarily", "Resource"];
+/// Time before it is asked again.
+const PAUSES: [Duration; 4] =
+    [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(30), Duration::from_secs(60)];
+
+/// Submits a script; its job's number. A queue that is busy is asked again.
 pub(super) fn submit(script: &str) -> Result<String, Error> {
+    let mut pauses = PAUSES.iter();
+    loop {
+        match try_submit(script) {
+            Err(Error::Slurm { reason, .. }) if BUSY.iter().any(|words| reason.contains(words)) => {
+                match pauses.next() {
+                    Some(pause) => std::thread::sleep(*pause),
+                    None => return Err(Error::Slurm { command: "sbatch".to_owned(), reason }),
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+fn try_submit(script: &str) -> Result<String, Error> {
     let failed = |reason: String| Error::Slurm { command: "sbatch".to_owned(), reason };
     let mut child = Command::new("sbatch")
         .arg("--parsable")
@@ -19,7 +41,8 @@ pub(super) fn submit(script: &str) -> Result<String, Error> {
             _ => failed(e.to_string()),
         })?;
     if let Some(mut input) = child.stdin.take() {
-        input.write_all(script.as_bytes()).map_err(|e| failed(e.to_string()))?;
+        // One that refuses before it has read everything says why.
+        let _ = input.write_all(script.as_bytes());
     }
     let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
     if !output.status.success() {
@@ -45,14 +68,22 @@ pub(super) struct Queued {
     pub(super) reason: String,
 }
 
-/// What the queue holds of some jobs; `None` where there is no Slurm to be asked.
-pub(super) fn queued(ids: &[String]) -> Option<Vec<Queued>> {
+/// What the queue holds of some jobs.
+///
+/// # Errors
+/// A queue that cannot be asked.
+pub(super) fn queued(ids: &[String]) -> Result<Vec<Queued>, Error> {
     if ids.is_empty() {
-        return Some(Vec::new());
+        return Ok(Vec::new());
     }
-    let output = Command::new("squeue").args(["--noheader", "--format=%i|%T|%R"]).output().ok()?;
+    let failed = |reason: String| Error::Slurm { command: "squeue".to_owned(), reason };
+    let output = Command::new("squeue").args(["--noheader", "--format=%i|%T|%R"]).output();
+    let output = output.map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => failed("is not on this machine's PATH".to_owned()),
+        _ => failed(e.to_string()),
+    })?;
     if !output.status.success() {
-        return None;
+        return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let of = |line: &str| {
@@ -62,5 +93,5 @@ pub(super) fn queued(ids: &[String]) -> Option<Vec<Queued>> {
         let own = ids.iter().any(|known| known == job);
         own.then(|| Queued { id: id.to_owned(), state: state.to_owned(), reason: reason.to_owned() })
     };
-    Some(text.lines().filter_map(of).collect())
+    Ok(text.lines().filter_map(of).collect())
 }

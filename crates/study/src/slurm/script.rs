@@ -5,21 +5,27 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
-/// Options that the scripts set themselves.
-const OWN: [&str; 12] = [
-    "--array",
-    "-a",
-    "--dependency",
-    "-d",
-    "--output",
-    "-o",
-    "--error",
-    "-e",
-    "--chdir",
-    "-D",
-    "--signal",
-    "--job-name",
+/// Options that the scripts set themselves: long, short.
+const OWN: [(&str, &str); 8] = [
+    ("--array", "-a"),
+    ("--dependency", "-d"),
+    ("--output", "-o"),
+    ("--error", "-e"),
+    ("--chdir", "-D"),
+    ("--job-name", "-J"),
+    ("--signal", "--signal"),
+    ("--requeue", "--no-requeue"),
 ];
+
+/// The option that a word of a template sets though the scripts do: spelt out, shortened, or with its value behind it.
+fn own_option(word: &str) -> Option<&'static str> {
+    let name = word.split('=').next().unwrap_or(word);
+    let found = OWN.iter().find(|(long, short)| {
+        let is_short = !short.starts_with("--") && word.starts_with(short) && !word.starts_with("--");
+        name == *short || is_short || (name.len() > 4 && long.starts_with(name))
+    });
+    found.map(|(long, _)| *long)
+}
 
 /// Lines for all scripts: `#SBATCH` options of the cluster, then commands that prepare the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +66,7 @@ impl Template {
                     let reason = format!("#SBATCH options end at the first command, which is on line {command}");
                     return Err(wrong(number, reason));
                 }
-                let set = options.split_whitespace().map(|word| word.split('=').next().unwrap_or(word));
-                if let Some(option) = set.into_iter().find(|option| OWN.contains(option)) {
+                if let Some(option) = options.split_whitespace().find_map(own_option) {
                     return Err(wrong(number, format!("{option} is set by the scripts themselves")));
                 }
             } else if !line.trim().is_empty() && !line.trim_start().starts_with('#') {
@@ -119,16 +124,19 @@ impl Script<'_> {
         let _ = write!(
             out,
             r#"
-if [ -n "$SLURM_CPUS_PER_TASK" ]; then export RAYON_NUM_THREADS="$SLURM_CPUS_PER_TASK"; fi
-# SIGUSR1: the time is nearly over. SIGTERM: it is cancelled or makes room for another job.
+if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then export RAYON_NUM_THREADS="$SLURM_CPUS_PER_TASK"; fi
+# SIGUSR1: the time is nearly over. SIGTERM: it is cancelled or makes room for another job; where that reaches all processes,
+# the program has it already, and the same signal again would end it at once.
+set +eu
 again=0
 trap 'again=1; kill -TERM "$child"' USR1
-trap 'kill -TERM "$child"' TERM
+trap 'kill -INT "$child"' TERM
 {} &
 child=$!
 wait "$child"; status=$?
 # A signal ends the waiting, not the program.
 while kill -0 "$child" 2> /dev/null; do wait "$child"; status=$?; done
+wait "$child" 2> /dev/null; last=$?; if [ "$last" != 127 ]; then status=$last; fi
 if [ "$again" = 1 ] && [ "$status" = 143 ]; then
   if [ -n "$SLURM_ARRAY_JOB_ID" ]; then id="${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"; else id="$SLURM_JOB_ID"; fi
   scontrol requeue "$id"
@@ -148,5 +156,32 @@ fn quote(word: &str) -> String {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_back_as_they_were() {
+        for word in ["plain-1.2/x=y", "", "a b", "it's", "$HOME", "a\nb", "*"] {
+            let output = std::process::Command::new("sh").args(["-c", &format!("printf %s {}", quote(word))]).output();
+            assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), word);
+        }
+    }
+
+    #[test]
+    fn own_options_are_found_however_they_are_spelt() {
+        for word in
+            ["--array=1", "--arr", "-a0-3", "-a", "-ofile", "-Jname", "--no-requeue", "--requeue", "--signal=B:TERM"]
+        {
+            assert!(own_option(word).is_some(), "{word}");
+        }
+        for word in
+            ["--account=a", "-A", "--partition=main", "-p", "--mem=1G", "--exclusive", "--gres=gpu:1", "--export=ALL"]
+        {
+            assert_eq!(own_option(word), None, "{word}");
+        }
     }
 }

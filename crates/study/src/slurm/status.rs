@@ -73,13 +73,15 @@ fn at_work(store: &Store) -> Result<Vec<Job>, Error> {
 
 fn describe_queue(ids: &[String], out: &mut String) {
     match queue::queued(ids) {
-        Some(jobs) if jobs.is_empty() => {
+        Ok(jobs) if jobs.is_empty() => {
             *out += "slurm: nothing of it is in the queue; the same command submits what is left\n";
         }
-        Some(jobs) => jobs.iter().for_each(|job| {
+        Ok(jobs) => jobs.iter().for_each(|job| {
             let _ = writeln!(out, "slurm: job {} {} {}", job.id, job.state, job.reason);
         }),
-        None => *out += "slurm: the queue cannot be asked here (squeue)\n",
+        Err(error) => {
+            let _ = writeln!(out, "slurm: the queue cannot be asked here: {error}");
+        }
     }
 }
 

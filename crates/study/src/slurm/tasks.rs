@@ -91,7 +91,8 @@ impl Search<'_> {
                 Some(_) => None,
                 None => self.store.job(&input.address).ok(),
             };
-            if let Some(needed) = self.jobs.get(&input.address).copied().cloned().or(stored) {
+            let described = || job.describes().into_iter().find(|job| job.address() == input.address);
+            if let Some(needed) = self.jobs.get(&input.address).copied().cloned().or(stored).or_else(described) {
                 self.visit(&needed, &input.address, true)?;
             }
         }

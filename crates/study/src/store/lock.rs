@@ -12,6 +12,9 @@ pub(crate) const LOCK: &str = "lock";
 /// A folder may be removed just when it is to be locked; not this often.
 const TRIES: usize = 100;
 
+/// Somebody who only looks whether a lock is held holds it for a moment: once more, this often.
+const LOOKS: usize = 3;
+
 /// A store in use: nothing is freed meanwhile. Dropping it ends the use.
 #[derive(Debug)]
 pub struct Use(#[allow(dead_code, reason = "held, not read")] File);
@@ -56,6 +59,7 @@ impl Lock {
     /// A folder that cannot be written, a file system without locks.
     pub(crate) fn take(folder: &Path) -> Result<Option<Self>, Error> {
         let path = folder.join(LOCK);
+        let mut looks = LOOKS;
         for _ in 0..TRIES {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
             let file = match File::options().create(true).truncate(false).write(true).open(&path) {
@@ -69,6 +73,11 @@ impl Lock {
             };
             match file.try_lock() {
                 Ok(()) => {}
+                Err(TryLockError::WouldBlock) if looks > 0 => {
+                    looks -= 1;
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    continue;
+                }
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(source)) => return Err(Error::NoLocks { path, source }),
             }

@@ -373,7 +373,8 @@ impl Store {
 
     /// The job whose folder a path lies in.
     pub(crate) fn address_of(&self, path: &Path) -> Option<Address> {
-        let below = path.strip_prefix(&self.root).ok()?;
+        let absolute = std::path::absolute(&self.root).ok()?;
+        let below = path.strip_prefix(&self.root).or_else(|_| path.strip_prefix(&absolute)).ok()?;
         let mut parts = below.components().map(|c| c.as_os_str().to_string_lossy());
         Address::parse(&format!("{}/{}", parts.next()?, parts.next()?)).ok()
     }
@@ -402,7 +403,22 @@ impl Store {
     /// # Errors
     /// A folder that cannot be written, a file system without locks.
     pub fn using(&self) -> Result<Use, Error> {
+        if let Some(_alone) = Use::alone(&self.root)? {
+            self.remove_broken_writes()?;
+        }
         Use::begin(&self.root)
+    }
+
+    /// Temporary files that kills left beside the records of the store. (Those of jobs go with their jobs.)
+    fn remove_broken_writes(&self) -> Result<(), Error> {
+        for folder in ["", "machines", "studies"].map(|folder| self.root.join(folder)) {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(".tmp") && entry.path().is_file() {
+                    remove(&entry.path())?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 

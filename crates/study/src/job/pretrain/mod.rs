@@ -248,6 +248,12 @@ impl Kind for Pretrain {
                 from
             }
         };
+        // Progress is of what was planned: from the state that the plan goes on from.
+        let planned = self.after.as_ref().and_then(step_of).unwrap_or(0).min(self.step.0);
+        let start = resumed.unwrap_or(begin);
+        if start > planned {
+            cx.report.resumed((start - planned) as f64 / (self.step.0 - planned) as f64);
+        }
         let stops = self.kept(resumed.unwrap_or(begin)).chain([self.step.0]);
         for until in stops {
             let stretch = Stretch { label: &self.label, begin, until: self.step.0, stop: until };
