@@ -7,7 +7,7 @@ use std::str::FromStr as _;
 use study::slurm::{self, Step, Template};
 use study::{
     Answer, Args, DataSpec, Engine, Error, Failure, Keep, LocalEngine, Page, Plan, Progress, Protocol, Question,
-    StopSignal, Store, Study, answer, exit_code, export, gc, import, preflights, prepare, verify, work,
+    StopSignal, Store, Study, answer, exit_code, export, gc, import, preflights, prepare, say, verify, work,
 };
 
 use crate::Backend;
@@ -28,7 +28,7 @@ pub fn run(name: &str, protocol: &Protocol<'_>, question: impl Question) -> Exit
 fn slurm_step() -> Result<Step, Error> {
     let io = |source| Error::Io { path: "this program".into(), source };
     let program = std::env::current_exe().map_err(io)?;
-    let own = |word: &String| !word.starts_with("--slurm-plan=");
+    let own = |word: &String| !word.starts_with("--slurm-plan=") && word != "--print-plan";
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).filter(own);
     let command = [program.to_string_lossy().into_owned()].into_iter().chain(words).collect();
     Ok(Step { command, folder: std::env::current_dir().map_err(io)? })
@@ -103,6 +103,11 @@ impl Example<'_> {
         let args = self.args;
         let template = args.slurm_template.as_deref().map_or_else(|| Ok(Template::default()), Template::read)?;
         let store = Store::new(&args.store);
+        if let Some(jobs) = args.jobs {
+            return Err(usage(format!(
+                "--jobs = {jobs} is for --engine local: a task of a cluster runs one job at a time"
+            )));
+        }
         let step = slurm_step()?;
         let on_cluster = args.slurm_plan.is_some() || args.slurm_tasks.is_some();
         if args.verify {
@@ -217,10 +222,10 @@ impl Example<'_> {
         if let Some(to) = &self.args.export {
             let report = export(store, &[], to)?;
             let (results, studies, bytes) = (report.results, report.studies, report.bytes);
-            eprintln!("{}: {results} results of {studies} studies, {bytes} bytes", to.display());
+            say(&format!("{}: {results} results of {studies} studies, {bytes} bytes", to.display()));
         }
         if let Some(keep) = self.keep() {
-            eprint!("{}", gc(store, &keep, self.args.gc.as_deref() == Some("list"))?);
+            say(gc(store, &keep, self.args.gc.as_deref() == Some("list"))?.to_string().trim_end());
         }
         Ok(())
     }
@@ -239,7 +244,7 @@ impl Example<'_> {
         print(&page.text(std::io::stdout().is_terminal()))?;
         if !self.args.quiet {
             let figures = if page.has_figures() { "figures/, " } else { "" };
-            eprintln!("\nwritten to {}: tables/, {figures}report.html, spec.toml, plan.txt", out.display());
+            say(&format!("\nwritten to {}: tables/, {figures}report.html, spec.toml, plan.txt", out.display()));
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use clap::Parser;
 use fused_ops::Precision;
 
 use crate::fingerprints::Fingerprints;
+use crate::progress::say;
 use crate::spec::{DataSpec, GENERAL, Protocol, Size, Sources, StudySpec, TokenizerSpec, preset};
 use crate::{Error, Store, Study};
 
@@ -94,7 +95,7 @@ pub struct Args {
     /// not need.
     #[arg(long, value_name = "WHAT")]
     pub gc: Option<String>,
-    /// No progress.
+    /// No progress, and no notes such as that something damaged is made again.
     #[arg(long)]
     pub quiet: bool,
     /// Run jobs that are given on standard input: for processes that this program starts.
@@ -162,6 +163,6 @@ impl Args {
 
 /// Prints an error; its exit status.
 pub fn exit_code(error: &Error) -> std::process::ExitCode {
-    eprintln!("error: {error}");
+    say(&format!("error: {error}"));
     std::process::ExitCode::from(error.exit_status())
 }

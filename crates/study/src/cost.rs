@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::address::Address;
 use crate::engine::Timing;
 use crate::job::Job;
-use crate::speeds::{Speeds, threads};
+use crate::speeds::{Speeds, cores, threads};
 use crate::store::Store;
 use crate::{Engine, Error, StopSignal, Study};
 
@@ -36,8 +36,10 @@ pub(crate) fn expected(
     let slots = engine.slots();
     for class in &classes {
         let Some(timing) = Timing::of_class(class, study) else { continue };
-        if !speeds.knows(class, threads(engine, slots)) {
-            time(class, &timing, slots, engine, &mut speeds, signal)?;
+        // More at once than there are cores, or jobs, would tell nothing more.
+        let at_once = slots.min(jobs.len()).min(cores());
+        if !speeds.knows(class, threads(engine, at_once)) {
+            time(class, &timing, at_once, engine, &mut speeds, signal)?;
         }
         // How much faster a job is alone is about the same for all.
         let pretrains = timing.trains && timing.time == study.spec().pretrain.time;

@@ -297,5 +297,5 @@ impl Error {
 fn failed(failures: &[Failure]) -> String {
     let jobs = if failures.len() == 1 { "job" } else { "jobs" };
     let lines: String = failures.iter().map(|failure| format!("\n  {failure}")).collect();
-    format!("{} {jobs} failed, everything else is done:{lines}", failures.len())
+    format!("{} {jobs} failed, everything that does not depend on them is done:{lines}", failures.len())
 }

@@ -60,7 +60,7 @@ pub use graph::{Cell, Graph, Rate};
 pub use job::{Evaluate, Finetune, HeldOutLoss, Job, Pretrain};
 pub use machine::Machine;
 pub use plan::{Plan, PlannedArm};
-pub use progress::Progress;
+pub use progress::{Progress, say};
 pub use question::{
     Figure3, Losses, Measurement, Question, Representations, Similarities, Table1, Table2, Table5, Theory, preflights,
 };

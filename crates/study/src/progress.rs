@@ -174,15 +174,16 @@ impl Progress {
 
     fn estimate(&self) -> String {
         let (seconds, worked) = (self.started.elapsed().as_secs_f64(), self.done - self.skipped);
-        if worked <= 0.0 || seconds <= 0.0 {
+        // The beginning tells little.
+        if worked < 0.01 * self.total || worked <= 0.0 || seconds < 1.0 {
             return "ETA unknown".to_owned();
         }
         format!("ETA {}", duration((self.total - self.done).max(0.0) * seconds / worked))
     }
 }
 
-/// To standard error; a reader that went away ends nothing.
-fn say(line: &str) {
+/// A line to standard error; a reader that went away ends nothing.
+pub fn say(line: &str) {
     drop(writeln!(std::io::stderr(), "{line}"));
 }
 

@@ -288,6 +288,9 @@ fn pretrain_lr(spec: &StudySpec) -> LrSpec {
 }
 
 fn check_numbers(spec: &StudySpec) -> Result<(), Error> {
+    if let crate::spec::DataSpec::Files { part_bytes: Some(0), .. } = &spec.data {
+        return Err(Error::field("data.files.part_bytes", 0, "must be at least 1"));
+    }
     let positive = [
         ("pretrain_seeds", spec.pretrain_seeds),
         ("sft_seeds", spec.sft_seeds),

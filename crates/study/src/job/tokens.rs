@@ -218,6 +218,7 @@ impl Tokenise {
             Err(corpus::TokenizeError::Stopped) => {
                 Err(Error::Stopped { signal: report.signal().received().unwrap_or(0) })
             }
+            Err(corpus::TokenizeError::Read(source)) => Err(Error::Input { role: self.source.role.clone(), source }),
             other => Ok(other?),
         }
     }

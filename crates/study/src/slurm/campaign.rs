@@ -88,7 +88,7 @@ impl std::fmt::Display for Submitted {
         } else {
             write!(
                 f,
-                "submitted: job {ids} plans the first round; scripts and logs in {folder}; the same command with \
+                "submitted: job {ids} plans what is left; scripts and logs in {folder}; the same command with \
                        --status says how far it is"
             )
         }

@@ -46,7 +46,9 @@ impl Template {
     /// # Errors
     /// A file that cannot be read, an option that the scripts set themselves, one that comes after a command.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        Self::parse(&std::fs::read_to_string(path).map_err(Error::io(path))?, path)
+        let text =
+            std::fs::read_to_string(path).map_err(|e| Error::Parse { path: path.to_owned(), reason: e.to_string() })?;
+        Self::parse(&text, path)
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, Error> {
@@ -58,6 +60,10 @@ impl Template {
         let mut command = None;
         for (number, line) in text.lines().enumerate() {
             if number == 0 && line.starts_with("#!") {
+                let program = line[2..].split_whitespace().next().unwrap_or_default();
+                if !program.ends_with("sh") {
+                    return Err(wrong(number, format!("{program} is no shell: the scripts are written for bash")));
+                }
                 template.shell = line.to_owned();
                 continue;
             }
@@ -106,14 +112,16 @@ impl Script<'_> {
         let log = match self.tasks {
             Some(count) => {
                 option(format!("--array=0-{}", count.saturating_sub(1)));
-                self.logs.join("%x-%A_%a.txt")
+                "%x-%A_%a.txt"
             }
-            None => self.logs.join("%x-%j.txt"),
+            None => "%x-%j.txt",
         };
+        // A percent sign of the folder's is no placeholder.
+        let log = format!("{}/{log}", self.logs.to_string_lossy().replace('%', "%%"));
         if !self.after.is_empty() {
             option(format!("--dependency=afterany:{}", self.after.join(":")));
         }
-        option(format!("--output={}", quote(&log.to_string_lossy())));
+        option(format!("--output={}", quote(&log)));
         option(format!("--chdir={}", quote(&self.folder.to_string_lossy())));
         // Before its time is over it writes a checkpoint and goes to the queue again.
         option("--open-mode=append".to_owned());

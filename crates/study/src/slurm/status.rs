@@ -37,12 +37,14 @@ pub fn status(question: &dyn Question, study: &Study, store: &Store) -> Result<S
     addresses.dedup();
     let mut out = format!("{name}\n");
     if addresses.is_empty() && state.is_none() {
-        let _ = writeln!(out, "nothing is known of it in {}; its data may be being prepared", store.root().display());
+        let root = store.root();
+        let why = if root.is_dir() { "its data may be being prepared" } else { "there is no such folder" };
+        let _ = writeln!(out, "nothing is known of it in {}; {why}", root.display());
     } else {
         describe(store, &addresses, &mut out)?;
     }
     for job in at_work(store)?.iter().filter(|job| addresses.binary_search(&job.address()).is_err()) {
-        let _ = writeln!(out, "running beside it in this store: {} ({})", job.label(), job.address());
+        let _ = writeln!(out, "also running in this store: {} ({})", job.label(), job.address());
     }
     if let Some(state) = state {
         let _ = writeln!(out, "slurm: round {}, in {}", state.round, campaign.folder.display());

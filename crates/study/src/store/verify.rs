@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
-use super::{Lock, Store, record_of};
+use super::{DONE, JOB, Lock, Status, Store, record_of};
 use crate::address::Address;
 use crate::data::Data;
 use crate::graph::Graph;
@@ -47,8 +47,21 @@ pub fn verify(
     let nothing = std::collections::BTreeMap::new();
     let mut graph = Graph::new(study, data, store, machine, &nothing).guessing();
     question.needs(&mut graph)?;
-    let needed = graph.jobs().iter().map(|job| job.address()).chain(data.jobs.iter().cloned()).collect::<BTreeSet<_>>();
+    let jobs = graph.jobs();
     let mut verified = Verified::default();
+    for job in &jobs {
+        let address = job.address();
+        match job.status(store)? {
+            Status::Broken => verified.damaged.push(format!("{address}/{DONE}")),
+            // What a job is: needed to make it again by its address.
+            Status::Done { .. } if store.job(&address).is_err() => {
+                verified.damaged.push(format!("{address}/{JOB}"));
+                store.update(job)?;
+            }
+            _ => {}
+        }
+    }
+    let needed = jobs.iter().map(|job| job.address()).chain(data.jobs.iter().cloned()).collect::<BTreeSet<_>>();
     for address in needed {
         if !store.is_done(&address) {
             continue;
