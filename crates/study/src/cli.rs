@@ -9,7 +9,7 @@ use fused_ops::Precision;
 use crate::fingerprints::Fingerprints;
 use crate::progress::say;
 use crate::spec::{DataSpec, GENERAL, Protocol, Size, Sources, StudySpec, TokenizerSpec, preset};
-use crate::{Error, Store, Study};
+use crate::{Error, Study};
 
 /// Options of an example.
 #[derive(Debug, Clone, Parser)]
@@ -132,7 +132,7 @@ impl Args {
         }
         if let Some(path) = &self.tokenizer {
             // A model's vocabulary is padded, as Pythia's 50 277 tokens to 50 304.
-            let tokenizer = Fingerprints::read(&Store::new(&self.store))?.tokenizer(path)?;
+            let tokenizer = Fingerprints::read(&self.store)?.tokenizer(path)?;
             spec.model.vocab_size = tokenizer.vocab_size.next_multiple_of(128);
             spec.tokenizer = TokenizerSpec::File { path: path.clone() };
         }

@@ -48,7 +48,7 @@ pub(crate) fn expected(
         }
     }
     speeds.write()?;
-    Ok(Expected { seconds: makespan(jobs, &speeds, engine), jobs: jobs.len(), at_once: slots })
+    Ok(Expected { seconds: makespan(jobs, &speeds, engine), jobs: jobs.len(), at_once: slots.min(jobs.len()) })
 }
 
 /// Notes how fast a class is done in so many slots at once.

@@ -95,7 +95,7 @@ pub fn prepare(study: &Study, store: &Store, engine: &mut dyn Engine, progress: 
     if let Some(data) = without_files(study, store, progress)? {
         return Ok(data);
     }
-    let mut known = Fingerprints::read(store)?.until(&progress.signal);
+    let mut known = Fingerprints::read(store.root())?.until(&progress.signal);
     let mut runner = Runner::new(store, engine, progress)?;
     runner.progress.begin();
     loop {

@@ -13,7 +13,6 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{read_json, write_json};
-use crate::store::Store;
 use crate::{Error, StopSignal};
 
 /// The file in a store.
@@ -76,12 +75,12 @@ pub(crate) struct Fingerprints {
 }
 
 impl Fingerprints {
-    /// Those of a store. A record that cannot be read counts as none.
+    /// Those that a store's folder keeps. A record that cannot be read counts as none.
     ///
     /// # Errors
     /// A folder that cannot be read.
-    pub(crate) fn read(store: &Store) -> Result<Self, Error> {
-        let path = store.root().join(FILE);
+    pub(crate) fn read(root: &Path) -> Result<Self, Error> {
+        let path = root.join(FILE);
         let record = Self::record(&path)?;
         let (fresh, fresh_tokenizers) = (HashMap::new(), HashMap::new());
         Ok(Self { path, record, fresh, fresh_tokenizers, signal: StopSignal::default(), written: Instant::now() })
@@ -290,7 +289,7 @@ mod tests {
     use super::*;
 
     fn new(dir: &Path) -> Fingerprints {
-        Fingerprints::read(&Store::new(dir)).unwrap()
+        Fingerprints::read(dir).unwrap()
     }
 
     fn fresh(prints: &Fingerprints) -> usize {

@@ -105,12 +105,12 @@ impl ProcessEngine {
         Ok(())
     }
 
-    /// Whether the order went out; if not, the process is gone, and its end is heard of.
-    fn order(&mut self, number: usize, order: &Order) -> bool {
-        let Some(process) = &mut self.slots[number].process else { return false };
+    /// Sends an order. Of a process that is gone, the end is heard.
+    fn order(&mut self, number: usize, order: &Order) {
+        let Some(process) = &mut self.slots[number].process else { return };
         let mut line = serde_json::to_vec(order).expect("orders are plain data with string keys");
         line.push(b'\n');
-        process.input.write_all(&line).and_then(|()| process.input.flush()).is_ok()
+        drop(process.input.write_all(&line).and_then(|()| process.input.flush()));
     }
 
     /// What a word means for whoever waits for jobs.

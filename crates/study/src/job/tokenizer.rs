@@ -140,7 +140,7 @@ fn train<AB: TrainingBackend>(
     cx: &Context<'_, AB>,
 ) -> Result<Tokenizer, Error> {
     let report: &Report = cx.report;
-    let mut known = Fingerprints::read(cx.store)?;
+    let mut known = Fingerprints::read(cx.store.root())?;
     let share = max_bytes / (roles.len().max(1) as u64);
     let mut texts = Vec::new();
     for role in roles {

@@ -199,7 +199,7 @@ impl Tokenise {
         cx: &Context<'_, AB>,
     ) -> Result<BuildReport, Error> {
         let generator = self.source.generator();
-        let mut known = Fingerprints::read(cx.store)?.until(cx.report.signal());
+        let mut known = Fingerprints::read(cx.store.root())?.until(cx.report.signal());
         let open = self.source.open(generator.as_ref(), &mut known)?;
         let inputs = match part {
             Some(part) => open
@@ -291,7 +291,7 @@ impl Kind for TokenisePart {
 
 /// The files are as they were written: nobody need read them to know.
 fn remember<AB: TrainingBackend>(cx: &Context<'_, AB>) -> Result<(), Error> {
-    let mut known = Fingerprints::read(cx.store)?;
+    let mut known = Fingerprints::read(cx.store.root())?;
     known.of(&cx.store.files_below(cx.folder)?)?;
     known.write()
 }

@@ -241,7 +241,7 @@ fn look(
     let data = match without_files(study, store, progress)? {
         Some(data) => Prepared::Whole(data),
         None => {
-            let mut known = Fingerprints::read(store)?.until(&progress.signal);
+            let mut known = Fingerprints::read(store.root())?.until(&progress.signal);
             let prepared = next(study, store, &mut known)?;
             known.write()?;
             prepared

@@ -315,7 +315,7 @@ impl Store {
         let files = done.map(|done| done.files).unwrap_or_default();
         let files: Vec<_> = files.iter().filter(|(name, _)| name.starts_with(below)).collect();
         let paths: Vec<PathBuf> = files.iter().map(|(name, _)| folder.join(name)).collect();
-        let mut known = Fingerprints::read(self)?;
+        let mut known = Fingerprints::read(&self.root)?;
         let contents = known.of(&paths)?;
         known.write()?;
         for ((path, (content, _)), (_, record)) in paths.into_iter().zip(contents).zip(files) {
