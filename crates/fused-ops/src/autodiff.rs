@@ -1,15 +1,16 @@
 //! One recorded node an operation, with the inner backend's hand-written backward.
 
 use burn::backend::Autodiff;
+use burn::tensor::TensorMetadata as _;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn_autodiff::NodeId;
 use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 
-use crate::block::{self, BlockContext, BlockParameters};
+use crate::block::{self, BlockContext, BlockParameters, Kept};
 use crate::definition::{float, prim};
-use crate::{AttentionShape, FusedOps, Gelu, Precision};
+use crate::{AttentionShape, FusedOps, Gelu, KeptAttention, Precision};
 
 /// The ids of the parents that are tracked. (A macro, because burn does not export the nodes' type.)
 macro_rules! ids {
@@ -95,6 +96,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         eps: f64,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct Node;
@@ -111,10 +113,10 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         match Node.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let state = (prep.checkpoint(&x), prep.checkpoint(&gamma), eps);
-                prep.finish(state, B::fused_layer_norm(x.primitive, gamma.primitive, beta.primitive, eps))
+                prep.finish(state, B::fused_layer_norm(x.primitive, gamma.primitive, beta.primitive, eps, precision))
             }
             OpsKind::UnTracked(prep) => {
-                prep.finish(B::fused_layer_norm(x.primitive, gamma.primitive, beta.primitive, eps))
+                prep.finish(B::fused_layer_norm(x.primitive, gamma.primitive, beta.primitive, eps, precision))
             }
         }
     }
@@ -130,20 +132,30 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         #[derive(Debug)]
         struct Node;
         impl<B: FusedOps> Backward<B, 1> for Node {
-            type State = (NodeId, FloatTensor<B>, FloatTensor<B>, Option<IntTensor<B>>, AttentionShape, Precision);
+            type State = (
+                NodeId,
+                FloatTensor<B>,
+                FloatTensor<B>,
+                Option<IntTensor<B>>,
+                Option<KeptAttention<FloatTensor<B>>>,
+                AttentionShape,
+                Precision,
+            );
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, ckpt: &mut Checkpointer) {
                 let g = grads.consume::<B>(&ops.node);
-                let (qkv, cos, sin, starts, shape, precision) = ops.state;
+                let (qkv, cos, sin, starts, kept, shape, precision) = ops.state;
                 let qkv = ckpt.retrieve_node_output(qkv);
-                let gx = B::causal_attention_backward(qkv, cos, sin, starts, g, shape, precision);
+                let gx = B::causal_attention_backward(qkv, cos, sin, starts, kept, g, shape, precision);
                 register::<B, 1>(grads, ids!(ops.parents), [gx]);
             }
         }
         let (cos, sin) = (cos.primitive, sin.primitive);
         match Node.prepare::<C>([qkv.node.clone()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
-                let state = (prep.checkpoint(&qkv), cos.clone(), sin.clone(), starts.clone(), shape, precision);
-                prep.finish(state, B::causal_attention(qkv.primitive, cos, sin, starts, shape, precision))
+                let id = prep.checkpoint(&qkv);
+                let (c, s, t) = (cos.clone(), sin.clone(), starts.clone());
+                let (out, kept) = B::causal_attention_keeping(qkv.primitive, c, s, t, shape, precision);
+                prep.finish((id, cos, sin, starts, kept, shape, precision), out)
             }
             OpsKind::UnTracked(prep) => {
                 prep.finish(B::causal_attention(qkv.primitive, cos, sin, starts, shape, precision))
@@ -157,20 +169,20 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         context: BlockContext<Self>,
         recompute: bool,
     ) -> FloatTensor<Self> {
-        if !recompute {
-            return block::forward::<Self>(x, &parameters, &context);
-        }
         #[derive(Debug)]
         struct Node;
         impl<B: FusedOps> Backward<B, 13> for Node {
-            type State = (NodeId, [NodeId; 12], BlockContext<B>);
+            /// Without anything kept the forward pass is run again.
+            type State = (NodeId, [NodeId; 12], Option<Kept<B>>, BlockContext<B>);
             fn backward(self, ops: Ops<Self::State, 13>, grads: &mut Gradients, ckpt: &mut Checkpointer) {
                 let g = grads.consume::<B>(&ops.node);
-                let (x, parameters, context) = ops.state;
-                let x = ckpt.retrieve_node_output(x);
+                let (x, parameters, kept, context) = ops.state;
+                let x = ckpt.retrieve_node_output::<FloatTensor<B>>(x);
                 let parameters =
                     BlockParameters::from_array(parameters.map(|id| ckpt.retrieve_node_output::<FloatTensor<B>>(id)));
-                let (gx, gp) = block::backward::<B>(x, &parameters, &context, g);
+                let kept =
+                    kept.unwrap_or_else(|| block::forward_keeping::<B>(x.clone(), &parameters, &context).1);
+                let (gx, gp) = block::backward::<B>(x, &parameters, &context, kept, g);
                 let [a, b, c, d, e, f, h, i, j, k, l, m] = gp.into_array();
                 register::<B, 13>(grads, ids!(ops.parents), [gx, a, b, c, d, e, f, h, i, j, k, l, m]);
             }
@@ -183,17 +195,43 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         };
         let parameters = parameters.into_array();
         let nodes = std::array::from_fn(|i| if i == 0 { x.node.clone() } else { parameters[i - 1].node.clone() });
-        let inner = |x: FloatTensor<B>, parameters: [FloatTensor<Self>; 12]| {
-            block::forward::<B>(x, &BlockParameters::from_array(parameters.map(|p| p.primitive)), &context)
+        let inner = |parameters: [FloatTensor<Self>; 12]| {
+            BlockParameters::from_array(parameters.map(|p| p.primitive))
         };
         match Node.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let x_id = prep.checkpoint(&x);
                 let ids = std::array::from_fn(|i| prep.checkpoint(&parameters[i]));
-                let out = inner(x.primitive, parameters);
-                prep.finish((x_id, ids, context.clone()), out)
+                let parameters = inner(parameters);
+                let (out, kept) = if recompute {
+                    (block::forward::<B>(x.primitive, &parameters, &context), None)
+                } else {
+                    let (out, kept) = block::forward_keeping::<B>(x.primitive, &parameters, &context);
+                    (out, Some(kept))
+                };
+                prep.finish((x_id, ids, kept, context), out)
             }
-            OpsKind::UnTracked(prep) => prep.finish(inner(x.primitive, parameters)),
+            OpsKind::UnTracked(prep) => prep.finish(block::forward::<B>(x.primitive, &inner(parameters), &context)),
+        }
+    }
+
+    fn fused_embedding(table: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Node;
+        impl<B: FusedOps> Backward<B, 1> for Node {
+            type State = (IntTensor<B>, usize);
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+                let g = grads.consume::<B>(&ops.node);
+                let (ids, rows) = ops.state;
+                register::<B, 1>(grads, ids!(ops.parents), [B::fused_embedding_backward(ids, g, rows)]);
+            }
+        }
+        let rows = table.primitive.shape()[0];
+        match Node.prepare::<C>([table.node.clone()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                prep.finish((ids.clone(), rows), B::fused_embedding(table.primitive, ids))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::fused_embedding(table.primitive, ids)),
         }
     }
 

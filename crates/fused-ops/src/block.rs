@@ -1,10 +1,9 @@
-//! GPT-NeoX's transformer block as one operation, composed of the others, with its backward from its input alone.
+//! GPT-NeoX's transformer block as one operation, composed of the others, with its backward pass.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{DType, FloatDType, TensorMetadata as _};
 
-use crate::{AttentionShape, FusedOps, Gelu, Precision};
+use crate::{AttentionShape, FusedOps, Gelu, KeptAttention, Precision};
 
 /// The block's parameters, each layer's as `[weight, bias]`.
 #[derive(Debug, Clone)]
@@ -65,86 +64,150 @@ pub struct BlockContext<B: Backend> {
     pub settings: BlockSettings,
 }
 
-/// The residual stream is f32.
-fn wide<B: Backend>(t: FloatTensor<B>) -> FloatTensor<B> {
-    if t.dtype() == DType::F32 { t } else { B::float_cast(t, FloatDType::F32) }
+/// What a block's backward pass reads besides its input and parameters.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept<B: Backend> {
+    factors: Factors<FloatTensor<B>>,
+    normed1: FloatTensor<B>,
+    qkv: FloatTensor<B>,
+    mixed: FloatTensor<B>,
+    attention: Option<KeptAttention<FloatTensor<B>>>,
+    /// The input of the second norm, where it is not the block's.
+    between: Option<FloatTensor<B>>,
+    normed2: FloatTensor<B>,
+    wide: FloatTensor<B>,
+    activated: FloatTensor<B>,
 }
 
-fn add<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
-    B::float_add(wide::<B>(a), wide::<B>(b))
+/// The weights in the type of products: made once for the forward and the backward pass.
+#[derive(Debug, Clone)]
+struct Factors<T> {
+    query_key_value: T,
+    dense: T,
+    widen: T,
+    narrow: T,
 }
 
-fn linear<B: FusedOps>(x: FloatTensor<B>, [w, b]: &[FloatTensor<B>; 2], precision: Precision) -> FloatTensor<B> {
-    B::fused_linear(x, w.clone(), Some(b.clone()), precision)
+fn factors<B: FusedOps>(p: &BlockParameters<FloatTensor<B>>, precision: Precision) -> Factors<FloatTensor<B>> {
+    let of = |[w, _]: &[FloatTensor<B>; 2]| B::as_factor(w.clone(), precision);
+    Factors { query_key_value: of(&p.query_key_value), dense: of(&p.dense), widen: of(&p.widen), narrow: of(&p.narrow) }
 }
 
-fn norm<B: FusedOps>(x: FloatTensor<B>, [w, b]: &[FloatTensor<B>; 2], eps: f64) -> FloatTensor<B> {
-    B::fused_layer_norm(x, w.clone(), b.clone(), eps)
+fn add<B: FusedOps>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
+    B::residual_sum(a, None, b)
 }
 
-fn attention<B: FusedOps>(qkv: FloatTensor<B>, c: &BlockContext<B>) -> FloatTensor<B> {
-    let BlockSettings { attention, precision, .. } = c.settings;
-    B::causal_attention(qkv, c.cos.clone(), c.sin.clone(), c.starts.clone(), attention, precision)
+/// The forward pass; with `keeping` also what the backward pass reads, which is dropped at once otherwise.
+///
+/// 1. attended = dense(attention(qkv(norm1(x))))
+/// 2. fed = narrow(gelu(widen(norm2(y)))), where y is x, or attended + x in the sequential form
+/// 3. fed + attended + x
+fn run<B: FusedOps>(
+    x: FloatTensor<B>,
+    p: &BlockParameters<FloatTensor<B>>,
+    c: &BlockContext<B>,
+    keeping: bool,
+) -> (FloatTensor<B>, Option<Kept<B>>) {
+    let BlockSettings { attention: shape, eps, gelu, parallel_residual, precision } = c.settings;
+    let w = factors::<B>(p, precision);
+    let linear = |x, w: &FloatTensor<B>, [_, b]: &[FloatTensor<B>; 2]| {
+        B::fused_linear(x, w.clone(), Some(b.clone()), precision)
+    };
+    let norm = |x, [gamma, beta]: &[FloatTensor<B>; 2]| {
+        B::fused_layer_norm(x, gamma.clone(), beta.clone(), eps, precision)
+    };
+    let (cos, sin, starts) = (c.cos.clone(), c.sin.clone(), c.starts.clone());
+    if !keeping {
+        let qkv = linear(norm(x.clone(), &p.norm1), &w.query_key_value, &p.query_key_value);
+        let mixed = B::causal_attention(qkv, cos, sin, starts, shape, precision);
+        let attended = linear(mixed, &w.dense, &p.dense);
+        let feed = |x| {
+            let wide = linear(norm(x, &p.norm2), &w.widen, &p.widen);
+            linear(B::fused_gelu(wide, gelu), &w.narrow, &p.narrow)
+        };
+        let out = if parallel_residual {
+            B::residual_sum(feed(x.clone()), Some(attended), x)
+        } else {
+            let y = add::<B>(attended, x);
+            add::<B>(feed(y.clone()), y)
+        };
+        return (out, None);
+    }
+    let normed1 = norm(x.clone(), &p.norm1);
+    let qkv = linear(normed1.clone(), &w.query_key_value, &p.query_key_value);
+    let (mixed, attention) = B::causal_attention_keeping(qkv.clone(), cos, sin, starts, shape, precision);
+    let attended = linear(mixed.clone(), &w.dense, &p.dense);
+    let (between, attended) = match parallel_residual {
+        true => (None, Some(attended)),
+        false => (Some(add::<B>(attended, x.clone())), None),
+    };
+    let y = between.clone().unwrap_or(x);
+    let normed2 = norm(y.clone(), &p.norm2);
+    let wide = linear(normed2.clone(), &w.widen, &p.widen);
+    let activated = B::fused_gelu(wide.clone(), gelu);
+    let fed = linear(activated.clone(), &w.narrow, &p.narrow);
+    let out = B::residual_sum(fed, attended, y);
+    (out, Some(Kept { factors: w, normed1, qkv, mixed, attention, between, normed2, wide, activated }))
 }
 
+/// The block's output.
 pub(crate) fn forward<B: FusedOps>(
     x: FloatTensor<B>,
     p: &BlockParameters<FloatTensor<B>>,
     c: &BlockContext<B>,
 ) -> FloatTensor<B> {
-    let BlockSettings { eps, gelu, parallel_residual, precision, .. } = c.settings;
-    let mlp = |x: FloatTensor<B>| {
-        let wide = linear::<B>(norm::<B>(x, &p.norm2, eps), &p.widen, precision);
-        linear::<B>(B::fused_gelu(wide, gelu), &p.narrow, precision)
-    };
-    let qkv = linear::<B>(norm::<B>(x.clone(), &p.norm1, eps), &p.query_key_value, precision);
-    let attended = linear::<B>(attention::<B>(qkv, c), &p.dense, precision);
-    if parallel_residual {
-        let fed = mlp(x.clone());
-        add::<B>(add::<B>(fed, attended), x)
-    } else {
-        let y = add::<B>(attended, x);
-        add::<B>(mlp(y.clone()), y)
-    }
+    run::<B>(x, p, c, false).0
 }
 
-/// Gradients of the input and of each parameter, from the input: what lies between is computed again.
+/// The block's output, and what its backward pass reads.
+pub(crate) fn forward_keeping<B: FusedOps>(
+    x: FloatTensor<B>,
+    p: &BlockParameters<FloatTensor<B>>,
+    c: &BlockContext<B>,
+) -> (FloatTensor<B>, Kept<B>) {
+    let (out, kept) = run::<B>(x, p, c, true);
+    (out, kept.expect("kept where it is asked for"))
+}
+
+/// Gradients of the input and of each parameter.
+///
+/// 1. From the output back through the feed-forward layer to the second norm's input.
+/// 2. What reaches the attention's output: the output's gradient, in the sequential form with that of step 1.
+/// 3. Through dense, attention, qkv and the first norm to the input.
 pub(crate) fn backward<B: FusedOps>(
     x: FloatTensor<B>,
     p: &BlockParameters<FloatTensor<B>>,
     c: &BlockContext<B>,
+    kept: Kept<B>,
     g: FloatTensor<B>,
 ) -> (FloatTensor<B>, BlockParameters<FloatTensor<B>>) {
     let BlockSettings { attention: shape, eps, gelu, parallel_residual, precision } = c.settings;
-    let back = |x, w: &FloatTensor<B>, g| {
-        let (gx, gw, gb) = B::fused_linear_backward(x, w.clone(), g, precision);
+    let Kept { factors: w, normed1, qkv, mixed, attention, between, normed2, wide, activated } = kept;
+    let back = |x, w, g| {
+        let (gx, gw, gb) = B::fused_linear_backward(x, w, g, precision);
         (gx, [gw, gb])
     };
-    // Forward, keeping what the backward pass reads.
-    let normed1 = norm::<B>(x.clone(), &p.norm1, eps);
-    let qkv = linear::<B>(normed1.clone(), &p.query_key_value, precision);
-    let mixed = attention::<B>(qkv.clone(), c);
-    let y = if parallel_residual {
-        x.clone()
-    } else {
-        add::<B>(linear::<B>(mixed.clone(), &p.dense, precision), x.clone())
+    let norm_back = |x, [gamma, _]: &[FloatTensor<B>; 2], g| {
+        let (gx, gw, gb) = B::fused_layer_norm_backward(x, gamma.clone(), g, eps);
+        (gx, [gw, gb])
     };
-    let normed2 = norm::<B>(y.clone(), &p.norm2, eps);
-    let wide = linear::<B>(normed2.clone(), &p.widen, precision);
-    // The feed-forward layer.
-    let (g_activated, narrow) = back(B::fused_gelu(wide.clone(), gelu), &p.narrow[0], g.clone());
-    let (g_normed2, widen) = back(normed2, &p.widen[0], B::fused_gelu_backward(wide, g_activated, gelu));
-    let (g_fed, gw, gb) = B::fused_layer_norm_backward(y, p.norm2[0].clone(), g_normed2, eps);
-    let norm2 = [gw, gb];
-    // What reaches the attention's output: in the sequential form by way of the feed-forward layer too.
-    let gy = if parallel_residual { g } else { add::<B>(g, g_fed.clone()) };
-    let (g_mixed, dense) = back(mixed, &p.dense[0], gy.clone());
+    let g_factor = B::as_factor(g.clone(), precision);
+    let (g_activated, narrow) = back(activated, w.narrow, g_factor.clone());
+    let (g_normed2, widen) = back(normed2, w.widen, B::fused_gelu_backward(wide, g_activated, gelu));
+    let (g_fed, norm2) = norm_back(between.unwrap_or_else(|| x.clone()), &p.norm2, g_normed2);
+    let (gy, gy_factor) = if parallel_residual {
+        (g, g_factor)
+    } else {
+        let gy = add::<B>(g, g_fed.clone());
+        (gy.clone(), B::as_factor(gy, precision))
+    };
+    let (g_mixed, dense) = back(mixed, w.dense, gy_factor);
     let (cos, sin, starts) = (c.cos.clone(), c.sin.clone(), c.starts.clone());
-    let g_qkv = B::causal_attention_backward(qkv, cos, sin, starts, g_mixed, shape, precision);
-    let (g_normed1, query_key_value) = back(normed1, &p.query_key_value[0], g_qkv);
-    let (gx, gw, gb) = B::fused_layer_norm_backward(x, p.norm1[0].clone(), g_normed1, eps);
-    let gradients = BlockParameters { norm1: [gw, gb], query_key_value, dense, norm2, widen, narrow };
-    // Summed in the order in which the recorded operations would be.
-    let gx = add::<B>(gy, gx);
-    (if parallel_residual { add::<B>(gx, g_fed) } else { gx }, gradients)
+    let g_qkv = B::causal_attention_backward(qkv, cos, sin, starts, attention, g_mixed, shape, precision);
+    let (g_normed1, query_key_value) = back(normed1, w.query_key_value, g_qkv);
+    let (gx, norm1) = norm_back(x, &p.norm1, g_normed1);
+    let gradients = BlockParameters { norm1, query_key_value, dense, norm2, widen, narrow };
+    // (gy + gx) + g_fed: the order in which recorded operations would be summed.
+    let gx = if parallel_residual { B::residual_sum(gy, Some(gx), g_fed) } else { add::<B>(gy, gx) };
+    (gx, gradients)
 }

@@ -24,6 +24,8 @@ mod block;
 mod cached;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 mod cube;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod definition;
 #[cfg(feature = "flex")]
 mod flex;
@@ -34,5 +36,7 @@ mod types;
 pub use block::{BlockContext, BlockParameters, BlockSettings};
 pub use cached::{KeyValues, cached_attention};
 pub use ops::{FusedOps, TrainingBackend};
-pub use tensor::{HeadLoss, adamw, causal_attention, gelu, head_loss, layer_norm, linear, sum_squares, token_losses};
-pub use types::{AdamWStep, AttentionShape, Gelu, Precision, Updated, loss_rows};
+pub use tensor::{
+    HeadLoss, adamw, causal_attention, embedding, gelu, head_loss, layer_norm, linear, sum_squares, token_losses,
+};
+pub use types::{AdamWStep, AttentionShape, Gelu, KeptAttention, Precision, Slot, Updated, loss_rows};

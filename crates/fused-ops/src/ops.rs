@@ -6,8 +6,8 @@ use burn::tensor::{Int, Tensor};
 
 use crate::block::{self, BlockContext, BlockParameters};
 use crate::definition::attention::Rotary;
-use crate::definition::{adamw, attention, float, gelu, head, linear, norm, prim};
-use crate::{AdamWStep, AttentionShape, Gelu, Precision, Updated};
+use crate::definition::{adamw, attention, factor, float, gelu, head, linear, norm, prim};
+use crate::{AdamWStep, AttentionShape, Gelu, KeptAttention, Precision, Slot, Updated};
 
 /// The document starts `[B, T]` as a tensor.
 fn int<B: Backend>(starts: IntTensor<B>) -> Tensor<B, 2, Int> {
@@ -16,10 +16,37 @@ fn int<B: Backend>(starts: IntTensor<B>) -> Tensor<B, 2, Int> {
 
 /// A backend with this crate's operations. The default bodies define them.
 ///
-/// Parameters, and the input of norms and losses, are f32. What [`Precision::Bf16`] computes may come out as bf16, and
-/// every operation takes that back in. The `*_backward` functions take the forward's inputs and the gradient of its
-/// output; they are what an [`Autodiff`](burn::backend::Autodiff) node calls on its inner backend.
+/// Parameters, their gradients, and the input of norms and losses, are f32. What [`Precision::Bf16`] computes may come
+/// out as bf16, and every operation takes that back in. The `*_backward` functions take the forward's inputs and the
+/// gradient of its output; they are what an [`Autodiff`](burn::backend::Autodiff) node calls on its inner backend.
 pub trait FusedOps: Backend {
+    /// A matrix in the type of products: what linear operations turn their factors into, for one that is used again.
+    fn as_factor(t: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+        prim(factor(float::<Self, 2>(t), precision))
+    }
+
+    /// The rows of a table `[V, C]` at the ids `[N]`, which lie below V: `[N, C]`.
+    fn fused_embedding(table: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
+        Self::float_select(table, 0, ids)
+    }
+
+    /// Gradient of the table of `rows` rows: each row is the sum of `g`'s rows at its id, in their order.
+    ///
+    /// # Shapes
+    /// ids `[N]`, g `[N, C]` → `[V, C]`
+    fn fused_embedding_backward(ids: IntTensor<Self>, g: FloatTensor<Self>, rows: usize) -> FloatTensor<Self> {
+        let g = float::<Self, 2>(g);
+        let table = Tensor::<Self, 2>::zeros([rows, g.dims()[1]], &g.device());
+        Self::float_select_add(prim(table), 0, ids, prim(g))
+    }
+
+    /// `a + x`, or `(a + b) + x`: the residual stream after a block, in f32. All of the same shape.
+    fn residual_sum(a: FloatTensor<Self>, b: Option<FloatTensor<Self>>, x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let wide = |t| crate::definition::wide(float::<Self, 2>(t));
+        let a = b.into_iter().fold(wide(a), |a, b| a + wide(b));
+        prim(a + wide(x))
+    }
+
     /// `y = x·wᵀ + b`.
     ///
     /// # Shapes
@@ -33,7 +60,8 @@ pub trait FusedOps: Backend {
         prim(linear::forward::<Self>(float(x), float(w), b.map(float), precision))
     }
 
-    /// Gradients of x, w and b (the last is summed over the rows; callers without a bias drop it).
+    /// Gradients of x (of its type), and of w and b in f32 (the last is summed over the rows; callers without a bias
+    /// drop it).
     fn fused_linear_backward(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
@@ -54,7 +82,8 @@ pub trait FusedOps: Backend {
         prim(gelu::backward::<Self>(float(x), float(g), kind))
     }
 
-    /// `(x − mean)/√(var + eps)·gamma + beta` over the last dimension.
+    /// `(x − mean)/√(var + eps)·gamma + beta` over the last dimension, computed in f32; the result is a factor of the
+    /// precision.
     ///
     /// # Shapes
     /// x `[N, C]`, gamma and beta `[C]` → `[N, C]`
@@ -63,11 +92,12 @@ pub trait FusedOps: Backend {
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         eps: f64,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        prim(norm::forward::<Self>(float(x), float(gamma), float(beta), eps))
+        prim(factor(norm::forward::<Self>(float(x), float(gamma), float(beta), eps), precision))
     }
 
-    /// Gradients of x, gamma and beta.
+    /// Gradients of x, gamma and beta, in f32.
     fn fused_layer_norm_backward(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -97,12 +127,25 @@ pub trait FusedOps: Backend {
         prim(attention::forward::<Self>(float(qkv), &rotary, starts.map(int), shape, precision))
     }
 
+    /// [`causal_attention`](Self::causal_attention), and what its backward pass may read instead of computing it again.
+    fn causal_attention_keeping(
+        qkv: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        starts: Option<IntTensor<Self>>,
+        shape: AttentionShape,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, Option<KeptAttention<FloatTensor<Self>>>) {
+        (Self::causal_attention(qkv, cos, sin, starts, shape, precision), None)
+    }
+
     /// Gradient of the packed qkv; the probabilities are computed again rather than kept.
     fn causal_attention_backward(
         qkv: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
         starts: Option<IntTensor<Self>>,
+        _kept: Option<KeptAttention<FloatTensor<Self>>>,
         g: FloatTensor<Self>,
         shape: AttentionShape,
         precision: Precision,
@@ -169,20 +212,35 @@ pub trait FusedOps: Backend {
         prim(float::<Self, 2>(t) * float::<Self, 1>(factor).unsqueeze())
     }
 
-    /// `Σ t²` as `[1]`; `t` is of any rank.
-    fn sum_squares(t: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::float_sum(Self::float_mul(t.clone(), t))
+    /// Rows of logits that the loss of `rows` rows keeps alive at once.
+    fn loss_rows(rows: usize, vocabulary: usize) -> usize {
+        crate::loss_rows(rows, vocabulary)
     }
 
-    /// One update of a parameter and its moments, of any rank: the new ones and `Σ (change of p)²` as `[1]`.
+    /// `Σ t²` over all elements of all tensors, of any rank, as `[1]`. The same bits in every run.
+    fn sum_squares(tensors: Vec<FloatTensor<Self>>, device: &Self::Device) -> FloatTensor<Self> {
+        let squares = |t: FloatTensor<Self>| float::<Self, 1>(Self::float_sum(Self::float_mul(t.clone(), t)));
+        let sum = tensors.into_iter().map(squares).reduce(|a, b| a + b);
+        prim(sum.unwrap_or_else(|| Tensor::zeros([1], device)))
+    }
+
+    /// The factor on gradients that brings their norm, the root of `squares`, down to `most`; not a number where
+    /// `squares` or `loss` is not finite. All of shape `[1]`.
+    fn clip_factor(squares: FloatTensor<Self>, loss: FloatTensor<Self>, most: f64) -> FloatTensor<Self> {
+        let (squares, loss) = (float::<Self, 1>(squares), float::<Self, 1>(loss));
+        let factor = ((squares.clone().sqrt() + 1e-6).recip() * most).clamp_max(1.0);
+        // Zero where both are finite, and not a number where one is not.
+        prim(factor + (squares.clone() - squares) + (loss.clone() - loss))
+    }
+
+    /// One AdamW update of every slot, its gradients times `factor` `[1]`, and `Σ (change of p)²` over all of them as
+    /// `[1]`. A factor that is not finite leaves everything as it is (a change of 0).
     fn adamw(
-        p: FloatTensor<Self>,
-        g: FloatTensor<Self>,
-        m: FloatTensor<Self>,
-        v: FloatTensor<Self>,
+        slots: Vec<Slot<FloatTensor<Self>>>,
+        factor: FloatTensor<Self>,
         step: AdamWStep,
-    ) -> Updated<FloatTensor<Self>> {
-        adamw::update::<Self>(p, g, m, v, step)
+    ) -> (Vec<Updated<FloatTensor<Self>>>, FloatTensor<Self>) {
+        adamw::update::<Self>(slots, factor, step)
     }
 }
 

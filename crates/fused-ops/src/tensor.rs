@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor};
 
 use crate::definition::{float, prim};
-use crate::{AdamWStep, AttentionShape, FusedOps, Gelu, Precision};
+use crate::{AdamWStep, AttentionShape, FusedOps, Gelu, Precision, Slot};
 
 /// See [`FusedOps::fused_linear`].
 pub fn linear<B: FusedOps>(
@@ -21,8 +21,19 @@ pub fn gelu<B: FusedOps>(x: Tensor<B, 2>, kind: Gelu) -> Tensor<B, 2> {
 }
 
 /// See [`FusedOps::fused_layer_norm`].
-pub fn layer_norm<B: FusedOps>(x: Tensor<B, 2>, gamma: Tensor<B, 1>, beta: Tensor<B, 1>, eps: f64) -> Tensor<B, 2> {
-    float(B::fused_layer_norm(prim(x), prim(gamma), prim(beta), eps))
+pub fn layer_norm<B: FusedOps>(
+    x: Tensor<B, 2>,
+    gamma: Tensor<B, 1>,
+    beta: Tensor<B, 1>,
+    eps: f64,
+    precision: Precision,
+) -> Tensor<B, 2> {
+    float(B::fused_layer_norm(prim(x), prim(gamma), prim(beta), eps, precision))
+}
+
+/// See [`FusedOps::fused_embedding`].
+pub fn embedding<B: FusedOps>(table: Tensor<B, 2>, ids: Tensor<B, 1, Int>) -> Tensor<B, 2> {
+    float(B::fused_embedding(prim(table), ids.into_primitive()))
 }
 
 /// See [`FusedOps::causal_attention`]. `cos`, `sin` and `starts` get no gradient.
@@ -71,17 +82,19 @@ pub fn head_loss<B: FusedOps>(
 
 /// See [`FusedOps::sum_squares`].
 pub fn sum_squares<B: FusedOps, const D: usize>(t: Tensor<B, D>) -> Tensor<B, 1> {
-    float(B::sum_squares(prim(t)))
+    let device = t.device();
+    float(B::sum_squares(vec![prim(t)], &device))
 }
 
-/// See [`FusedOps::adamw`].
+/// [`FusedOps::adamw`] of one parameter: p, m and v after it, and `Σ (change of p)²`.
 pub fn adamw<B: FusedOps, const D: usize>(
-    p: Tensor<B, D>,
-    g: Tensor<B, D>,
-    m: Tensor<B, D>,
-    v: Tensor<B, D>,
+    [p, g, m, v]: [Tensor<B, D>; 4],
+    weight_decay: f64,
+    factor: Tensor<B, 1>,
     step: AdamWStep,
-) -> (Tensor<B, D>, Tensor<B, D>, Tensor<B, D>, Tensor<B, 1>) {
-    let new = B::adamw(prim(p), prim(g), prim(m), prim(v), step);
-    (float(new.p), float(new.m), float(new.v), float(new.change))
+) -> ([Tensor<B, D>; 3], Tensor<B, 1>) {
+    let slot = Slot { p: prim(p), g: prim(g), m: prim(m), v: prim(v), weight_decay };
+    let (mut new, change) = B::adamw(vec![slot], prim(factor), step);
+    let new = new.pop().expect("one slot in, one out");
+    ([new.p, new.m, new.v].map(float), float(change))
 }

@@ -21,11 +21,15 @@ pub enum Precision {
     Bf16,
 }
 
-/// Rows of logits that the loss of `rows` rows keeps alive at once: as few equal chunks as there can be of at most
-/// 64 MiB of logits (but at least 64 rows) and 1024 rows. (Each chunk passes once over the output matrix and its
+/// Rows of logits that the loss of `rows` rows keeps alive at once on a CPU: as few equal chunks as there can be of at
+/// most 64 MiB of logits (but at least 64 rows) and 1024 rows. (Each chunk passes once over the output matrix and its
 /// gradient: the larger the chunk, the fewer passes.)
 pub fn loss_rows(rows: usize, vocabulary: usize) -> usize {
-    let most = ((1 << 24) / vocabulary.max(1)).clamp(64, 1024);
+    equal_chunks(rows, ((1 << 24) / vocabulary.max(1)).clamp(64, 1024))
+}
+
+/// Rows of a chunk, where as few chunks of at most `most` rows as there can be are equally large.
+pub(crate) fn equal_chunks(rows: usize, most: usize) -> usize {
     let chunks = rows.div_ceil(most).max(1);
     rows.div_ceil(chunks).next_multiple_of(16).min(rows.max(1))
 }
@@ -52,6 +56,30 @@ impl AttentionShape {
     }
 }
 
+/// What attention's forward pass leaves for its backward pass, where a backend's kernels read it.
+#[derive(Debug, Clone)]
+pub struct KeptAttention<T> {
+    /// The result, `[B·T, H·D]`.
+    pub out: T,
+    /// The logarithms of each row's sum of exponentials, `[B, H, T]`, f32.
+    pub log_sums: T,
+}
+
+/// A parameter in training, of any rank: what one update reads.
+#[derive(Debug, Clone)]
+pub struct Slot<T> {
+    /// The parameter.
+    pub p: T,
+    /// Its gradient.
+    pub g: T,
+    /// Its first moment.
+    pub m: T,
+    /// Its second moment.
+    pub v: T,
+    /// Its decoupled weight decay.
+    pub weight_decay: f64,
+}
+
 /// A parameter and its moments after an update.
 #[derive(Debug, Clone)]
 pub struct Updated<T> {
@@ -61,8 +89,6 @@ pub struct Updated<T> {
     pub m: T,
     /// Its second moment.
     pub v: T,
-    /// `Σ (change of p)²`, of shape `[1]`.
-    pub change: T,
 }
 
 /// One AdamW update with decoupled decay, as `torch.optim.AdamW`:
@@ -77,19 +103,14 @@ pub struct AdamWStep {
     pub beta2: f64,
     /// Added to the root of the second moment.
     pub eps: f64,
-    /// Decoupled weight decay of this parameter.
-    pub weight_decay: f64,
     /// t, the number of this update, from 1.
     pub update: u64,
-    /// Factor on the gradient (the global-norm clip).
-    pub grad_scale: f64,
 }
 
-/// An [`AdamWStep`] as the f32 factors of one pass.
+/// An [`AdamWStep`] as the f32 factors of one pass, all but the factor on the gradient.
 #[cfg(any(feature = "flex", feature = "cuda", feature = "vulkan"))]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdamWFactors {
-    pub(crate) grad: f32,
     pub(crate) beta1: f32,
     pub(crate) rest1: f32,
     pub(crate) beta2: f32,
@@ -100,28 +121,26 @@ pub(crate) struct AdamWFactors {
     pub(crate) eps: f32,
 }
 
-#[cfg(any(feature = "flex", feature = "cuda", feature = "vulkan"))]
-impl From<AdamWStep> for AdamWFactors {
-    fn from(step: AdamWStep) -> Self {
-        let (bias1, bias2) = step.bias_corrections();
-        Self {
-            grad: step.grad_scale as f32,
-            beta1: step.beta1 as f32,
-            rest1: (1.0 - step.beta1) as f32,
-            beta2: step.beta2 as f32,
-            rest2: (1.0 - step.beta2) as f32,
-            keep: (1.0 - step.lr * step.weight_decay) as f32,
-            rate: (step.lr / bias1) as f32,
-            root: (1.0 / bias2.sqrt()) as f32,
-            eps: step.eps as f32,
-        }
-    }
-}
-
 impl AdamWStep {
     /// `(1 − β₁ᵗ, 1 − β₂ᵗ)`.
     pub fn bias_corrections(&self) -> (f64, f64) {
         let t = i32::try_from(self.update).unwrap_or(i32::MAX);
         (1.0 - self.beta1.powi(t), 1.0 - self.beta2.powi(t))
+    }
+
+    /// The factors for a parameter of this decay.
+    #[cfg(any(feature = "flex", feature = "cuda", feature = "vulkan"))]
+    pub(crate) fn factors(&self, weight_decay: f64) -> AdamWFactors {
+        let (bias1, bias2) = self.bias_corrections();
+        AdamWFactors {
+            beta1: self.beta1 as f32,
+            rest1: (1.0 - self.beta1) as f32,
+            beta2: self.beta2 as f32,
+            rest2: (1.0 - self.beta2) as f32,
+            keep: (1.0 - self.lr * weight_decay) as f32,
+            rate: (self.lr / bias1) as f32,
+            root: (1.0 / bias2.sqrt()) as f32,
+            eps: self.eps as f32,
+        }
     }
 }

@@ -8,7 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use fused_ops::backends::{Flex, NdArray};
 use fused_ops::{
     AdamWStep, AttentionShape, BlockContext, BlockParameters, BlockSettings, FusedOps, Gelu, Precision, adamw,
-    cached_attention, causal_attention, gelu, head_loss, layer_norm, linear, sum_squares, token_losses,
+    cached_attention, causal_attention, embedding, gelu, head_loss, layer_norm, linear, sum_squares, token_losses,
 };
 
 type Inputs = Vec<(Vec<usize>, Vec<f32>)>;
@@ -33,6 +33,7 @@ enum Op {
     Linear,
     Gelu(Gelu),
     Norm,
+    Embedding,
     Attention(AttentionShape),
     /// Attention that does not cross document boundaries.
     Documents(AttentionShape),
@@ -81,6 +82,7 @@ impl Op {
                 }
                 inputs
             }
+            Op::Embedding => vec![input(&[19, 7], 12)],
             Op::Head => vec![input(&[21, 6], 9), input(&[33, 6], 10)],
         }
     }
@@ -90,7 +92,8 @@ impl Op {
         match self {
             Op::Linear => linear(inputs[0].clone(), inputs[1].clone(), Some(row(2)), F32),
             Op::Gelu(kind) => gelu(inputs[0].clone(), kind),
-            Op::Norm => layer_norm(inputs[0].clone(), row(1), row(2), 1e-5),
+            Op::Norm => layer_norm(inputs[0].clone(), row(1), row(2), 1e-5, F32),
+            Op::Embedding => embedding(inputs[0].clone(), ints(EMBEDDED.to_vec(), [EMBEDDED.len()])),
             Op::Attention(s) => {
                 // Tables may be longer than the sequence.
                 let (cos, sin) = rotary(s.time + 3, s);
@@ -135,6 +138,8 @@ impl Op {
     }
 }
 
+/// Ids that come once, often, in runs, and never.
+const EMBEDDED: [i32; 14] = [3, 3, 0, 18, 3, 7, 7, 7, 3, 0, 12, 3, 5, 3];
 const ATTENTION: AttentionShape = AttentionShape { batch: 2, time: 70, heads: 3, head_dim: 8, rotary_dims: 4 };
 
 fn all() -> Vec<Op> {
@@ -145,6 +150,7 @@ fn all() -> Vec<Op> {
         Op::Gelu(Gelu::Exact),
         Op::Gelu(Gelu::Tanh),
         Op::Norm,
+        Op::Embedding,
         Op::Attention(ATTENTION),
         Op::Attention(full),
         Op::Documents(ATTENTION),
@@ -357,10 +363,17 @@ fn adamw_on<B: FusedOps>() {
     let (mut p, mut m, mut v) = (t(1), t(0).zeros_like(), t(0).zeros_like());
     let mut truth: Vec<[f64; 3]> = values(100, 1).into_iter().map(|p| [f64::from(p), 0.0, 0.0]).collect();
     for update in 1..=5u64 {
-        let step =
-            AdamWStep { lr: 0.01, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, update, grad_scale: 0.5 };
+        let step = AdamWStep { lr: 0.01, beta1: 0.9, beta2: 0.95, eps: 1e-8, update };
+        let factor = |f: f32| Tensor::<B, 1>::from_floats([f], &device);
+        for skipped in [f32::NAN, f32::INFINITY] {
+            let before = [p.clone(), m.clone(), v.clone()].map(|t| t.into_data().to_vec::<f32>().unwrap());
+            let g = Tensor::from_floats([f32::NAN; 100], &device);
+            let ([p2, m2, v2], change) = adamw([p.clone(), g, m.clone(), v.clone()], 0.1, factor(skipped), step);
+            assert_eq!([p2, m2, v2].map(|t| t.into_data().to_vec::<f32>().unwrap()), before);
+            assert_eq!(change.into_data().to_vec::<f32>().unwrap(), [0.0]);
+        }
         let change;
-        (p, m, v, change) = adamw(p, t(update as u32 + 1), m, v, step);
+        ([p, m, v], change) = adamw([p, t(update as u32 + 1), m, v], 0.1, factor(0.5), step);
         let mut moved = 0.0;
         for (state, g) in truth.iter_mut().zip(values(100, update as u32 + 1)) {
             let [p, m, v] = state;
@@ -382,6 +395,15 @@ fn adamw_on<B: FusedOps>() {
     let truth: f64 = values(100, 1).iter().map(|v| f64::from(*v).powi(2)).sum();
     let norm: f32 = burn::tensor::ElementConversion::elem(norm);
     assert!((f64::from(norm) - truth).abs() < 1e-5 * truth);
+    let clip = |squares: f32, loss: f32| {
+        let one = |v: f32| Tensor::<B, 1>::from_floats([v], &device).into_primitive().tensor();
+        let factor = B::clip_factor(one(squares), one(loss), 1.0);
+        Tensor::<B, 1>::from_primitive(burn::tensor::TensorPrimitive::Float(factor)).into_data().to_vec::<f32>().unwrap()[0]
+    };
+    assert!((clip(4.0, 1.0) - 0.5).abs() < 1e-6 && clip(0.25, 1.0) == 1.0);
+    for (squares, loss) in [(f32::NAN, 1.0), (f32::INFINITY, 1.0), (1.0, f32::NAN), (1.0, f32::NEG_INFINITY)] {
+        assert!(clip(squares, loss).is_nan(), "{squares} {loss}");
+    }
 }
 
 #[test]

@@ -81,8 +81,8 @@ impl<B: FusedOps> LayerNorm<B> {
         Ok(Self { weight: source.parameter("weight", [channels])?, bias: source.parameter("bias", [channels])? })
     }
 
-    pub(crate) fn forward(&self, x: Tensor<B, 2>, eps: f64) -> Tensor<B, 2> {
-        layer_norm(x, self.weight.val(), self.bias.val(), eps)
+    pub(crate) fn forward(&self, x: Tensor<B, 2>, eps: f64, precision: Precision) -> Tensor<B, 2> {
+        layer_norm(x, self.weight.val(), self.bias.val(), eps, precision)
     }
 
     fn pair(&self) -> [B::FloatTensorPrimitive; 2] {
@@ -148,11 +148,12 @@ impl<B: FusedOps> Block<B> {
     ) -> (Tensor<B, 2>, KeyValues<B>) {
         let BlockSettings { attention: shape, eps, gelu: kind, parallel_residual, precision } = settings;
         let mlp = |x: Tensor<B, 2>| {
-            let x = self.post_attention_layernorm.forward(x, eps);
+            let x = self.post_attention_layernorm.forward(x, eps, precision);
             let wide = gelu(self.mlp.dense_h_to_4h.forward(x, precision), kind);
             f32(self.mlp.dense_4h_to_h.forward(wide, precision))
         };
-        let qkv = self.attention.query_key_value.forward(self.input_layernorm.forward(x.clone(), eps), precision);
+        let normed = self.input_layernorm.forward(x.clone(), eps, precision);
+        let qkv = self.attention.query_key_value.forward(normed, precision);
         let (mixed, past) = cached_attention(qkv, rotary.cos.clone(), rotary.sin.clone(), past, shape, precision);
         let attended = f32(self.attention.dense.forward(mixed, precision));
         let out = if parallel_residual {

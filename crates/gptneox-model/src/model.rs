@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{DType, Int, Tensor};
-use fused_ops::{FusedOps, HeadLoss, KeyValues, head_loss, linear, token_losses};
+use fused_ops::{FusedOps, HeadLoss, KeyValues, Precision, embedding, head_loss, linear, token_losses};
 
 use crate::layers::{Block, LayerNorm, Rotary, Table, settings};
 use crate::parameters::Source;
@@ -96,16 +96,14 @@ impl<B: FusedOps> GptNeoX<B> {
             x = block.forward(x, &self.gpt_neox.rotary, starts, settings, self.compute.recompute);
             observer.observe(Site::Block(i), &x);
         }
-        let x = self.gpt_neox.final_layer_norm.forward(x, self.config.layer_norm_eps);
+        let x = self.final_norm(x);
         observer.observe(Site::FinalNorm, &x);
         x
     }
 
     /// `[B, T]` → `[B·T, C]`.
     fn embed(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 2> {
-        let [batch, time] = ids.dims();
-        let table = self.gpt_neox.embed_in.weight.val();
-        burn::tensor::module::embedding(table, ids).reshape([batch * time, self.config.hidden_size])
+        embedding(self.gpt_neox.embed_in.weight.val(), ids.flatten::<1>(0, 1))
     }
 
     /// Next-token logits, f32.
@@ -163,7 +161,12 @@ impl<B: FusedOps> GptNeoX<B> {
             (x, *past) = (out, Some(kept));
         }
         let last = x.reshape([batch, time, self.config.hidden_size]).narrow(1, time - 1, 1).squeeze_dim::<2>(1);
-        self.project(self.gpt_neox.final_layer_norm.forward(last, self.config.layer_norm_eps))
+        self.project(self.final_norm(last))
+    }
+
+    /// Hidden states are f32, so that what reads them sees them before they are rounded for a product.
+    fn final_norm(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.gpt_neox.final_layer_norm.forward(x, self.config.layer_norm_eps, Precision::F32)
     }
 
     /// The output matrix `[V, C]`.

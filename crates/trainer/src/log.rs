@@ -45,11 +45,11 @@ impl SourceLoss {
 /// Where a step's wall time went, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Phases {
-    /// Forward passes with the loss, up to its values on the host.
+    /// Forward passes with the loss. (On a GPU: until they are queued.)
     pub forward: f64,
-    /// Backward passes. (On a GPU what is still running is counted to the update.)
+    /// Backward passes. (On a GPU: until they are queued.)
     pub backward: f64,
-    /// Gradient norm, clipping and AdamW.
+    /// Gradient norm, clipping, AdamW, and reading the losses. (On a GPU: and all that was still to be done.)
     pub update: f64,
 }
 

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Shape, TensorPrimitive};
-use fused_ops::{AdamWStep, FusedOps};
+use fused_ops::{AdamWStep, FusedOps, Slot, Updated};
 use gptneox_model::GptNeoX;
 
 use crate::{AdamWSpec, Decay};
@@ -42,85 +42,109 @@ pub(crate) fn float<B: FusedOps, const D: usize>(t: FloatTensor<B>) -> Tensor<B,
     Tensor::from_primitive(TensorPrimitive::Float(t))
 }
 
-/// The global norm of all gradients: one read from the device.
-pub(crate) fn global_norm<AB>(model: &GptNeoX<AB>, grads: &GradientsParams) -> f64
-where
-    AB: AutodiffBackend + FusedOps,
-    AB::InnerBackend: FusedOps,
-{
-    struct Norm<'a, B: FusedOps> {
-        grads: &'a GradientsParams,
-        sum: Option<Tensor<B, 1>>,
-    }
-    impl<AB: AutodiffBackend<InnerBackend = B>, B: FusedOps> ModuleVisitor<AB> for Norm<'_, B> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
-            if let Some(grad) = self.grads.get::<B, D>(param.id) {
-                let squares = fused_ops::sum_squares(grad);
-                self.sum = Some(match self.sum.take() {
-                    Some(sum) => sum + squares,
-                    None => squares,
-                });
-            }
-        }
-    }
-    let mut visit = Norm::<AB::InnerBackend> { grads, sum: None };
-    model.visit(&mut visit);
-    let sum = visit.sum.map_or(0.0, |sum| burn::tensor::ElementConversion::elem::<f32>(sum.into_scalar()));
-    f64::from(sum).sqrt()
+/// What an update tells, on the device, `[1]` each.
+pub(crate) struct Told<B: FusedOps> {
+    /// The square of the gradients' global norm.
+    pub(crate) squares: Tensor<B, 1>,
+    /// The factor that clipped them; not a number where the update was left out.
+    pub(crate) factor: Tensor<B, 1>,
+    /// The square of the norm of the whole change.
+    pub(crate) change: Tensor<B, 1>,
 }
 
-/// One update of every parameter, and the norm of the whole change: one read from the device.
+/// One update of every parameter, its gradients clipped to a global norm of `clip`. Where the norm or `loss` is not finite
+/// nothing changes. Nothing is read from the device.
+///
+/// 1. The model's parameters are taken out of it, so that nobody else holds them and they can be written in place.
+/// 2. Norm, factor and update of all of them.
+/// 3. The new ones are put back.
 pub(crate) fn update<AB>(
     model: GptNeoX<AB>,
     grads: GradientsParams,
     moments: &mut Vec<Moments<AB::InnerBackend>>,
     spec: &AdamWSpec,
+    (loss, clip): (Tensor<AB::InnerBackend, 1>, f64),
     step: AdamWStep,
-) -> (GptNeoX<AB>, f64)
+) -> (GptNeoX<AB>, Told<AB::InnerBackend>)
 where
     AB: AutodiffBackend + FusedOps,
     AB::InnerBackend: FusedOps,
 {
-    struct Update<'a, B: FusedOps> {
-        grads: GradientsParams,
-        old: std::vec::IntoIter<Moments<B>>,
-        new: Vec<Moments<B>>,
-        spec: &'a AdamWSpec,
-        step: AdamWStep,
-        change: Option<FloatTensor<B>>,
-    }
-    impl<AB: AutodiffBackend<InnerBackend = B>, B: FusedOps> ModuleMapper<AB> for Update<'_, B> {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<AB, D>>) -> Param<Tensor<AB, D>> {
-            let (id, tensor, mapper) = param.consume();
-            let Moments { m, v } = self.old.next().expect("as many moments as parameters: made from the same model");
-            let decays = self.spec.decay == Decay::All || D > 1;
-            let step = AdamWStep { weight_decay: if decays { self.step.weight_decay } else { 0.0 }, ..self.step };
-            let value = primitive(tensor.inner());
-            let (value, moments) = match self.grads.remove::<B, D>(id) {
-                Some(grad) => {
-                    let new = B::adamw(value, primitive(grad), m, v, step);
-                    self.change = Some(match self.change.take() {
-                        Some(sum) => B::float_add(sum, new.change),
-                        None => new.change,
-                    });
-                    (new.p, Moments { m: new.m, v: new.v })
-                }
-                None => (value, Moments { m, v }),
-            };
-            self.new.push(moments);
-            let value = Tensor::from_inner(float::<B, D>(value)).require_grad();
-            Param::from_mapped_value(id, value, mapper)
+    let device = loss.device();
+    let old = std::mem::take(moments).into_iter();
+    let mut take = Take { grads, old, spec, taken: Vec::new() };
+    let model = model.map(&mut take);
+    let (mut slots, mut still) = (Vec::new(), Vec::new());
+    for taken in take.taken {
+        match taken {
+            Ok(slot) => {
+                slots.push(slot);
+                still.push(None);
+            }
+            Err(moments) => still.push(Some(moments)),
         }
     }
-    let old = std::mem::take(moments).into_iter();
-    let mut map = Update { grads, old, new: Vec::new(), spec, step, change: None };
-    let model = model.map(&mut map);
-    *moments = map.new;
-    let change = map.change.map_or(0.0, |sum| {
-        let sum = float::<AB::InnerBackend, 1>(sum).into_scalar();
-        burn::tensor::ElementConversion::elem::<f32>(sum)
-    });
-    (model, f64::from(change).sqrt())
+    let gradients = slots.iter().map(|slot| slot.g.clone()).collect();
+    let squares = AB::InnerBackend::sum_squares(gradients, &device);
+    let factor = AB::InnerBackend::clip_factor(squares.clone(), primitive(loss), clip);
+    let (new, change) = AB::InnerBackend::adamw(slots, factor.clone(), step);
+    let mut new = new.into_iter();
+    let mut values = Vec::new();
+    for still in still {
+        match still {
+            Some(moments_before) => {
+                moments.push(moments_before);
+                values.push(None);
+            }
+            None => {
+                let Updated { p, m, v } = new.next().expect("as many updated parameters as slots");
+                moments.push(Moments { m, v });
+                values.push(Some(p));
+            }
+        }
+    }
+    let model = model.map(&mut PutBack(values.into_iter()));
+    let [squares, factor, change] = [squares, factor, change].map(float);
+    (model, Told { squares, factor, change })
+}
+
+/// Takes each parameter that has a gradient out of a model.
+struct Take<'a, B: FusedOps> {
+    grads: GradientsParams,
+    old: std::vec::IntoIter<Moments<B>>,
+    spec: &'a AdamWSpec,
+    /// In the order of the parameters; the moments alone of one without a gradient.
+    taken: Vec<Result<Slot<FloatTensor<B>>, Moments<B>>>,
+}
+
+impl<AB: AutodiffBackend<InnerBackend = B>, B: FusedOps> ModuleMapper<AB> for Take<'_, B> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<AB, D>>) -> Param<Tensor<AB, D>> {
+        let (id, tensor, mapper) = param.consume();
+        let Moments { m, v } = self.old.next().expect("as many moments as parameters: made from the same model");
+        let Some(grad) = self.grads.remove::<B, D>(id) else {
+            self.taken.push(Err(Moments { m, v }));
+            return Param::from_mapped_value(id, tensor, mapper);
+        };
+        let weight_decay = if self.spec.decay == Decay::All || D > 1 { self.spec.weight_decay } else { 0.0 };
+        let left = Tensor::empty([1; D], &tensor.device());
+        let slot = Slot { p: primitive(tensor.inner()), g: primitive(grad), m, v, weight_decay };
+        self.taken.push(Ok(slot));
+        Param::from_mapped_value(id, left, mapper)
+    }
+}
+
+/// Puts parameters in their places again, where there is one.
+struct PutBack<B: FusedOps>(std::vec::IntoIter<Option<FloatTensor<B>>>);
+
+impl<AB: AutodiffBackend<InnerBackend = B>, B: FusedOps> ModuleMapper<AB> for PutBack<B> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<AB, D>>) -> Param<Tensor<AB, D>> {
+        let (id, tensor, mapper) = param.consume();
+        let value = match self.0.next().expect("as many values as parameters") {
+            Some(value) => Tensor::from_inner(float::<B, D>(value)).require_grad(),
+            None => tensor,
+        };
+        Param::from_mapped_value(id, value, mapper)
+    }
 }
 
 /// A moment's values on the host.

@@ -109,18 +109,24 @@ where
         let scale = 1.0 / targets as f64;
         let lr = self.lr.at(Step(self.step));
         let rows = (self.spec.micro_tokens / batch.time).max(1);
-        let mut sums = SourceLoss::per_source(batch);
         let mut phases = Phases::default();
         let mut accumulator = GradientsAccumulator::new();
         let mut grads = GradientsParams::new();
+        // Losses stay on the device until everything is queued: a step waits for the device once.
+        let mut told: Vec<Tensor<AB::InnerBackend, 1>> = Vec::new();
+        let mut loss_sum: Option<Tensor<AB::InnerBackend, 1>> = None;
         for from in (0..batch.rows()).step_by(rows) {
             let to = (from + rows).min(batch.rows());
             let begun = Instant::now();
             let micro = batch.slice(from..to);
             let input = input(&micro, &self.device);
             let loss = self.model().loss(input, tensor(micro.targets.clone(), batch.time, &self.device), scale);
-            let tokens = loss.tokens.into_data().convert::<f32>();
-            SourceLoss::add(&mut sums, &micro, &tokens.into_vec().expect("converted to f32 just above"));
+            told.push(loss.tokens.inner());
+            let part = loss.scaled_sum.clone().inner();
+            loss_sum = Some(match loss_sum {
+                Some(sum) => sum + part,
+                None => part,
+            });
             phases.forward += begun.elapsed().as_secs_f64();
             let begun = Instant::now();
             let micro_grads = GradientsParams::from_grads(loss.scaled_sum.backward(), self.model());
@@ -135,27 +141,25 @@ where
             grads = accumulator.grads();
         }
         let begun = Instant::now();
+        let o = &self.spec.optimizer;
+        let step =
+            AdamWStep { lr, beta1: o.beta1, beta2: o.beta2, eps: o.eps, update: self.updates + 1 };
+        let loss_sum = loss_sum.expect("a batch with predicted tokens has rows");
+        let model = self.model.take().expect(PRESENT);
+        let clipped = (loss_sum, self.spec.clip);
+        let (model, update) = optimizer::update(model, grads, &mut self.moments, o, clipped, step);
+        self.model = Some(model);
+        told.extend([update.squares, update.factor, update.change]);
+        let told = Tensor::cat(told, 0).into_data().convert::<f32>();
+        let told: Vec<f32> = told.into_vec().expect("converted to f32 just above");
+        let (tokens, [squares, factor, change]) =
+            told.split_last_chunk().expect("what the update told follows the losses");
+        let mut sums = SourceLoss::per_source(batch);
+        SourceLoss::add(&mut sums, batch, tokens);
         let loss = sums.iter().map(|s| s.nats).sum::<f64>() * scale;
-        let norm = optimizer::global_norm(self.model(), &grads);
-        let skipped = !(loss.is_finite() && norm.is_finite());
-        let mut update_norm = 0.0;
-        if !skipped {
-            self.updates += 1;
-            let o = &self.spec.optimizer;
-            let step = AdamWStep {
-                lr,
-                beta1: o.beta1,
-                beta2: o.beta2,
-                eps: o.eps,
-                weight_decay: o.weight_decay,
-                update: self.updates,
-                grad_scale: (self.spec.clip / (norm + 1e-6)).min(1.0),
-            };
-            let model = self.model.take().expect(PRESENT);
-            let (model, change) = optimizer::update(model, grads, &mut self.moments, o, step);
-            self.model = Some(model);
-            update_norm = change;
-        }
+        let skipped = !factor.is_finite();
+        self.updates += u64::from(!skipped);
+        let (norm, update_norm) = (f64::from(*squares).sqrt(), f64::from(*change).sqrt());
         phases.update = begun.elapsed().as_secs_f64();
         self.ledger = self.ledger.append(batch.digest());
         let record = StepRecord {

@@ -1,22 +1,56 @@
-//! AdamW in place, one unit an element.
+//! AdamW in place, and the factor that clips its gradients.
 
-use burn::tensor::TensorMetadata as _;
+use burn::tensor::{DType, Shape, TensorMetadata as _};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::elements;
+use super::reduce::{ITEMS, cubes_of, shared_values, sum, sum_of_cube, whole};
+use super::{address, empty};
 use crate::types::AdamWFactors;
+use crate::{AdamWStep, Slot};
 
-/// One AdamW update in place; the gradient's place takes the change of p.
+/// Whether a value is a number, and not infinite.
+#[cube]
+fn is_finite(x: f32) -> bool {
+    !(x.is_nan() || x.is_inf())
+}
+
+/// See [`FusedOps::clip_factor`](crate::FusedOps::clip_factor).
 #[cube(launch)]
+fn clip(squares: &Array<f32>, loss: &Array<f32>, factor: &mut Array<f32>, most: f32, nan: f32) {
+    if ABSOLUTE_POS == 0 {
+        let mut value = nan;
+        if is_finite(squares[0]) && is_finite(loss[0]) {
+            value = most / (squares[0].sqrt() + 1e-6);
+            if value > 1.0 {
+                value = f32::new(1.0);
+            }
+        }
+        factor[0] = value;
+    }
+}
+
+pub(super) fn clip_factor<R: CubeRuntime>(squares: CubeTensor<R>, loss: CubeTensor<R>, most: f64) -> CubeTensor<R> {
+    let factor = empty(&squares, Shape::from([1]), DType::F32);
+    let client = squares.client.clone();
+    let (count, dim) = (CubeCount::Static(1, 1, 1), CubeDim::new_1d(32));
+    let (squares, loss) = (squares.into_array_arg(), loss.into_array_arg());
+    clip::launch::<R>(&client, count, dim, squares, loss, factor.clone().into_array_arg(), most as f32, f32::NAN);
+    factor
+}
+
+/// One AdamW update in place; Σ (change of p)² of each cube's elements, from place `at` of `moved` on.
+#[cube(launch, address_type = "dynamic")]
 fn adamw(
     p: &mut Array<f32>,
-    g: &mut Array<f32>,
+    g: &Array<f32>,
     m: &mut Array<f32>,
     v: &mut Array<f32>,
-    grad: f32,
+    factor: &Array<f32>,
+    moved: &mut Array<f32>,
+    at: u32,
     beta1: f32,
     rest1: f32,
     beta2: f32,
@@ -25,45 +59,75 @@ fn adamw(
     rate: f32,
     root: f32,
     eps: f32,
+    #[comptime] items: usize,
 ) {
-    if ABSOLUTE_POS < p.len() {
-        let gradient = g[ABSOLUTE_POS] * grad;
-        let first = m[ABSOLUTE_POS] * beta1 + gradient * rest1;
-        let second = v[ABSOLUTE_POS] * beta2 + gradient * gradient * rest2;
-        m[ABSOLUTE_POS] = first;
-        v[ABSOLUTE_POS] = second;
-        let old = p[ABSOLUTE_POS];
-        let new = old * keep - rate * (first / (second.sqrt() * root + eps));
-        p[ABSOLUTE_POS] = new;
-        g[ABSOLUTE_POS] = new - old;
+    let mut shared = shared_values();
+    let units = CUBE_DIM_X as usize;
+    let from = CUBE_POS * units * items + UNIT_POS_X as usize;
+    let factor = factor[0];
+    let mut sum = f32::new(0.0);
+    if is_finite(factor) {
+        for item in 0..items {
+            let i = from + item * units;
+            if i < p.len() {
+                let gradient = g[i] * factor;
+                let first = m[i] * beta1 + gradient * rest1;
+                let second = v[i] * beta2 + gradient * gradient * rest2;
+                m[i] = first;
+                v[i] = second;
+                let old = p[i];
+                let new = old * keep - rate * (first / (second.sqrt() * root + eps));
+                p[i] = new;
+                sum += (new - old) * (new - old);
+            }
+        }
+    }
+    let sum = sum_of_cube(sum, &mut shared);
+    let place = at as usize + CUBE_POS;
+    if UNIT_POS_X == 0 && place < moved.len() {
+        moved[place] = sum;
     }
 }
 
-/// Writes into all four, which nobody else may see.
+/// Writes p, m and v of each slot, all contiguous f32 tensors that nobody else may see; Σ (change of p)² as `[1]`.
 pub(super) fn update<R: CubeRuntime>(
-    p: &CubeTensor<R>,
-    g: &CubeTensor<R>,
-    m: &CubeTensor<R>,
-    v: &CubeTensor<R>,
-    f: AdamWFactors,
-) {
-    let (count, dim) = elements(p, p.shape().num_elements());
-    adamw::launch::<R>(
-        &p.client,
-        count,
-        dim,
-        p.clone().into_array_arg(),
-        g.clone().into_array_arg(),
-        m.clone().into_array_arg(),
-        v.clone().into_array_arg(),
-        f.grad,
-        f.beta1,
-        f.rest1,
-        f.beta2,
-        f.rest2,
-        f.keep,
-        f.rate,
-        f.root,
-        f.eps,
-    );
+    slots: &[Slot<CubeTensor<R>>],
+    factor: &CubeTensor<R>,
+    step: AdamWStep,
+) -> CubeTensor<R> {
+    let length = |slot: &Slot<CubeTensor<R>>| slot.p.shape().num_elements();
+    let places = slots.iter().map(|s| cubes_of(length(s))).sum::<usize>();
+    let moved = empty(factor, Shape::from([places]), DType::F32);
+    let mut at = 0;
+    for slot in slots {
+        let (count, dim) = whole(length(slot));
+        let AdamWFactors { beta1, rest1, beta2, rest2, keep, rate, root, eps } = step.factors(slot.weight_decay);
+        let address = address(&[&slot.p]);
+        let [p, g, m, v, factor, moved] =
+            [&slot.p, &slot.g, &slot.m, &slot.v, factor, &moved].map(|t| t.clone().into_array_arg());
+        adamw::launch::<R>(
+            &slot.p.client,
+            count,
+            dim,
+            address,
+            p,
+            g,
+            m,
+            v,
+            factor,
+            moved,
+            at as u32,
+            beta1,
+            rest1,
+            beta2,
+            rest2,
+            keep,
+            rate,
+            root,
+            eps,
+            ITEMS,
+        );
+        at += cubes_of(length(slot));
+    }
+    sum(moved)
 }

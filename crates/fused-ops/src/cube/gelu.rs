@@ -8,10 +8,10 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{by_type, elements, empty};
+use super::{address, by_type, elements, empty};
 use crate::Gelu;
 
-#[cube(launch)]
+#[cube(launch, address_type = "dynamic")]
 fn gelu<E: Float>(x: &Array<E>, y: &mut Array<E>, #[comptime] is_tanh: bool) {
     if ABSOLUTE_POS < y.len() {
         let v = f32::cast_from(x[ABSOLUTE_POS]);
@@ -24,7 +24,7 @@ fn gelu<E: Float>(x: &Array<E>, y: &mut Array<E>, #[comptime] is_tanh: bool) {
     }
 }
 
-#[cube(launch)]
+#[cube(launch, address_type = "dynamic")]
 fn gelu_backward<E: Float>(x: &Array<E>, g: &Array<E>, gx: &mut Array<E>, #[comptime] is_tanh: bool) {
     if ABSOLUTE_POS < gx.len() {
         let v = f32::cast_from(x[ABSOLUTE_POS]);
@@ -41,10 +41,10 @@ fn gelu_backward<E: Float>(x: &Array<E>, g: &Array<E>, gx: &mut Array<E>, #[comp
 pub(super) fn forward<R: CubeRuntime>(x: CubeTensor<R>, kind: Gelu) -> CubeTensor<R> {
     let y = empty(&x, x.shape(), x.dtype);
     let (count, dim) = elements(&x, x.shape().num_elements());
-    let client = x.client.clone();
+    let (client, address) = (x.client.clone(), address(&[&x]));
     by_type!(E, x.dtype => {
         let (x, y) = (x.into_array_arg(), y.clone().into_array_arg());
-        gelu::launch::<E, R>(&client, count, dim, x, y, kind == Gelu::Tanh);
+        gelu::launch::<E, R>(&client, count, dim, address, x, y, kind == Gelu::Tanh);
     });
     y
 }
@@ -53,10 +53,10 @@ pub(super) fn forward<R: CubeRuntime>(x: CubeTensor<R>, kind: Gelu) -> CubeTenso
 pub(super) fn backward<R: CubeRuntime>(x: CubeTensor<R>, g: CubeTensor<R>, kind: Gelu) -> CubeTensor<R> {
     let gx = empty(&x, x.shape(), x.dtype);
     let (count, dim) = elements(&x, x.shape().num_elements());
-    let client = x.client.clone();
+    let (client, address) = (x.client.clone(), address(&[&x]));
     by_type!(E, x.dtype => {
         let (x, g, gx) = (x.into_array_arg(), g.into_array_arg(), gx.clone().into_array_arg());
-        gelu_backward::launch::<E, R>(&client, count, dim, x, g, gx, kind == Gelu::Tanh);
+        gelu_backward::launch::<E, R>(&client, count, dim, address, x, g, gx, kind == Gelu::Tanh);
     });
     gx
 }

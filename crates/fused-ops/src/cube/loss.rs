@@ -7,10 +7,10 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::reduce::{max_of_cube, rows, shared_values, sum_of_cube};
-use super::{by_type, dims2, empty, own};
+use super::{address, by_type, dims2, empty, own};
 
 /// Each row's loss; with `gradients` the logits become their own gradient, `(softmax − onehot)·scale`.
-#[cube(launch)]
+#[cube(launch, address_type = "dynamic")]
 fn row_losses<E: Float>(
     logits: &mut Array<E>,
     targets: &Array<i32>,
@@ -80,13 +80,14 @@ pub(super) fn of_rows<R: CubeRuntime>(
     let logits = own(logits);
     let [n, vocabulary] = dims2(&logits);
     let losses = empty(&logits, Shape::from([n]), DType::F32);
-    let (count, dim) = rows(n);
-    let client = logits.client.clone();
+    let (count, dim) = rows(n, vocabulary);
+    let (client, address) = (logits.client.clone(), address(&[&logits]));
     by_type!(E, logits.dtype => {
         row_losses::launch::<E, R>(
             &client,
             count,
             dim,
+            address,
             logits.clone().into_array_arg(),
             targets.into_array_arg(),
             losses.clone().into_array_arg(),

@@ -4,26 +4,70 @@
 //! kernels reduce in a fixed order: the same bits in every run.
 
 mod adamw;
+mod embedding;
 mod gelu;
 mod loss;
 mod norm;
+pub(crate) mod product;
 mod reduce;
+mod residual;
 mod rotate;
 mod softmax;
 
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, Int, IntDType, Shape, Tensor, TensorMetadata as _};
 use burn_cubecl::cubecl::calculate_cube_count_elemwise;
-use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
+use burn_cubecl::cubecl::prelude::{AddressType, CubeCount, CubeDim};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 
+use self::product::Product;
 use crate::definition::attention::merge_heads;
 use crate::definition::head::chunks;
 use crate::definition::{cast, factor, float, prim, wide};
-use crate::{AdamWStep, AttentionShape, FusedOps, Gelu, Precision, Updated};
+use crate::{AdamWStep, AttentionShape, FusedOps, Gelu, KeptAttention, Precision, Slot, Updated};
+
+/// A CubeCL runtime, and what it can do besides kernels that are written for all of them.
+pub(crate) trait Accelerator: CubeRuntime {
+    /// `out = a·b`, plus a bias for each row; or `out += a·b`. False where it cannot, and nothing is written.
+    fn product(
+        _product: &Product<Self>,
+        _out: &CubeTensor<Self>,
+        _bias: Option<&CubeTensor<Self>>,
+        _accumulate: bool,
+    ) -> bool {
+        false
+    }
+
+    /// Attention by a kernel of its own, and what its backward pass reads; none where there is no kernel for the shape.
+    /// All contiguous, `qkv` in the type of products.
+    fn attention(_x: &Attention<Self>) -> Option<KeptAttention<CubeTensor<Self>>> {
+        None
+    }
+
+    /// The gradient of qkv, where [`attention`](Self::attention) made what was kept.
+    fn attention_backward(
+        _x: &Attention<Self>,
+        _kept: &KeptAttention<CubeTensor<Self>>,
+        _g: CubeTensor<Self>,
+    ) -> CubeTensor<Self> {
+        unreachable!("a runtime without the forward pass keeps nothing for a backward pass")
+    }
+}
+
+#[cfg(feature = "vulkan")]
+impl Accelerator for burn_cubecl::cubecl::wgpu::WgpuRuntime {}
+
+/// The inputs of attention, as [`FusedOps::causal_attention`] takes them; starts are i32.
+pub(crate) struct Attention<R: CubeRuntime> {
+    pub(crate) qkv: CubeTensor<R>,
+    pub(crate) cos: CubeTensor<R>,
+    pub(crate) sin: CubeTensor<R>,
+    pub(crate) starts: Option<CubeTensor<R>>,
+    pub(crate) shape: AttentionShape,
+}
 
 /// Runs code for an element type: bf16, else f32.
 macro_rules! by_type {
@@ -40,7 +84,7 @@ macro_rules! by_type {
 use by_type;
 
 /// A new tensor on another's device, its content undefined.
-fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: Shape, dtype: DType) -> CubeTensor<R> {
+pub(crate) fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: Shape, dtype: DType) -> CubeTensor<R> {
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, dtype)
 }
 
@@ -56,6 +100,14 @@ fn elements<R: CubeRuntime>(t: &CubeTensor<R>, count: usize) -> (CubeCount, Cube
     (calculate_cube_count_elemwise(&t.client, count, dim), dim)
 }
 
+/// What places in the largest of the tensors are counted in: 32 bits unless it, or its last cube, goes beyond.
+fn address<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> AddressType {
+    /// More units than the last cube has beyond the tensor's end.
+    const SPARE: usize = 1 << 20;
+    let most = tensors.iter().map(|t| t.shape().num_elements()).max().unwrap_or(0);
+    AddressType::from_len(most + SPARE)
+}
+
 fn dims2<R: CubeRuntime>(t: &CubeTensor<R>) -> [usize; 2] {
     t.shape().dims::<2>()
 }
@@ -69,19 +121,74 @@ where
     into_contiguous(if t.dtype == DType::BF16 { t } else { prim(wide::<B, 2>(float(t))) })
 }
 
-/// What kernels read integers as.
+/// The tensor in row-major order and f32.
+fn in_f32<B, R, const D: usize>(t: CubeTensor<R>) -> CubeTensor<R>
+where
+    B: FusedOps<FloatTensorPrimitive = CubeTensor<R>>,
+    R: CubeRuntime,
+{
+    into_contiguous(prim(wide::<B, D>(float(t))))
+}
+
+/// What kernels read integers as, in row-major order.
 fn to_i32<B: FusedOps, const D: usize>(t: IntTensor<B>) -> Tensor<B, D, Int> {
     let t = if t.dtype() == DType::I32 { t } else { B::int_cast(t, IntDType::I32) };
     Tensor::from_primitive(t)
 }
 
+/// The type that the precision's products read.
+fn product_type(precision: Precision) -> DType {
+    if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 }
+}
+
 impl<R, F, I, BT> FusedOps for CubeBackend<R, F, I, BT>
 where
-    R: CubeRuntime,
+    R: Accelerator,
     F: FloatElement,
     I: IntElement,
     BT: BoolElement,
 {
+    fn fused_embedding_backward(ids: IntTensor<Self>, g: FloatTensor<Self>, rows: usize) -> FloatTensor<Self> {
+        let g = in_f32::<Self, R, 2>(g);
+        let ids = into_contiguous(to_i32::<Self, 1>(ids).into_primitive());
+        let device = g.device.clone();
+        let table = prim(Tensor::<Self, 2>::zeros([rows, dims2(&g)[1]], &device));
+        let table = own(table);
+        embedding::backward(ids, g, &table);
+        table
+    }
+
+    fn residual_sum(a: FloatTensor<Self>, b: Option<FloatTensor<Self>>, x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let a = known::<Self, R>(a);
+        let b = b.map(|b| into_contiguous(prim(cast::<Self, 2>(float(b), a.dtype))));
+        residual::sum(a, b, known::<Self, R>(x))
+    }
+
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: Option<FloatTensor<Self>>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        let [x, w] = [x, w].map(|t| Self::as_factor(t, precision));
+        let b = b.map(|b| prim(factor::<Self, 1>(float(b), precision)));
+        let dtype = x.dtype;
+        Product::with_transposed(x, w).run::<Self>(dtype, b)
+    }
+
+    fn fused_linear_backward(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let x_type = x.dtype;
+        let [x, w, g] = [x, w, g].map(|t| Self::as_factor(t, precision));
+        let gx = Product::new(g.clone(), w).run::<Self>(x_type, None);
+        let gw = Product::of_transposed(g.clone(), x).run::<Self>(DType::F32, None);
+        (gx, gw, reduce::sum_rows(into_contiguous(g)))
+    }
+
     fn fused_gelu(x: FloatTensor<Self>, kind: Gelu) -> FloatTensor<Self> {
         gelu::forward(known::<Self, R>(x), kind)
     }
@@ -97,8 +204,10 @@ where
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         eps: f64,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        norm::forward(into_contiguous(x), into_contiguous(gamma), into_contiguous(beta), eps as f32)
+        let [gamma, beta] = [gamma, beta].map(in_f32::<Self, R, 1>);
+        norm::forward(in_f32::<Self, R, 2>(x), gamma, beta, eps as f32, product_type(precision))
     }
 
     fn fused_layer_norm_backward(
@@ -107,12 +216,9 @@ where
         g: FloatTensor<Self>,
         eps: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let g = into_contiguous(prim(wide::<Self, 2>(float(g))));
-        let (gx, sums) = norm::backward(into_contiguous(x), into_contiguous(gamma), g, eps as f32);
-        let c = dims2(&gx)[1];
-        let sums = float::<Self, 2>(sums).sum_dim(0).reshape([2, c]);
-        let part = |i: usize| prim(sums.clone().narrow(0, i, 1).reshape([c]));
-        (gx, part(0), part(1))
+        let (x, gamma) = (in_f32::<Self, R, 2>(x), in_f32::<Self, R, 1>(gamma));
+        let [gx, ggamma, gbeta] = norm::backward(x, gamma, known::<Self, R>(g), eps as f32);
+        (gx, ggamma, gbeta)
     }
 
     fn causal_attention(
@@ -120,15 +226,31 @@ where
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
         starts: Option<IntTensor<Self>>,
-        s: AttentionShape,
+        shape: AttentionShape,
         precision: Precision,
     ) -> FloatTensor<Self> {
+        Self::causal_attention_keeping(qkv, cos, sin, starts, shape, precision).0
+    }
+
+    fn causal_attention_keeping(
+        qkv: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        starts: Option<IntTensor<Self>>,
+        s: AttentionShape,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, Option<KeptAttention<FloatTensor<Self>>>) {
         let dtype = qkv.dtype;
-        let [q, k, v] = rotate::split(qkv, cos, sin, s, precision).map(float::<Self, 4>);
-        let scores = prim(q.matmul(k.swap_dims(2, 3)));
-        let starts = starts.map(|t| to_i32::<Self, 2>(t).into_primitive());
-        let p = float::<Self, 4>(softmax::forward(scores, starts, s));
-        prim(cast(merge_heads(p.matmul(v), s), dtype))
+        let x = attention_inputs::<Self, R>(qkv, cos, sin, starts, s, precision);
+        if let Some(kept) = R::attention(&x) {
+            return (prim(cast::<Self, 2>(float(kept.out.clone()), dtype)), Some(kept));
+        }
+        let [q, k, v] = rotate::split(x.qkv, x.cos, x.sin, s, precision);
+        let product = q.dtype;
+        let scores = Product::with_transposed(q, k).run::<Self>(product, None);
+        let p = softmax::forward(scores, x.starts, s);
+        let mixed = Product::new(p, v).run::<Self>(product, None);
+        (prim(cast(merge_heads::<Self>(float(mixed), s), dtype)), None)
     }
 
     fn causal_attention_backward(
@@ -136,22 +258,33 @@ where
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
         starts: Option<IntTensor<Self>>,
+        kept: Option<KeptAttention<FloatTensor<Self>>>,
         g: FloatTensor<Self>,
         s: AttentionShape,
         precision: Precision,
     ) -> FloatTensor<Self> {
         let dtype = qkv.dtype;
-        let [q, k, v] = rotate::split(qkv, cos.clone(), sin.clone(), s, precision).map(float::<Self, 4>);
-        let g = factor(float::<Self, 2>(g), precision).reshape([s.batch, s.time, s.heads, s.head_dim]).swap_dims(1, 2);
-        let scores = prim(q.clone().matmul(k.clone().swap_dims(2, 3)));
-        let gp = prim(g.clone().matmul(v.swap_dims(2, 3)));
-        let starts = starts.map(|t| to_i32::<Self, 2>(t).into_primitive());
-        let (p, gs) = softmax::backward(scores, starts, gp, s);
-        let (p, gs) = (float::<Self, 4>(p), float::<Self, 4>(gs));
-        let gv = p.swap_dims(2, 3).matmul(g);
-        let gq = gs.clone().matmul(k);
-        let gk = gs.swap_dims(2, 3).matmul(q);
-        rotate::join([gq, gk, gv].map(prim), cos, sin, s, dtype)
+        let x = attention_inputs::<Self, R>(qkv, cos, sin, starts, s, precision);
+        let g = factor(float::<Self, 2>(g), precision);
+        if let Some(kept) = kept {
+            let gqkv = R::attention_backward(&x, &kept, into_contiguous(prim(g)));
+            return prim(cast::<Self, 2>(float(gqkv), dtype));
+        }
+        let [q, k, v] = rotate::split(x.qkv, x.cos.clone(), x.sin.clone(), s, precision);
+        let product = q.dtype;
+        let g = into_contiguous(prim(g.reshape([s.batch, s.time, s.heads, s.head_dim]).swap_dims(1, 2)));
+        let scores = Product::with_transposed(q.clone(), k.clone()).run::<Self>(product, None);
+        let gp = Product::with_transposed(g.clone(), v).run::<Self>(product, None);
+        let (p, gs) = softmax::backward(scores, x.starts, gp, s);
+        let gv = Product::of_transposed(p, g).run::<Self>(product, None);
+        let gq = Product::new(gs.clone(), k).run::<Self>(product, None);
+        let gk = Product::of_transposed(gs, q).run::<Self>(product, None);
+        rotate::join([gq, gk, gv], x.cos, x.sin, s, dtype)
+    }
+
+    /// Chunks of the size at which products are as fast as large ones, of at most half a gigabyte of bf16 logits.
+    fn loss_rows(rows: usize, vocabulary: usize) -> usize {
+        crate::types::equal_chunks(rows, ((1 << 28) / vocabulary.max(1)).clamp(64, 8192))
     }
 
     fn token_losses(
@@ -160,13 +293,14 @@ where
         targets: IntTensor<Self>,
         precision: Precision,
     ) -> FloatTensor<Self> {
-        let (x, w) = (factor(float::<Self, 2>(x), precision), factor(float::<Self, 2>(w), precision));
+        let (x, w) = (factor(float::<Self, 2>(x), precision), Self::as_factor(w, precision));
         let targets = to_i32::<Self, 1>(targets);
-        let losses = chunks(x.dims()[0], w.dims()[0])
+        let losses = chunks::<Self>(x.dims()[0], dims2(&w)[0])
             .map(|(from, to)| {
-                let logits = x.clone().narrow(0, from, to - from).matmul(w.clone().transpose());
+                let part = prim(x.clone().narrow(0, from, to - from));
+                let logits = Product::with_transposed(part, w.clone()).run::<Self>(w.dtype, None);
                 let targets = into_contiguous(targets.clone().narrow(0, from, to - from).into_primitive());
-                float::<Self, 1>(loss::of_rows(prim(logits), targets, None).0)
+                float::<Self, 1>(loss::of_rows(logits, targets, None).0)
             })
             .collect();
         prim(Tensor::cat(losses, 0))
@@ -180,36 +314,76 @@ where
         precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let x_type = x.dtype;
-        let (x, w) = (factor(float::<Self, 2>(x), precision), factor(float::<Self, 2>(w), precision));
+        let (x, w) = (factor(float::<Self, 2>(x), precision), Self::as_factor(w, precision));
         let targets = to_i32::<Self, 1>(targets);
         let (mut losses, mut gx, mut gw) = (Vec::new(), Vec::new(), None);
-        for (from, to) in chunks(x.dims()[0], w.dims()[0]) {
-            let part = x.clone().narrow(0, from, to - from);
-            let logits = prim(part.clone().matmul(w.clone().transpose()));
+        for (from, to) in chunks::<Self>(x.dims()[0], dims2(&w)[0]) {
+            let part = prim(x.clone().narrow(0, from, to - from));
+            let logits = Product::with_transposed(part.clone(), w.clone()).run::<Self>(w.dtype, None);
             let targets = into_contiguous(targets.clone().narrow(0, from, to - from).into_primitive());
             let (loss, g) = loss::of_rows(logits, targets, Some(scale as f32));
-            let g = float::<Self, 2>(g);
             losses.push(float::<Self, 1>(loss));
-            gx.push(cast(g.clone().matmul(w.clone()), x_type));
-            let part = wide(g.transpose().matmul(part));
+            gx.push(float::<Self, 2>(Product::new(g.clone(), w.clone()).run::<Self>(x_type, None)));
+            let of_weights = Product::of_transposed(g, part);
             gw = Some(match gw {
-                Some(sum) => sum + part,
-                None => part,
+                Some(sum) => of_weights.add_to::<Self>(sum),
+                None => of_weights.run::<Self>(DType::F32, None),
             });
         }
-        let gw = gw.unwrap_or_else(|| wide(w.zeros_like()));
-        (prim(Tensor::cat(losses, 0)), prim(Tensor::cat(gx, 0)), prim(gw))
+        let gw = gw.unwrap_or_else(|| prim(wide(float::<Self, 2>(w).zeros_like())));
+        (prim(Tensor::cat(losses, 0)), prim(Tensor::cat(gx, 0)), gw)
+    }
+
+    fn sum_squares(tensors: Vec<FloatTensor<Self>>, device: &Self::Device) -> FloatTensor<Self> {
+        if tensors.is_empty() {
+            return prim(Tensor::<Self, 1>::zeros([1], device));
+        }
+        reduce::sum_squares(tensors.into_iter().map(f32_of_any_rank::<Self, R>).collect())
+    }
+
+    fn clip_factor(squares: FloatTensor<Self>, loss: FloatTensor<Self>, most: f64) -> FloatTensor<Self> {
+        adamw::clip_factor(squares, loss, most)
     }
 
     fn adamw(
-        p: FloatTensor<Self>,
-        g: FloatTensor<Self>,
-        m: FloatTensor<Self>,
-        v: FloatTensor<Self>,
+        slots: Vec<Slot<FloatTensor<Self>>>,
+        factor: FloatTensor<Self>,
         step: AdamWStep,
-    ) -> Updated<FloatTensor<Self>> {
-        let [p, g, m, v] = [p, g, m, v].map(own);
-        adamw::update(&p, &g, &m, &v, step.into());
-        Updated { p, m, v, change: Self::sum_squares(g) }
+    ) -> (Vec<Updated<FloatTensor<Self>>>, FloatTensor<Self>) {
+        if slots.is_empty() {
+            return (Vec::new(), prim(float::<Self, 1>(factor).zeros_like()));
+        }
+        let slots: Vec<_> = slots
+            .into_iter()
+            .map(|s| Slot { p: own(s.p), g: f32_of_any_rank::<Self, R>(s.g), m: own(s.m), v: own(s.v), ..s })
+            .collect();
+        let change = adamw::update(&slots, &factor, step);
+        (slots.into_iter().map(|s| Updated { p: s.p, m: s.m, v: s.v }).collect(), change)
     }
+}
+
+/// A tensor of any rank in row-major order and f32.
+fn f32_of_any_rank<B, R>(t: CubeTensor<R>) -> CubeTensor<R>
+where
+    B: FusedOps<FloatTensorPrimitive = CubeTensor<R>>,
+    R: CubeRuntime,
+{
+    into_contiguous(if t.dtype == DType::F32 { t } else { B::float_cast(t, burn::tensor::FloatDType::F32) })
+}
+
+fn attention_inputs<B, R>(
+    qkv: CubeTensor<R>,
+    cos: CubeTensor<R>,
+    sin: CubeTensor<R>,
+    starts: Option<IntTensor<B>>,
+    shape: AttentionShape,
+    precision: Precision,
+) -> Attention<R>
+where
+    B: FusedOps<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
+    R: CubeRuntime,
+{
+    let starts = starts.map(|t| into_contiguous(to_i32::<B, 2>(t).into_primitive()));
+    let [cos, sin] = [cos, sin].map(in_f32::<B, R, 2>);
+    Attention { qkv: into_contiguous(B::as_factor(qkv, precision)), cos, sin, starts, shape }
 }

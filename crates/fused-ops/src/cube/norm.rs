@@ -6,11 +6,8 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::reduce::{rows, shared_values, sum_of_cube};
-use super::{dims2, elements, empty};
-
-/// Rows that one unit sums.
-const BLOCK_ROWS: usize = 64;
+use super::reduce::{block_rows, rows, shared_values, sum_of_cube, sum_rows};
+use super::{address, by_type, dims2, elements, empty};
 
 /// Mean and 1/√(var + eps) of the cube's row.
 #[cube]
@@ -35,8 +32,15 @@ fn row_statistics(x: &Array<f32>, from: usize, columns: usize, eps: f32, shared:
 }
 
 /// Not `norm`: CUDA has a function of that name, and NVRTC refuses a kernel beside it.
-#[cube(launch)]
-fn layer_norm_rows(x: &Array<f32>, gamma: &Array<f32>, beta: &Array<f32>, y: &mut Array<f32>, eps: f32, rows: u32) {
+#[cube(launch, address_type = "dynamic")]
+fn layer_norm_rows<E: Float>(
+    x: &Array<f32>,
+    gamma: &Array<f32>,
+    beta: &Array<f32>,
+    y: &mut Array<E>,
+    eps: f32,
+    rows: u32,
+) {
     let row = CUBE_POS;
     if row >= rows as usize {
         terminate!();
@@ -47,17 +51,17 @@ fn layer_norm_rows(x: &Array<f32>, gamma: &Array<f32>, beta: &Array<f32>, y: &mu
     let (mean, rstd) = row_statistics(x, from, columns, eps, &mut shared);
     let mut c = UNIT_POS_X as usize;
     while c < columns {
-        y[from + c] = (x[from + c] - mean) * rstd * gamma[c] + beta[c];
+        y[from + c] = E::cast_from((x[from + c] - mean) * rstd * gamma[c] + beta[c]);
         c += CUBE_DIM_X as usize;
     }
 }
 
 /// The gradient of x, and each row's mean and 1/√(var + eps) `[N, 2]`.
-#[cube(launch)]
-fn norm_backward(
+#[cube(launch, address_type = "dynamic")]
+fn norm_backward<G: Float>(
     x: &Array<f32>,
     gamma: &Array<f32>,
-    g: &Array<f32>,
+    g: &Array<G>,
     gx: &mut Array<f32>,
     statistics: &mut Array<f32>,
     eps: f32,
@@ -75,7 +79,7 @@ fn norm_backward(
     let mut along = f32::new(0.0);
     let mut c = UNIT_POS_X as usize;
     while c < columns {
-        let gy = g[from + c] * gamma[c];
+        let gy = f32::cast_from(g[from + c]) * gamma[c];
         level += gy;
         along += gy * ((x[from + c] - mean) * rstd);
         c += CUBE_DIM_X as usize;
@@ -86,7 +90,7 @@ fn norm_backward(
     let mut c = UNIT_POS_X as usize;
     while c < columns {
         let xhat = (x[from + c] - mean) * rstd;
-        gx[from + c] = (g[from + c] * gamma[c] - level - xhat * along) * rstd;
+        gx[from + c] = (f32::cast_from(g[from + c]) * gamma[c] - level - xhat * along) * rstd;
         c += CUBE_DIM_X as usize;
     }
     if UNIT_POS_X == 0 {
@@ -95,89 +99,100 @@ fn norm_backward(
     }
 }
 
-/// Sums of g·x̂ and of g over blocks of `block_rows` rows, `[blocks, 2, C]`: one unit a column of a block.
-#[cube(launch)]
-fn norm_backward_columns(
+/// Sums of g·x̂ and of g over blocks of `block_rows` rows, `[blocks, C]` each: one unit a column of a block.
+#[cube(launch, address_type = "dynamic")]
+fn norm_backward_columns<G: Float>(
     x: &Array<f32>,
-    g: &Array<f32>,
+    g: &Array<G>,
     statistics: &Array<f32>,
-    sums: &mut Array<f32>,
+    along_sums: &mut Array<f32>,
+    level_sums: &mut Array<f32>,
     columns: u32,
     rows: u32,
-    #[comptime] block_rows: usize,
+    block_rows: u32,
 ) {
-    let (columns, rows) = (columns as usize, rows as usize);
-    let block = ABSOLUTE_POS / columns;
+    let (columns, rows, block_rows) = (columns as usize, rows as usize, block_rows as usize);
     let column = ABSOLUTE_POS % columns;
-    let from = block * block_rows;
-    if from < rows {
+    let from = ABSOLUTE_POS / columns * block_rows;
+    if ABSOLUTE_POS < along_sums.len() {
         let mut along = f32::new(0.0);
         let mut level = f32::new(0.0);
         let mut row = from;
         while row < from + block_rows && row < rows {
-            let gradient = g[row * columns + column];
+            let gradient = f32::cast_from(g[row * columns + column]);
             along += gradient * ((x[row * columns + column] - statistics[2 * row]) * statistics[2 * row + 1]);
             level += gradient;
             row += 1;
         }
-        sums[block * 2 * columns + column] = along;
-        sums[block * 2 * columns + columns + column] = level;
+        along_sums[ABSOLUTE_POS] = along;
+        level_sums[ABSOLUTE_POS] = level;
     }
 }
 
+/// `x` is f32; the result of the given type.
 pub(super) fn forward<R: CubeRuntime>(
     x: CubeTensor<R>,
     gamma: CubeTensor<R>,
     beta: CubeTensor<R>,
     eps: f32,
+    dtype: DType,
 ) -> CubeTensor<R> {
-    let [n, _] = dims2(&x);
-    let y = empty(&x, x.shape(), DType::F32);
-    let (count, dim) = rows(n);
-    let client = x.client.clone();
+    let [n, c] = dims2(&x);
+    let y = empty(&x, x.shape(), dtype);
+    let (count, dim) = rows(n, c);
+    let (client, address) = (x.client.clone(), address(&[&x]));
     let (x, gamma, beta) = (x.into_array_arg(), gamma.into_array_arg(), beta.into_array_arg());
-    layer_norm_rows::launch::<R>(&client, count, dim, x, gamma, beta, y.clone().into_array_arg(), eps, n as u32);
+    by_type!(E, dtype => {
+        let y = y.clone().into_array_arg();
+        layer_norm_rows::launch::<E, R>(&client, count, dim, address, x, gamma, beta, y, eps, n as u32);
+    });
     y
 }
 
-/// The gradient of x, and sums over blocks of rows `[blocks, 2·C]` of the gradients of gamma and beta.
+/// The gradients of x, gamma and beta. `x` is f32.
 pub(super) fn backward<R: CubeRuntime>(
     x: CubeTensor<R>,
     gamma: CubeTensor<R>,
     g: CubeTensor<R>,
     eps: f32,
-) -> (CubeTensor<R>, CubeTensor<R>) {
+) -> [CubeTensor<R>; 3] {
     let [n, c] = dims2(&x);
     let gx = empty(&x, x.shape(), DType::F32);
     let statistics = empty(&x, Shape::from([n, 2]), DType::F32);
-    let blocks = n.div_ceil(BLOCK_ROWS);
-    let sums = empty(&x, Shape::from([blocks, 2 * c]), DType::F32);
-    let client = x.client.clone();
-    let by_row = rows(n);
+    let block = block_rows(n);
+    let blocks = n.div_ceil(block).max(1);
+    let [along, level] = [0, 1].map(|_| empty(&x, Shape::from([blocks, c]), DType::F32));
+    let (client, address) = (x.client.clone(), address(&[&x]));
+    let by_row = rows(n, c);
     let by_column = elements(&x, blocks * c);
-    norm_backward::launch::<R>(
-        &client,
-        by_row.0,
-        by_row.1,
-        x.clone().into_array_arg(),
-        gamma.into_array_arg(),
-        g.clone().into_array_arg(),
-        gx.clone().into_array_arg(),
-        statistics.clone().into_array_arg(),
-        eps,
-        n as u32,
-    );
-    norm_backward_columns::launch::<R>(
-        &client,
-        by_column.0,
-        by_column.1,
-        x.into_array_arg(),
-        g.into_array_arg(),
-        statistics.into_array_arg(),
-        sums.clone().into_array_arg(),
-        c as u32,
-        n as u32,
-        BLOCK_ROWS,
-    );
-    (gx, sums)
+    by_type!(G, g.dtype => {
+        norm_backward::launch::<G, R>(
+            &client,
+            by_row.0,
+            by_row.1,
+            address,
+            x.clone().into_array_arg(),
+            gamma.into_array_arg(),
+            g.clone().into_array_arg(),
+            gx.clone().into_array_arg(),
+            statistics.clone().into_array_arg(),
+            eps,
+            n as u32,
+        );
+        norm_backward_columns::launch::<G, R>(
+            &client,
+            by_column.0,
+            by_column.1,
+            address,
+            x.into_array_arg(),
+            g.into_array_arg(),
+            statistics.into_array_arg(),
+            along.clone().into_array_arg(),
+            level.clone().into_array_arg(),
+            c as u32,
+            n as u32,
+            block as u32,
+        );
+    });
+    [gx, sum_rows(along), sum_rows(level)]
 }

@@ -7,7 +7,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{by_type, elements, empty};
+use super::{address, by_type, elements, empty};
 use crate::{AttentionShape, Precision};
 
 /// Feature d of the head that begins at `from`, rotated by the angle of position t times `direction` (±1).
@@ -39,7 +39,7 @@ fn rotated<E: Float>(
 }
 
 /// Packed `[B·T, H·3·D]` → q, k, v `[B, H, T, D]`, q and k rotated.
-#[cube(launch)]
+#[cube(launch, address_type = "dynamic")]
 fn split_and_rotate<I: Float, E: Float>(
     qkv: &Array<I>,
     cos: &Array<f32>,
@@ -67,7 +67,7 @@ fn split_and_rotate<I: Float, E: Float>(
 }
 
 /// The gradient of [`split_and_rotate`]: the inverse rotation is the rotation by the opposite angle.
-#[cube(launch)]
+#[cube(launch, address_type = "dynamic")]
 fn join_and_rotate_back<I: Float, E: Float>(
     gq: &Array<E>,
     gk: &Array<E>,
@@ -108,13 +108,14 @@ pub(super) fn split<R: CubeRuntime>(
     let shape = Shape::from([s.batch, s.heads, s.time, s.head_dim]);
     let out = [0, 1, 2].map(|_| empty(&qkv, shape.clone(), dtype));
     let (count, dim) = elements(&qkv, shape.num_elements());
+    let address = address(&[&qkv]);
     let client = qkv.client.clone();
     by_type!(I, qkv.dtype => by_type!(E, dtype => {
         let [q, k, v] = out.clone().map(CubeTensor::into_array_arg);
         let (qkv, cos, sin) = (qkv.into_array_arg(), cos.into_array_arg(), sin.into_array_arg());
         let (time, heads, half) = (s.time as u32, s.heads as u32, s.rotary_dims / 2);
         split_and_rotate::launch::<I, E, R>(
-            &client, count, dim, qkv, cos, sin, q, k, v, time, heads, s.head_dim, half,
+            &client, count, dim, address, qkv, cos, sin, q, k, v, time, heads, s.head_dim, half,
         );
     }));
     out
@@ -132,13 +133,14 @@ pub(super) fn join<R: CubeRuntime>(
     let (cos, sin) = (into_contiguous(cos), into_contiguous(sin));
     let out = empty(&gq, Shape::from([s.batch * s.time, s.heads * 3 * s.head_dim]), dtype);
     let (count, dim) = elements(&gq, gq.shape().num_elements());
+    let address = address(&[&out]);
     let client = gq.client.clone();
     by_type!(I, dtype => by_type!(E, gq.dtype => {
         let [gq, gk, gv] = [gq, gk, gv].map(CubeTensor::into_array_arg);
         let (cos, sin, out) = (cos.into_array_arg(), sin.into_array_arg(), out.clone().into_array_arg());
         let (time, heads, half) = (s.time as u32, s.heads as u32, s.rotary_dims / 2);
         join_and_rotate_back::launch::<I, E, R>(
-            &client, count, dim, gq, gk, gv, cos, sin, out, time, heads, s.head_dim, half,
+            &client, count, dim, address, gq, gk, gv, cos, sin, out, time, heads, s.head_dim, half,
         );
     }));
     out

@@ -8,7 +8,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::reduce::{max_of_cube, rows, shared_values, sum_of_cube};
-use super::{by_type, empty};
+use super::{address, by_type, empty};
 use crate::AttentionShape;
 
 /// The first column that a row of scores attends to; at most the row's own.
@@ -52,7 +52,7 @@ fn greatest_score<E: Float>(
 }
 
 /// Softmax of scaled scores `[B·H·T, T]` over the columns from each row's start to its own position; 0 elsewhere.
-#[cube(launch)]
+#[cube(launch, address_type = "dynamic")]
 fn causal_softmax<E: Float>(
     scores: &Array<E>,
     starts: &Array<i32>,
@@ -92,7 +92,7 @@ fn causal_softmax<E: Float>(
 }
 
 /// [`causal_softmax`] again, and the gradient of the unscaled scores from that of the probabilities.
-#[cube(launch)]
+#[cube(launch, address_type = "dynamic")]
 fn causal_softmax_backward<E: Float>(
     scores: &Array<E>,
     starts: &Array<i32>,
@@ -158,13 +158,15 @@ pub(super) fn forward<R: CubeRuntime>(
     let (starts, masked) = some_starts(starts, &scores);
     let p = empty(&scores, scores.shape(), scores.dtype);
     let n = s.batch * s.heads * s.time;
-    let (count, dim) = rows(n);
+    let (count, dim) = rows(n, s.time);
+    let address = address(&[&scores]);
     let (client, dtype) = (scores.client.clone(), scores.dtype);
     by_type!(E, dtype => {
             causal_softmax::launch::<E, R>(
                 &client,
                 count,
                 dim,
+                address,
                 scores.into_array_arg(),
                 starts.into_array_arg(),
                 p.clone().into_array_arg(),
@@ -190,13 +192,15 @@ pub(super) fn backward<R: CubeRuntime>(
     let p = empty(&scores, scores.shape(), scores.dtype);
     let gs = empty(&scores, scores.shape(), scores.dtype);
     let n = s.batch * s.heads * s.time;
-    let (count, dim) = rows(n);
+    let (count, dim) = rows(n, s.time);
+    let address = address(&[&scores]);
     let (client, dtype) = (scores.client.clone(), scores.dtype);
     by_type!(E, dtype => {
             causal_softmax_backward::launch::<E, R>(
                 &client,
                 count,
                 dim,
+                address,
                 scores.into_array_arg(),
                 starts.into_array_arg(),
                 gp.into_array_arg(),

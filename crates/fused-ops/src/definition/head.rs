@@ -4,21 +4,21 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, activation};
 
 use super::{cast, factor, wide};
-use crate::{Precision, loss_rows};
+use crate::{FusedOps, Precision};
 
-pub(crate) fn chunks(rows: usize, vocabulary: usize) -> impl Iterator<Item = (usize, usize)> {
-    let step = loss_rows(rows, vocabulary);
+pub(crate) fn chunks<B: FusedOps>(rows: usize, vocabulary: usize) -> impl Iterator<Item = (usize, usize)> {
+    let step = B::loss_rows(rows, vocabulary).max(1);
     (0..rows).step_by(step).map(move |from| (from, (from + step).min(rows)))
 }
 
-pub(crate) fn losses<B: Backend>(
+pub(crate) fn losses<B: FusedOps>(
     x: Tensor<B, 2>,
     w: Tensor<B, 2>,
     targets: Tensor<B, 1, Int>,
     precision: Precision,
 ) -> Tensor<B, 1> {
     let (x, w) = (factor(x, precision), factor(w, precision));
-    let losses = chunks(x.dims()[0], w.dims()[0])
+    let losses = chunks::<B>(x.dims()[0], w.dims()[0])
         .map(|(from, to)| {
             let lp = log_probabilities(x.clone().narrow(0, from, to - from), w.clone());
             let (keep, t) = kept_targets(targets.clone().narrow(0, from, to - from));
@@ -28,7 +28,7 @@ pub(crate) fn losses<B: Backend>(
     Tensor::cat(losses, 0)
 }
 
-pub(crate) fn losses_and_gradients<B: Backend>(
+pub(crate) fn losses_and_gradients<B: FusedOps>(
     x: Tensor<B, 2>,
     w: Tensor<B, 2>,
     targets: Tensor<B, 1, Int>,
@@ -36,10 +36,10 @@ pub(crate) fn losses_and_gradients<B: Backend>(
     precision: Precision,
 ) -> (Tensor<B, 1>, Tensor<B, 2>, Tensor<B, 2>) {
     let x_type = x.dtype();
-    let (vocabulary, mut gw) = (w.dims()[0], w.zeros_like());
+    let (vocabulary, mut gw) = (w.dims()[0], wide(w.zeros_like()));
     let (x, w) = (factor(x, precision), factor(w, precision));
     let (mut losses, mut gx) = (Vec::new(), Vec::new());
-    for (from, to) in chunks(x.dims()[0], vocabulary) {
+    for (from, to) in chunks::<B>(x.dims()[0], vocabulary) {
         let rows = x.clone().narrow(0, from, to - from);
         let (keep, t) = kept_targets(targets.clone().narrow(0, from, to - from));
         let lp = log_probabilities(rows.clone(), w.clone());

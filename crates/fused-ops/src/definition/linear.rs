@@ -25,9 +25,9 @@ pub(crate) fn backward<B: Backend>(
     g: Tensor<B, 2>,
     precision: Precision,
 ) -> (Tensor<B, 2>, Tensor<B, 2>, Tensor<B, 1>) {
-    let (x_type, w_type) = (x.dtype(), w.dtype());
+    let x_type = x.dtype();
     let g = factor(g, precision);
     let gx = g.clone().matmul(factor(w, precision));
     let gw = g.clone().transpose().matmul(factor(x, precision));
-    (cast(gx, x_type), cast(gw, w_type), cast(wide(g).sum_dim(0).squeeze_dim::<1>(0), w_type))
+    (cast(gx, x_type), wide(gw), wide(g).sum_dim(0).squeeze_dim::<1>(0))
 }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::math::{erf_and_gauss, fold_lanes, tanh};
 use crate::types::AdamWFactors;
-use crate::{AdamWStep, Gelu};
+use crate::Gelu;
 
 /// Elements a task works on. Fixed, so that sums do not depend on the number of threads.
 const PIECE: usize = 1 << 15;
@@ -25,6 +25,27 @@ pub(super) fn repeat_row(row: &[f32], rows: usize) -> Vec<f32> {
     let mut out = Vec::with_capacity(row.len() * rows);
     for _ in 0..rows {
         out.extend_from_slice(row);
+    }
+    out
+}
+
+/// `a = (a + b) + x`, or `a + x`.
+pub(super) fn add_all(a: &mut [f32], b: Option<&[f32]>, x: &[f32]) {
+    a.par_chunks_mut(PIECE).zip(x.par_chunks(PIECE)).enumerate().for_each(|(i, (a, x))| {
+        if let Some(b) = b {
+            add_assign(a, &b[i * PIECE..i * PIECE + a.len()]);
+        }
+        add_assign(a, x);
+    });
+}
+
+/// A matrix of `rows` rows of `cols` values, each the sum of the rows of `g` whose id it is, in their order.
+pub(super) fn scatter_rows(ids: &[usize], g: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    let mut out = vec![0f32; rows * cols];
+    if cols > 0 {
+        for (id, g) in ids.iter().zip(g.chunks_exact(cols)) {
+            add_assign(&mut out[id * cols..(id + 1) * cols], g);
+        }
     }
     out
 }
@@ -129,36 +150,43 @@ fn piece_sum_squares(x: &[f32]) -> f64 {
 }
 
 /// One AdamW update in place, in one pass over the four arrays: Σ (change of p)².
-pub(super) fn adamw(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], step: AdamWStep) -> f32 {
-    let k = AdamWFactors::from(step);
+pub(super) fn adamw(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], factor: f32, k: AdamWFactors) -> f32 {
     let pieces: Vec<f64> = p
         .par_chunks_mut(PIECE)
         .zip(g.par_chunks(PIECE))
         .zip(m.par_chunks_mut(PIECE).zip(v.par_chunks_mut(PIECE)))
-        .map(|((p, g), (m, v))| adamw_piece(p, g, m, v, k))
+        .map(|((p, g), (m, v))| adamw_piece(p, g, m, v, factor, k))
         .collect();
     pieces.iter().sum::<f64>() as f32
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512dq+avx512vl", "x86_64+avx2"))]
-fn adamw_piece(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], k: AdamWFactors) -> f64 {
+fn adamw_piece(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], factor: f32, k: AdamWFactors) -> f64 {
     let mut lanes = [0f32; 16];
     let (p, p_rest) = p.as_chunks_mut::<16>();
     let (g, g_rest) = g.as_chunks::<16>();
     let (m, m_rest) = m.as_chunks_mut::<16>();
     let (v, v_rest) = v.as_chunks_mut::<16>();
     for ((p, g), (m, v)) in p.iter_mut().zip(g).zip(m.iter_mut().zip(v)) {
-        adamw_lanes(p, g, m, v, k, &mut lanes);
+        adamw_lanes(p, g, m, v, factor, k, &mut lanes);
     }
-    adamw_lanes(p_rest, g_rest, m_rest, v_rest, k, &mut lanes);
+    adamw_lanes(p_rest, g_rest, m_rest, v_rest, factor, k, &mut lanes);
     f64::from(fold_lanes(lanes))
 }
 
 /// Up to 16 elements; each lane adds up its changes of p, squared.
 #[inline(always)]
-fn adamw_lanes(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], k: AdamWFactors, lanes: &mut [f32; 16]) {
+fn adamw_lanes(
+    p: &mut [f32],
+    g: &[f32],
+    m: &mut [f32],
+    v: &mut [f32],
+    factor: f32,
+    k: AdamWFactors,
+    lanes: &mut [f32; 16],
+) {
     for ((((p, &g), m), v), lane) in p.iter_mut().zip(g).zip(m).zip(v).zip(lanes) {
-        let g = g * k.grad;
+        let g = g * factor;
         *m = *m * k.beta1 + g * k.rest1;
         *v = *v * k.beta2 + g * g * k.rest2;
         let new = *p * k.keep - k.rate * (*m / (v.sqrt() * k.root + k.eps));

@@ -15,7 +15,7 @@ use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{Flex, FlexTensor, Layout};
 
 use self::gemm::{Mat, matmul, matmul_into};
-use crate::{AdamWStep, AttentionShape, FusedOps, Gelu, Precision, Updated};
+use crate::{AdamWStep, AttentionShape, FusedOps, Gelu, KeptAttention, Precision, Slot, Updated};
 
 /// The tensor in row-major order; drops its argument, so that the result is unshared where it can be.
 fn contiguous(t: FlexTensor) -> FlexTensor {
@@ -54,7 +54,28 @@ fn factor(t: FlexTensor, precision: Precision) -> FlexTensor {
     t
 }
 
+/// The one value of a tensor of shape `[1]`.
+fn scalar(t: &FlexTensor) -> f32 {
+    slice(t)[0]
+}
+
 impl FusedOps for Flex {
+    fn as_factor(t: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+        factor(t, precision)
+    }
+
+    fn fused_embedding_backward(ids: IntTensor<Self>, g: FloatTensor<Self>, rows: usize) -> FloatTensor<Self> {
+        let (ids, g) = (positions(ids), contiguous(g));
+        let c = dims2(&g)[1];
+        tensor(elementwise::scatter_rows(&ids, slice(&g), rows, c), [rows, c])
+    }
+
+    fn residual_sum(a: FloatTensor<Self>, b: Option<FloatTensor<Self>>, x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (mut a, b, x) = (contiguous(a), b.map(contiguous), contiguous(x));
+        elementwise::add_all(storage_mut(&mut a), b.as_ref().map(slice), slice(&x));
+        a
+    }
+
     fn fused_linear(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
@@ -108,9 +129,12 @@ impl FusedOps for Flex {
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         eps: f64,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         let (x, gamma, beta) = (contiguous(x), contiguous(gamma), contiguous(beta));
-        tensor(norm::forward(slice(&x), slice(&gamma), slice(&beta), eps as f32), dims2(&x))
+        let mut y = norm::forward(slice(&x), slice(&gamma), slice(&beta), eps as f32);
+        math::round(&mut y, precision);
+        tensor(y, dims2(&x))
     }
 
     fn fused_layer_norm_backward(
@@ -145,6 +169,7 @@ impl FusedOps for Flex {
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
         starts: Option<IntTensor<Self>>,
+        _kept: Option<KeptAttention<FloatTensor<Self>>>,
         g: FloatTensor<Self>,
         shape: AttentionShape,
         precision: Precision,
@@ -191,22 +216,34 @@ impl FusedOps for Flex {
         }
     }
 
-    fn sum_squares(t: FloatTensor<Self>) -> FloatTensor<Self> {
-        let t = contiguous(t);
-        tensor(vec![elementwise::sum_squares(slice(&t))], [1])
+    fn sum_squares(tensors: Vec<FloatTensor<Self>>, _device: &Self::Device) -> FloatTensor<Self> {
+        let squares = tensors.into_iter().map(|t| elementwise::sum_squares(slice(&contiguous(t))));
+        tensor(vec![squares.sum()], [1])
+    }
+
+    fn clip_factor(squares: FloatTensor<Self>, loss: FloatTensor<Self>, most: f64) -> FloatTensor<Self> {
+        let (squares, loss) = (scalar(&squares), scalar(&loss));
+        let factor = (most / (f64::from(squares).sqrt() + 1e-6)).min(1.0) as f32;
+        tensor(vec![if squares.is_finite() && loss.is_finite() { factor } else { f32::NAN }], [1])
     }
 
     fn adamw(
-        p: FloatTensor<Self>,
-        g: FloatTensor<Self>,
-        m: FloatTensor<Self>,
-        v: FloatTensor<Self>,
+        slots: Vec<Slot<FloatTensor<Self>>>,
+        factor: FloatTensor<Self>,
         step: AdamWStep,
-    ) -> Updated<FloatTensor<Self>> {
-        let g = contiguous(g);
-        let [mut p, mut m, mut v] = [p, m, v].map(contiguous);
-        let change = elementwise::adamw(storage_mut(&mut p), slice(&g), storage_mut(&mut m), storage_mut(&mut v), step);
-        Updated { p, m, v, change: tensor(vec![change], [1]) }
+    ) -> (Vec<Updated<FloatTensor<Self>>>, FloatTensor<Self>) {
+        let factor = scalar(&factor);
+        let mut change = 0.0;
+        let new = slots.into_iter().map(|slot| {
+            let g = contiguous(slot.g);
+            let [mut p, mut m, mut v] = [slot.p, slot.m, slot.v].map(contiguous);
+            if factor.is_finite() {
+                let [p, m, v] = [&mut p, &mut m, &mut v].map(storage_mut);
+                change += elementwise::adamw(p, slice(&g), m, v, factor, step.factors(slot.weight_decay));
+            }
+            Updated { p, m, v }
+        });
+        (new.collect(), tensor(vec![change], [1]))
     }
 }
 

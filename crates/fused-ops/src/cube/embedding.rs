@@ -1,0 +1,139 @@
+//! The gradient of an embedding table, without atomics: rows of the same id are added in a fixed order.
+//!
+//! 1. Positions are cut into segments. The first position of an id in a segment takes the sum of its rows there.
+//! 2. The first position of an id at all adds the sums of the later segments, and writes the table's row.
+//!
+//! So no chain of dependent additions is longer than a segment and the number of segments.
+
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::reduce::rows;
+use super::{address, dims2, elements, empty, own};
+
+/// Positions of a segment.
+const SEGMENT: usize = 256;
+
+/// Stands for no position. (Places are below 2³¹: a batch of more positions would not fit into memory.)
+const NONE: u32 = u32::MAX;
+
+/// Where each position's id comes next: in its segment, and, for the first of a segment, after it. `kind` is 2 for the
+/// first position of an id at all, 1 for the first of its segment, else 0.
+#[cube(launch)]
+fn link(
+    ids: &Array<i32>,
+    within: &mut Array<u32>,
+    beyond: &mut Array<u32>,
+    kind: &mut Array<u32>,
+    #[comptime] segment: usize,
+    #[comptime] none: u32,
+) {
+    if ABSOLUTE_POS < ids.len() {
+        let position = ABSOLUTE_POS;
+        let id = ids[position];
+        let begin = position / segment * segment;
+        let mut end = begin + segment;
+        if end > ids.len() {
+            end = ids.len();
+        }
+        let mut next = position + 1;
+        while next < end && ids[next] != id {
+            next += 1;
+        }
+        within[position] = if next < end { next as u32 } else { u32::new(none as i64) };
+        let mut before = begin;
+        while before < position && ids[before] != id {
+            before += 1;
+        }
+        let mut rank = u32::new(0);
+        let mut after = u32::new(none as i64);
+        if before == position {
+            let mut first = begin - begin;
+            while first < begin && ids[first] != id {
+                first += 1;
+            }
+            rank = if first == begin { u32::new(2) } else { u32::new(1) };
+            let mut later = end;
+            while later < ids.len() && ids[later] != id {
+                later += 1;
+            }
+            if later < ids.len() {
+                after = later as u32;
+            }
+        }
+        beyond[position] = after;
+        kind[position] = rank;
+    }
+}
+
+/// Step 1, in place: one cube a position.
+#[cube(launch, address_type = "dynamic")]
+fn sum_segments(within: &Array<u32>, kind: &Array<u32>, g: &mut Array<f32>, columns: u32, #[comptime] none: u32) {
+    let position = CUBE_POS;
+    if position < kind.len() && kind[position] > 0 {
+        let columns = columns as usize;
+        let mut c = UNIT_POS_X as usize;
+        while c < columns {
+            let mut sum = g[position * columns + c];
+            let mut next = within[position];
+            while next != none {
+                sum += g[next as usize * columns + c];
+                next = within[next as usize];
+            }
+            g[position * columns + c] = sum;
+            c += CUBE_DIM_X as usize;
+        }
+    }
+}
+
+/// Step 2: one cube a position.
+#[cube(launch, address_type = "dynamic")]
+fn sum_over_segments(
+    ids: &Array<i32>,
+    beyond: &Array<u32>,
+    kind: &Array<u32>,
+    g: &Array<f32>,
+    out: &mut Array<f32>,
+    columns: u32,
+    #[comptime] none: u32,
+) {
+    let position = CUBE_POS;
+    if position < kind.len() && kind[position] == 2 {
+        let columns = columns as usize;
+        let row = ids[position] as usize * columns;
+        let mut c = UNIT_POS_X as usize;
+        while c < columns {
+            let mut sum = g[position * columns + c];
+            let mut next = beyond[position];
+            while next != none {
+                sum += g[next as usize * columns + c];
+                next = beyond[next as usize];
+            }
+            out[row + c] = sum;
+            c += CUBE_DIM_X as usize;
+        }
+    }
+}
+
+/// Adds into `table` `[V, C]`, which is zero and unshared, the rows of `g` `[N, C]` at the ids `[N]`.
+pub(super) fn backward<R: CubeRuntime>(ids: CubeTensor<R>, g: CubeTensor<R>, table: &CubeTensor<R>) {
+    let [n, c] = dims2(&g);
+    if n == 0 {
+        return;
+    }
+    let g = own(g);
+    let [within, beyond, kind] = [0, 1, 2].map(|_| empty(&g, Shape::from([n]), DType::U32));
+    let client = g.client.clone();
+    let (count, dim) = elements(&g, n);
+    let [w, b, k] = [&within, &beyond, &kind].map(|t| t.clone().into_array_arg());
+    link::launch::<R>(&client, count, dim, ids.clone().into_array_arg(), w, b, k, SEGMENT, NONE);
+    let address = address(&[&g, table]);
+    let (count, dim) = rows(n, c);
+    let [w, k, g2] = [&within, &kind, &g].map(|t| t.clone().into_array_arg());
+    sum_segments::launch::<R>(&client, count.clone(), dim, address, w, k, g2, c as u32, NONE);
+    let [i, b, k, g, out] = [&ids, &beyond, &kind, &g, table].map(|t| t.clone().into_array_arg());
+    sum_over_segments::launch::<R>(&client, count, dim, address, i, b, k, g, out, c as u32, NONE);
+}
