@@ -29,6 +29,6 @@ const PROTOCOL: Protocol<'_> = Protocol {
     ..Protocol::PAPER
 };
 
-fn main() -> std::process::ExitCode {
+pub(crate) fn main() -> std::process::ExitCode {
     midtrain::run("table2", &PROTOCOL, Table2)
 }

@@ -88,8 +88,12 @@ impl Backend {
     }
 
     /// Runs generic code on it: the one place where such code is compiled for each backend.
-    pub(crate) fn on<T: OnBackend>(self, task: T) -> Result<T::Output, UnknownBackend> {
+    ///
+    /// # Errors
+    /// A backend that this build does not have.
+    pub fn on<T: OnBackend>(self, task: T) -> Result<T::Output, UnknownBackend> {
         crate::memory::keep_freed_pages();
+        fused_ops::device::listen();
         match self {
             #[cfg(feature = "flex")]
             Self::Flex => Ok(task.run::<Autodiff<backends::Flex>>()),
@@ -106,7 +110,7 @@ impl Backend {
 }
 
 /// Something generic to run on a backend that is chosen at run time.
-pub(crate) trait OnBackend {
+pub trait OnBackend {
     /// What it gives.
     type Output;
 

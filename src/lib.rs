@@ -30,7 +30,7 @@ mod model_file;
 pub mod peer;
 pub mod versus;
 
-pub use backend::{Backend, UnknownBackend};
+pub use backend::{Backend, OnBackend, UnknownBackend};
 pub use error::Error;
 pub use example::run;
 pub use model_file::convert;

@@ -27,6 +27,7 @@ mod cube;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod definition;
+pub mod device;
 #[cfg(feature = "flex")]
 mod flex;
 mod ops;

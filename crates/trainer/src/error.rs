@@ -69,4 +69,12 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// The device failed, so that its numbers are worth nothing.
+    #[error("step {step}: the device failed: {reason}")]
+    Device {
+        /// The step.
+        step: u64,
+        /// What its thread said.
+        reason: String,
+    },
 }

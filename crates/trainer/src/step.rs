@@ -151,6 +151,9 @@ where
         self.model = Some(model);
         told.extend([update.squares, update.factor, update.change]);
         let told = Tensor::cat(told, 0).into_data().convert::<f32>();
+        if let Some(reason) = fused_ops::device::failure() {
+            return Err(Error::Device { step: self.step, reason });
+        }
         let told: Vec<f32> = told.into_vec().expect("converted to f32 just above");
         let (tokens, [squares, factor, change]) =
             told.split_last_chunk().expect("what the update told follows the losses");
