@@ -5,7 +5,7 @@ use std::str::FromStr;
 #[allow(unused_imports, reason = "used in builds with any backend")]
 use burn::backend::Autodiff;
 use burn::tensor::backend::AutodiffBackend;
-use fused_ops::FusedOps;
+use fused_ops::{DeviceMemory, FusedOps};
 #[allow(unused_imports, reason = "used in builds with any backend")]
 use fused_ops::backends;
 use study::{OnDevice, Processor};
@@ -63,7 +63,8 @@ impl Backend {
         ALL.iter().find(|b| b.1 == self).map_or("", |b| b.0)
     }
 
-    /// What runs jobs on it, with at most so many seconds between checkpoints.
+    /// What runs jobs on it, with at most so many seconds between checkpoints. A GPU is compared with a CPU before its
+    /// first job (in builds that have the CPU backend).
     ///
     /// # Errors
     /// A backend that this build does not have.
@@ -79,7 +80,31 @@ impl Backend {
                 Box::new(OnDevice::<AB>::new(self.0, AB::Device::default(), self.1))
             }
         }
-        self.on(Make(self.name(), checkpoint_seconds))
+        let processor = self.on(Make(self.name(), checkpoint_seconds))?;
+        #[cfg(feature = "flex")]
+        if !self.is_cpu() {
+            return Ok(Box::new(crate::self_test::Tested::new(processor, self)));
+        }
+        Ok(processor)
+    }
+
+    /// The memory of its device, where that has some of its own and tells.
+    ///
+    /// # Errors
+    /// A backend that this build does not have.
+    pub fn device_memory(self) -> Result<Option<DeviceMemory>, UnknownBackend> {
+        struct Memory;
+        impl OnBackend for Memory {
+            type Output = Option<DeviceMemory>;
+            fn run<AB>(self) -> Self::Output
+            where
+                AB: AutodiffBackend + FusedOps,
+                AB::InnerBackend: FusedOps,
+            {
+                AB::device_memory(&AB::Device::default())
+            }
+        }
+        self.on(Memory)
     }
 
     /// Whether it computes on the CPU's cores.
@@ -94,6 +119,10 @@ impl Backend {
     pub fn on<T: OnBackend>(self, task: T) -> Result<T::Output, UnknownBackend> {
         crate::memory::keep_freed_pages();
         fused_ops::device::listen();
+        #[cfg(any(feature = "cuda", feature = "vulkan"))]
+        if !self.is_cpu() {
+            fused_ops::device::keep_kernels();
+        }
         match self {
             #[cfg(feature = "flex")]
             Self::Flex => Ok(task.run::<Autodiff<backends::Flex>>()),

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::process::Command;
 
+use fused_ops::Place;
 use study::{Args, Engine, Error, LocalEngine, ProcessEngine, Processes, StopSignal, Study, gpus};
 
 use crate::Backend;
@@ -57,12 +58,35 @@ pub(crate) fn engine(
 /// How many jobs are run at once on a CPU: one a core, as far as memory goes. Jobs on a core each were faster than one on
 /// all cores for every model measured (docs/results/2026-11-26-jobs); where there are fewer jobs than cores, they share.
 fn on_cores(study: &Study, cores: NonZeroUsize) -> usize {
-    let spec = study.spec();
-    let compute = study.compute();
-    let row = spec.pretrain.time.max(spec.sft.max_time);
-    let each = spec.model.training_memory((spec.pretrain.micro_tokens / row).max(1) * row, compute).total();
+    let each = study.training_memory(Place::Cpu).total();
     let fit = available_memory().map_or(f64::INFINITY, |bytes| bytes * MOST_OF_MEMORY / each.max(1) as f64);
     cores.get().min(fit as usize).max(1)
+}
+
+/// Whether training fits into the device's memory, where it has some of its own and tells; and else what would.
+pub(crate) fn fits(study: &Study, backend: Backend) -> Result<Option<String>, Error> {
+    let memory = backend.device_memory().map_err(|e| Error::Usage { reason: e.to_string() })?;
+    let Some(memory) = memory else { return Ok(None) };
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    let needs = |study: &Study| study.training_memory(Place::Gpu).total();
+    let need = needs(study);
+    let (total, free) = (gigabytes(memory.total), gigabytes(memory.free));
+    let has = format!("device memory: {total:.1} GB, {free:.1} of them free; training needs about {:.2}", gigabytes(need));
+    if need <= memory.free {
+        return Ok(Some(format!("{has}: it fits")));
+    }
+    let spec = study.spec();
+    let row = spec.pretrain.time.max(spec.sft.max_time);
+    let smaller = std::iter::successors(Some(spec.pretrain.micro_tokens / 2), |tokens| Some(tokens / 2));
+    let fitting = smaller.take_while(|tokens| *tokens >= row).find(|tokens| {
+        let compute = study.compute();
+        spec.model.training_memory(*tokens, compute, Place::Gpu).total() <= memory.free
+    });
+    let advice = match fitting {
+        Some(tokens) => format!("pretrain.micro_tokens = {tokens} would fit"),
+        None => "with pretrain.recompute = true it needs less, or take a smaller model".to_owned(),
+    };
+    Ok(Some(format!("{has}: it does NOT fit; {advice}")))
 }
 
 /// Bytes, of the machine and of the container that this process may be in; `None` where the system does not say.

@@ -11,7 +11,7 @@ use study::{
 };
 
 use crate::Backend;
-use crate::engines::engine;
+use crate::engines::{engine, fits};
 
 /// Runs an example: parses the options, prepares the data, plans, runs what the store lacks, prints and writes the answer.
 pub fn run(name: &str, protocol: &Protocol<'_>, question: impl Question) -> ExitCode {
@@ -197,12 +197,13 @@ impl Example<'_> {
         } else {
             None
         };
+        let memory = if trains { fits(study, backend(args)?)?.map(|line| line + "\n") } else { None }.unwrap_or_default();
         if args.print_plan {
-            print(&if trains { plan.describe_now(study, expected) } else { self.describe(&plan, study) })?;
+            print(&if trains { plan.describe_now(study, expected) + &memory } else { self.describe(&plan, study) })?;
             return Ok(None);
         }
         if trains {
-            progress.note(&plan.describe_now(study, expected));
+            progress.note(&(plan.describe_now(study, expected) + &memory));
         }
         let answered = answer(self.question, study, &data, &store, engine, &mut progress);
         progress.finish();

@@ -27,6 +27,8 @@ mod example;
 pub mod generate;
 mod memory;
 mod model_file;
+#[cfg(feature = "flex")]
+mod self_test;
 pub mod peer;
 pub mod versus;
 

@@ -26,7 +26,7 @@ const BATCH: usize = 16;
 /// On this machine's cores, and with products on a backend's device.
 pub(super) fn lines<B: FusedOps>(dir: &Path) -> Vec<Line> {
     let folder = dir.join("cka");
-    let device: OnDevice = Arc::new(Device::<B>::new(Default::default()));
+    let device: OnDevice = Arc::new(Device::<B>::with_product(Default::default(), fused_ops::transposed_product));
     let stored = layers(&folder, |left, right| paths(left, right, &device), states);
     let mut out = vec![line("cka/expected.json", cases(&folder, &device)), line("cka/layer_matrices.json", stored)];
     // Where the models are at hand: states of this project's own forward pass, through its observer.

@@ -38,7 +38,8 @@ struct Times {
 
 /// The operations of a step of a size.
 pub(crate) fn times(backend: Backend, size: &str, tiny: bool) -> Result<Value, String> {
-    let precision = if backend == Backend::Vulkan { Precision::F32 } else { Precision::Bf16 };
+    // A CPU stores no bf16.
+    let precision = if backend == Backend::Cuda { Precision::Bf16 } else { Precision::F32 };
     let times = if tiny {
         Times { config: GptNeoXConfig::of_size(512, 64, 1, 1), batch: 2, time: 64, precision }
     } else {

@@ -10,7 +10,7 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 
 use crate::block::{self, BlockContext, BlockParameters, Kept};
 use crate::definition::{float, prim};
-use crate::{AttentionShape, FusedOps, Gelu, KeptAttention, Precision};
+use crate::{AttentionShape, DeviceMemory, FusedOps, Gelu, KeptAttention, Precision};
 
 /// The ids of the parents that are tracked. (A macro, because burn does not export the nodes' type.)
 macro_rules! ids {
@@ -213,6 +213,10 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             }
             OpsKind::UnTracked(prep) => prep.finish(block::forward::<B>(x.primitive, &inner(parameters), &context)),
         }
+    }
+
+    fn device_memory(device: &Self::Device) -> Option<DeviceMemory> {
+        B::device_memory(device)
     }
 
     fn fused_embedding(table: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {

@@ -46,6 +46,22 @@ pub fn failure() -> Option<String> {
     FAILURE.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
+/// Keeps compiled kernels between processes, in the project's `target` folder or the user's cache folder, unless a
+/// cubecl.toml or burn.toml says where: compiling those of a training step takes some 15 seconds. To be called before a
+/// device is used; does nothing after.
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+pub fn keep_kernels() {
+    use burn_cubecl::cubecl::config::cache::CacheConfig;
+    use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig as _};
+
+    if CubeClRuntimeConfig::storage().lock().is_some() {
+        return;
+    }
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    config.compilation.cache.get_or_insert(CacheConfig::Target);
+    CubeClRuntimeConfig::set(config);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,5 +39,8 @@ pub use cached::{KeyValues, cached_attention};
 pub use ops::{FusedOps, TrainingBackend};
 pub use tensor::{
     HeadLoss, adamw, causal_attention, embedding, gelu, head_loss, layer_norm, linear, sum_squares, token_losses,
+    transposed_product,
 };
-pub use types::{AdamWStep, AttentionShape, Gelu, KeptAttention, Precision, Slot, Updated, loss_rows};
+pub use types::{
+    AdamWStep, AttentionShape, DeviceMemory, Gelu, KeptAttention, Place, Precision, Slot, Updated, loss_rows,
+};

@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor};
 use crate::block::{self, BlockContext, BlockParameters};
 use crate::definition::attention::Rotary;
 use crate::definition::{adamw, attention, factor, float, gelu, head, linear, norm, prim};
-use crate::{AdamWStep, AttentionShape, Gelu, KeptAttention, Precision, Slot, Updated};
+use crate::{AdamWStep, AttentionShape, DeviceMemory, Gelu, KeptAttention, Place, Precision, Slot, Updated};
 
 /// The document starts `[B, T]` as a tensor.
 fn int<B: Backend>(starts: IntTensor<B>) -> Tensor<B, 2, Int> {
@@ -212,9 +212,22 @@ pub trait FusedOps: Backend {
         prim(float::<Self, 2>(t) * float::<Self, 1>(factor).unsqueeze())
     }
 
+    /// `aᵀ·b` in f32, and not in a reduced precision where the device's library has a choice.
+    ///
+    /// # Shapes
+    /// a `[N, M]`, b `[N, K]` → `[M, K]`
+    fn transposed_product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        prim(float::<Self, 2>(a).transpose().matmul(float::<Self, 2>(b)))
+    }
+
+    /// The device's memory, where it has one of its own and tells.
+    fn device_memory(_device: &Self::Device) -> Option<DeviceMemory> {
+        None
+    }
+
     /// Rows of logits that the loss of `rows` rows keeps alive at once.
     fn loss_rows(rows: usize, vocabulary: usize) -> usize {
-        crate::loss_rows(rows, vocabulary)
+        crate::loss_rows(rows, vocabulary, Place::Cpu)
     }
 
     /// `Σ t²` over all elements of all tensors, of any rank, as `[1]`. The same bits in every run.

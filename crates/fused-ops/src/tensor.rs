@@ -80,6 +80,11 @@ pub fn head_loss<B: FusedOps>(
     HeadLoss { scaled_sum: float(sum), tokens: float(tokens) }
 }
 
+/// See [`FusedOps::transposed_product`].
+pub fn transposed_product<B: FusedOps>(a: Tensor<B, 2>, b: Tensor<B, 2>) -> Tensor<B, 2> {
+    float(B::transposed_product(prim(a), prim(b)))
+}
+
 /// See [`FusedOps::sum_squares`].
 pub fn sum_squares<B: FusedOps, const D: usize>(t: Tensor<B, D>) -> Tensor<B, 1> {
     let device = t.device();

@@ -21,15 +21,37 @@ pub enum Precision {
     Bf16,
 }
 
-/// Rows of logits that the loss of `rows` rows keeps alive at once on a CPU: as few equal chunks as there can be of at
-/// most 64 MiB of logits (but at least 64 rows) and 1024 rows. (Each chunk passes once over the output matrix and its
-/// gradient: the larger the chunk, the fewer passes.)
-pub fn loss_rows(rows: usize, vocabulary: usize) -> usize {
-    equal_chunks(rows, ((1 << 24) / vocabulary.max(1)).clamp(64, 1024))
+/// What computes, where sizes depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A CPU's cores.
+    Cpu,
+    /// A GPU, or what acts as one.
+    Gpu,
+}
+
+/// Rows of logits that the loss of `rows` rows keeps alive at once: as few equal chunks as there can be of at most 64 MiB of
+/// logits (but at least 64 rows) and 1024 rows; on a GPU 2²⁸ logits and 8192 rows. (Each chunk passes once over the output
+/// matrix and its gradient: the larger the chunk, the fewer passes.)
+pub fn loss_rows(rows: usize, vocabulary: usize, place: Place) -> usize {
+    let (logits, most) = match place {
+        Place::Cpu => (1 << 24, 1024),
+        Place::Gpu => (1 << 28, 8192),
+    };
+    equal_chunks(rows, (logits / vocabulary.max(1)).clamp(64, most))
+}
+
+/// A device's memory, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// Not in use by any process.
+    pub free: u64,
+    /// All of it.
+    pub total: u64,
 }
 
 /// Rows of a chunk, where as few chunks of at most `most` rows as there can be are equally large.
-pub(crate) fn equal_chunks(rows: usize, most: usize) -> usize {
+fn equal_chunks(rows: usize, most: usize) -> usize {
     let chunks = rows.div_ceil(most).max(1);
     rows.div_ceil(chunks).next_multiple_of(16).min(rows.max(1))
 }

@@ -1,6 +1,6 @@
 //! What a configuration costs: parameters, floating-point operations, memory.
 
-use fused_ops::Precision;
+use fused_ops::{Place, Precision};
 use serde::Serialize;
 
 use crate::{Compute, GptNeoXConfig};
@@ -72,18 +72,22 @@ impl TrainingMemory {
 
 impl GptNeoXConfig {
     /// Memory of training with micro-batches of so many tokens.
-    pub fn training_memory(&self, micro_tokens: usize, compute: Compute) -> TrainingMemory {
+    pub fn training_memory(&self, micro_tokens: usize, compute: Compute, place: Place) -> TrainingMemory {
         let count = self.parameter_count().total;
         let (n, c, f) = (micro_tokens as u64, self.hidden_size as u64, self.intermediate_size as u64);
         // What lies between matrix products is bf16 where they are.
         let product = if compute.precision == Precision::Bf16 { 2 } else { 4 };
         let residual = if self.parallel_residual { 1 } else { 2 };
-        let block = n * (4 * (residual + 2) * c + product * (4 * c + 2 * f));
+        let block = n * (4 * residual * c + product * (6 * c + 2 * f));
         let layers = self.num_layers as u64;
         let blocks = if compute.recompute { layers * n * 4 * c + block } else { layers * block };
+        // On a GPU a block's gradients lie beside what it kept: that goes back to a pool only once it was read.
+        let blocks = if place == Place::Gpu { blocks + block } else { blocks };
         // The final norm's input and output.
         let activations = blocks + 2 * n * 4 * c;
-        let loss = 4 * (fused_ops::loss_rows(micro_tokens, self.vocab_size) as u64 * self.vocab_size as u64 + n * c);
+        let logits = if place == Place::Gpu { product } else { 4 };
+        let rows = fused_ops::loss_rows(micro_tokens, self.vocab_size, place) as u64;
+        let loss = logits * rows * self.vocab_size as u64 + 4 * n * c;
         TrainingMemory { parameters: 4 * count, gradients: 4 * count, optimizer: 8 * count, activations, loss }
     }
 
@@ -139,12 +143,12 @@ mod tests {
     #[test]
     fn memory_is_counted_as_documented() {
         let config = GptNeoXConfig::pythia("70m").unwrap();
-        let full = config.training_memory(512, Compute::default());
+        let full = config.training_memory(512, Compute::default(), Place::Cpu);
         assert_eq!(full.parameters + full.gradients + full.optimizer, 16 * 70_426_624);
         assert_eq!(full.activations, 4 * 512 * (6 * (7 * 512 + 2 * 2048) + 2 * 512));
-        let recompute = config.training_memory(512, Compute { recompute: true, ..Compute::default() });
+        let recompute = config.training_memory(512, Compute { recompute: true, ..Compute::default() }, Place::Cpu);
         assert_eq!(recompute.activations, 4 * 512 * (6 * 512 + (7 * 512 + 2 * 2048) + 2 * 512));
-        let low = config.training_memory(512, Compute { precision: Precision::Bf16, recompute: false });
+        let low = config.training_memory(512, Compute { precision: Precision::Bf16, recompute: false }, Place::Cpu);
         assert!(low.activations < full.activations && low.activations * 2 > full.activations);
         assert_eq!(config.cache_bytes_per_token(), 2 * 6 * 512 * 4);
     }

@@ -41,5 +41,5 @@ pub use comparison::{Comparison, Options, Report, Treated, Treatment, compare};
 pub use error::{Error, Reason, Side};
 pub use linear::{biased, debiased};
 pub use matrix::{Cell, Matrix};
-pub use products::{Device, Host, Products};
+pub use products::{Device, Host, Products, TransposedProduct};
 pub use real::Real;

@@ -51,15 +51,26 @@ impl<T: Real> Products<T> for Host {
     }
 }
 
+/// Computes aᵀ·b: a `[N, M]`, b `[N, K]` → `[M, K]`.
+pub type TransposedProduct<B> = fn(Tensor<B, 2>, Tensor<B, 2>) -> Tensor<B, 2>;
+
 /// Products on a burn device. Each factor is split in two parts of few bits, whose products are exact in the reduced
 /// precision (TF32) that GPUs may use for f32.
 #[derive(Debug, Clone)]
-pub struct Device<B: Backend>(B::Device);
+pub struct Device<B: Backend> {
+    device: B::Device,
+    product: TransposedProduct<B>,
+}
 
 impl<B: Backend> Device<B> {
-    /// On this device.
+    /// On this device, by burn's products.
     pub fn new(device: B::Device) -> Self {
-        Self(device)
+        Self::with_product(device, |a, b| a.transpose().matmul(b))
+    }
+
+    /// On this device, by a product of f32 matrices that the caller knows to be a better one.
+    pub fn with_product(device: B::Device, product: TransposedProduct<B>) -> Self {
+        Self { device, product }
     }
 }
 
@@ -78,7 +89,7 @@ impl<B: Backend> Products<f32> for Device<B> {
     fn add(&self, layers: &[(&[f32], usize)], pairs: &[(usize, usize)], sums: &mut [&mut [f64]]) {
         let up = |values: Vec<f32>, width: usize| {
             let rows = values.len() / width;
-            Tensor::<B, 2>::from_data(TensorData::new(values, [rows, width]), &self.0)
+            Tensor::<B, 2>::from_data(TensorData::new(values, [rows, width]), &self.device)
         };
         let parts: Vec<_> = layers
             .iter()
@@ -90,9 +101,8 @@ impl<B: Backend> Products<f32> for Device<B> {
         for ((a, b), sum) in pairs.iter().zip(sums) {
             let ((x, dx), (y, dy)) = (&parts[*a], &parts[*b]);
             // What is left out, low·low, is below 2⁻¹⁶ of the product, and random.
-            let all = x.clone().transpose().matmul(y.clone())
-                + (x.clone().transpose().matmul(dy.clone()) + dx.clone().transpose().matmul(y.clone()))
-                + dx.clone().transpose().matmul(dy.clone());
+            let product = |a: &Tensor<B, 2>, b: &Tensor<B, 2>| (self.product)(a.clone(), b.clone());
+            let all = product(x, y) + (product(x, dy) + product(dx, y)) + product(dx, dy);
             let all = all.into_data().convert::<f32>();
             let all: Vec<f32> = all.into_vec().expect("converted to f32 just above");
             sum.iter_mut().zip(all).for_each(|(s, p)| *s += f64::from(p));

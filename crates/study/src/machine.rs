@@ -1,7 +1,7 @@
 //! What computes: written into each result, and into addresses where bits depend on it.
 
 use burn::tensor::{Tensor, TensorData};
-use fused_ops::{FusedOps, Precision, linear};
+use fused_ops::{FusedOps, Place, Precision, linear};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -33,6 +33,11 @@ impl Machine {
 }
 
 impl Machine {
+    /// What kind of thing it is. (One that is not known, of a plan without data, counts as a CPU.)
+    pub fn place(&self) -> Place {
+        if matches!(self.backend.as_str(), "cuda" | "vulkan") { Place::Gpu } else { Place::Cpu }
+    }
+
     /// Checks that a job that is for a class of kernels is run on a machine of that class.
     pub(crate) fn must_be(&self, kernels: Option<&str>) -> Result<(), Error> {
         match kernels {

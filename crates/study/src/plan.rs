@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use data_mixer::Preflight;
+use fused_ops::Place;
 use schedule::{Phase, Span};
 
 use crate::cost::{Expected, expected};
@@ -47,6 +48,8 @@ pub struct Plan {
     done: u64,
     /// Whether the fine-tuning sets are known, and with them what fine-tuning costs.
     prepared: bool,
+    /// What trains.
+    place: Place,
 }
 
 /// The jobs of a plan, counted.
@@ -111,7 +114,7 @@ impl Plan {
         };
         let arms = study.arms().map(planned).collect::<Result<_, Error>>()?;
         let prepared = !matches!(study.spec().data, DataSpec::Stated { .. });
-        Ok(Self { arms, tally: Tally::default(), left: Vec::new(), jobs: 0, done: 0, prepared })
+        Ok(Self { arms, tally: Tally::default(), left: Vec::new(), jobs: 0, done: 0, prepared, place: Place::Cpu })
     }
 
     fn counting(
@@ -122,6 +125,7 @@ impl Plan {
         store: &Store,
         machine: &Machine,
     ) -> Result<Self, Error> {
+        self.place = machine.place();
         let nothing = BTreeMap::new();
         let graph = || Graph::new(study, data, store, machine, &nothing);
         let mut planned = graph().planning();
@@ -265,8 +269,7 @@ impl Plan {
             let _ = writeln!(out, "time: about {hours:.1} GPU hours at 40 % of 989 TFLOP/s (an H100 in bf16)");
         }
         let compute = study.compute();
-        let row = s.pretrain.time.max(s.sft.max_time);
-        let memory = s.model.training_memory((s.pretrain.micro_tokens / row).max(1) * row, compute);
+        let memory = study.training_memory(self.place);
         let _ = writeln!(
             out,
             "memory: about {:.2} GB, {:.2} of them activations of a micro-batch{}",

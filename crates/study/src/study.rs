@@ -3,6 +3,7 @@
 use std::ops::Index;
 
 use data_mixer::{MixPlan, MixSpec, Pairing, SftSpec, SourceSize, stream_key};
+use fused_ops::Place;
 use schedule::{LrSpec, Shares, Timeline, TimelineSpec, Tokens, Weight};
 use trainer::TrainSpec;
 
@@ -213,6 +214,14 @@ impl Study {
     /// How models are computed.
     pub fn compute(&self) -> gptneox_model::Compute {
         gptneox_model::Compute { precision: self.spec.pretrain.precision, recompute: self.spec.pretrain.recompute }
+    }
+
+    /// Memory that training needs at its peak: of the longest rows, in micro-batches as the spec says.
+    pub fn training_memory(&self, place: Place) -> gptneox_model::TrainingMemory {
+        let spec = &self.spec;
+        let row = spec.pretrain.time.max(spec.sft.max_time);
+        let tokens = (spec.pretrain.micro_tokens / row).max(1) * row;
+        spec.model.training_memory(tokens, self.compute(), place)
     }
 
     /// The recipe of fine-tuning over `steps` steps.

@@ -1,12 +1,12 @@
 //! AdamW in place, and the factor that clips its gradients.
 
-use burn::tensor::{DType, Shape, TensorMetadata as _};
+use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::reduce::{ITEMS, cubes_of, shared_values, sum, sum_of_cube, whole};
+use super::reduce::{ITEMS, Whole, shared_values, sum, sum_of_cube, total};
 use super::{address, empty};
 use crate::types::AdamWFactors;
 use crate::{AdamWStep, Slot};
@@ -43,11 +43,11 @@ pub(super) fn clip_factor<R: CubeRuntime>(squares: CubeTensor<R>, loss: CubeTens
 
 /// One AdamW update in place; Σ (change of p)² of each cube's elements, from place `at` of `moved` on.
 #[cube(launch, address_type = "dynamic")]
-fn adamw(
-    p: &mut Array<f32>,
-    g: &Array<f32>,
-    m: &mut Array<f32>,
-    v: &mut Array<f32>,
+fn adamw<N: Size>(
+    p: &mut Array<Vector<f32, N>>,
+    g: &Array<Vector<f32, N>>,
+    m: &mut Array<Vector<f32, N>>,
+    v: &mut Array<Vector<f32, N>>,
     factor: &Array<f32>,
     moved: &mut Array<f32>,
     at: u32,
@@ -65,24 +65,25 @@ fn adamw(
     let units = CUBE_DIM_X as usize;
     let from = CUBE_POS * units * items + UNIT_POS_X as usize;
     let factor = factor[0];
-    let mut sum = f32::new(0.0);
+    let mut sum = Vector::<f32, N>::new(0.0);
     if is_finite(factor) {
         for item in 0..items {
             let i = from + item * units;
             if i < p.len() {
-                let gradient = g[i] * factor;
-                let first = m[i] * beta1 + gradient * rest1;
-                let second = v[i] * beta2 + gradient * gradient * rest2;
+                let gradient = g[i] * Vector::new(factor);
+                let first = m[i] * Vector::new(beta1) + gradient * Vector::new(rest1);
+                let second = v[i] * Vector::new(beta2) + gradient * gradient * Vector::new(rest2);
                 m[i] = first;
                 v[i] = second;
                 let old = p[i];
-                let new = old * keep - rate * (first / (second.sqrt() * root + eps));
+                let root = Vector::sqrt(second) * Vector::new(root) + Vector::new(eps);
+                let new = old * Vector::new(keep) - Vector::new(rate) * (first / root);
                 p[i] = new;
                 sum += (new - old) * (new - old);
             }
         }
     }
-    let sum = sum_of_cube(sum, &mut shared);
+    let sum = sum_of_cube(total(sum), &mut shared);
     let place = at as usize + CUBE_POS;
     if UNIT_POS_X == 0 && place < moved.len() {
         moved[place] = sum;
@@ -95,12 +96,12 @@ pub(super) fn update<R: CubeRuntime>(
     factor: &CubeTensor<R>,
     step: AdamWStep,
 ) -> CubeTensor<R> {
-    let length = |slot: &Slot<CubeTensor<R>>| slot.p.shape().num_elements();
-    let places = slots.iter().map(|s| cubes_of(length(s))).sum::<usize>();
+    let places = slots.iter().map(|s| Whole::of(&s.p).cubes).sum::<usize>();
     let moved = empty(factor, Shape::from([places]), DType::F32);
     let mut at = 0;
     for slot in slots {
-        let (count, dim) = whole(length(slot));
+        let whole = Whole::of(&slot.p);
+        let (count, dim) = whole.launch();
         let AdamWFactors { beta1, rest1, beta2, rest2, keep, rate, root, eps } = step.factors(slot.weight_decay);
         let address = address(&[&slot.p]);
         let [p, g, m, v, factor, moved] =
@@ -110,6 +111,7 @@ pub(super) fn update<R: CubeRuntime>(
             count,
             dim,
             address,
+            whole.vector,
             p,
             g,
             m,
@@ -127,7 +129,7 @@ pub(super) fn update<R: CubeRuntime>(
             eps,
             ITEMS,
         );
-        at += cubes_of(length(slot));
+        at += whole.cubes;
     }
     sum(moved)
 }

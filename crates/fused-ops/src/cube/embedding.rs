@@ -11,8 +11,8 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::reduce::rows;
-use super::{address, dims2, elements, empty, own};
+use super::reduce::{Rows, cube_rows, max_of_row, row_of_unit, rows, shared_values};
+use super::{address, dims2, empty, own};
 
 /// Positions of a segment.
 const SEGMENT: usize = 256;
@@ -21,52 +21,74 @@ const SEGMENT: usize = 256;
 const NONE: u32 = u32::MAX;
 
 /// Where each position's id comes next: in its segment, and, for the first of a segment, after it. `kind` is 2 for the
-/// first position of an id at all, 1 for the first of its segment, else 0.
+/// first position of an id at all, 1 for the first of its segment, else 0. A row of units a position.
+///
+/// Places are compared as f32, which holds them exactly up to 2²⁴: more positions of a batch would not fit into memory.
 #[cube(launch)]
-fn link(
+fn link_positions(
     ids: &Array<i32>,
     within: &mut Array<u32>,
     beyond: &mut Array<u32>,
     kind: &mut Array<u32>,
     #[comptime] segment: usize,
     #[comptime] none: u32,
+    #[comptime] plane: bool,
 ) {
-    if ABSOLUTE_POS < ids.len() {
-        let position = ABSOLUTE_POS;
-        let id = ids[position];
-        let begin = position / segment * segment;
-        let mut end = begin + segment;
-        if end > ids.len() {
-            end = ids.len();
+    let position = row_of_unit();
+    if position >= ids.len() {
+        terminate!();
+    }
+    let mut shared = shared_values();
+    let id = ids[position];
+    let begin = position / segment * segment;
+    let end = begin + segment;
+    let far = f32::cast_from(none);
+    let mut next = far;
+    let mut later = far;
+    let mut first = far;
+    let mut first_here = far;
+    let mut i = UNIT_POS_X as usize;
+    while i < ids.len() {
+        if ids[i] == id {
+            let place = f32::cast_from(i as u32);
+            if place < first {
+                first = place;
+            }
+            if i >= begin && place < first_here {
+                first_here = place;
+            }
+            if i > position && i < end && place < next {
+                next = place;
+            }
+            if i >= end && place < later {
+                later = place;
+            }
         }
-        let mut next = position + 1;
-        while next < end && ids[next] != id {
-            next += 1;
-        }
-        within[position] = if next < end { next as u32 } else { u32::new(none as i64) };
-        let mut before = begin;
-        while before < position && ids[before] != id {
-            before += 1;
-        }
+        i += CUBE_DIM_X as usize;
+    }
+    let next = least_of_row(next, &mut shared, plane);
+    let later = least_of_row(later, &mut shared, plane);
+    let first = least_of_row(first, &mut shared, plane);
+    let first_here = least_of_row(first_here, &mut shared, plane);
+    if UNIT_POS_X == 0 {
+        let own = f32::cast_from(position as u32);
+        within[position] = if next < far { u32::cast_from(next) } else { u32::new(none as i64) };
+        beyond[position] = if later < far { u32::cast_from(later) } else { u32::new(none as i64) };
         let mut rank = u32::new(0);
-        let mut after = u32::new(none as i64);
-        if before == position {
-            let mut first = begin - begin;
-            while first < begin && ids[first] != id {
-                first += 1;
-            }
-            rank = if first == begin { u32::new(2) } else { u32::new(1) };
-            let mut later = end;
-            while later < ids.len() && ids[later] != id {
-                later += 1;
-            }
-            if later < ids.len() {
-                after = later as u32;
-            }
+        if first == own {
+            rank = u32::new(2);
+        } else if first_here == own {
+            rank = u32::new(1);
         }
-        beyond[position] = after;
         kind[position] = rank;
     }
+}
+
+/// The least value of the units of a row; all of them get it.
+#[cube]
+fn least_of_row(value: f32, shared: &mut SharedMemory<f32>, #[comptime] plane: bool) -> f32 {
+    let opposite = max_of_row(f32::new(0.0) - value, shared, plane);
+    f32::new(0.0) - opposite
 }
 
 /// Step 1, in place: one cube a position.
@@ -127,11 +149,12 @@ pub(super) fn backward<R: CubeRuntime>(ids: CubeTensor<R>, g: CubeTensor<R>, tab
     let g = own(g);
     let [within, beyond, kind] = [0, 1, 2].map(|_| empty(&g, Shape::from([n]), DType::U32));
     let client = g.client.clone();
-    let (count, dim) = elements(&g, n);
+    // As many rows as ids: a plane for each.
+    let Rows { count, dim, plane } = rows(&g, n, 1);
     let [w, b, k] = [&within, &beyond, &kind].map(|t| t.clone().into_array_arg());
-    link::launch::<R>(&client, count, dim, ids.clone().into_array_arg(), w, b, k, SEGMENT, NONE);
+    link_positions::launch::<R>(&client, count, dim, ids.clone().into_array_arg(), w, b, k, SEGMENT, NONE, plane);
     let address = address(&[&g, table]);
-    let (count, dim) = rows(n, c);
+    let (count, dim) = cube_rows(n, c);
     let [w, k, g2] = [&within, &kind, &g].map(|t| t.clone().into_array_arg());
     sum_segments::launch::<R>(&client, count.clone(), dim, address, w, k, g2, c as u32, NONE);
     let [i, b, k, g, out] = [&ids, &beyond, &kind, &g, table].map(|t| t.clone().into_array_arg());

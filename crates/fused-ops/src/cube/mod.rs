@@ -27,7 +27,9 @@ use self::product::Product;
 use crate::definition::attention::merge_heads;
 use crate::definition::head::chunks;
 use crate::definition::{cast, factor, float, prim, wide};
-use crate::{AdamWStep, AttentionShape, FusedOps, Gelu, KeptAttention, Precision, Slot, Updated};
+use crate::{
+    AdamWStep, AttentionShape, DeviceMemory, FusedOps, Gelu, KeptAttention, Place, Precision, Slot, Updated,
+};
 
 /// A CubeCL runtime, and what it can do besides kernels that are written for all of them.
 pub(crate) trait Accelerator: CubeRuntime {
@@ -39,6 +41,11 @@ pub(crate) trait Accelerator: CubeRuntime {
         _accumulate: bool,
     ) -> bool {
         false
+    }
+
+    /// The device's memory.
+    fn memory(_device: &Self::Device) -> Option<DeviceMemory> {
+        None
     }
 
     /// Attention by a kernel of its own, and what its backward pass reads; none where there is no kernel for the shape.
@@ -98,6 +105,13 @@ fn own<R: CubeRuntime>(t: CubeTensor<R>) -> CubeTensor<R> {
 fn elements<R: CubeRuntime>(t: &CubeTensor<R>, count: usize) -> (CubeCount, CubeDim) {
     let dim = CubeDim::new(&t.client, count);
     (calculate_cube_count_elemwise(&t.client, count, dim), dim)
+}
+
+/// Elements that a unit reads at once: 16 bytes of the widest of some types, where rows of `columns` allow it.
+fn vector<R: CubeRuntime>(t: &CubeTensor<R>, columns: usize, dtypes: &[DType]) -> usize {
+    let widest = dtypes.iter().map(DType::size).max().unwrap_or(4);
+    let most = (16 / widest).min(t.client.properties().hardware.max_vector_size);
+    [8, 4, 2].into_iter().find(|n| *n <= most && columns.is_multiple_of(*n)).unwrap_or(1)
 }
 
 /// What places in the largest of the tensors are counted in: 32 bits unless it, or its last cube, goes beyond.
@@ -282,9 +296,17 @@ where
         rotate::join([gq, gk, gv], x.cos, x.sin, s, dtype)
     }
 
-    /// Chunks of the size at which products are as fast as large ones, of at most half a gigabyte of bf16 logits.
+    fn transposed_product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        let [a, b] = [a, b].map(in_f32::<Self, R, 2>);
+        Product::of_transposed(a, b).run::<Self>(DType::F32, None)
+    }
+
+    fn device_memory(device: &Self::Device) -> Option<DeviceMemory> {
+        R::memory(device)
+    }
+
     fn loss_rows(rows: usize, vocabulary: usize) -> usize {
-        crate::types::equal_chunks(rows, ((1 << 28) / vocabulary.max(1)).clamp(64, 8192))
+        crate::loss_rows(rows, vocabulary, Place::Gpu)
     }
 
     fn token_losses(

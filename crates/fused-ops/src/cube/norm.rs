@@ -1,4 +1,4 @@
-//! LayerNorm and its gradients, one cube a row; the gradients of its parameters are summed over blocks of rows.
+//! LayerNorm and its gradients; the gradients of its parameters are summed over blocks of rows.
 
 use burn::tensor::{DType, Shape, TensorMetadata as _};
 use burn_cubecl::CubeRuntime;
@@ -6,91 +6,104 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::reduce::{block_rows, rows, shared_values, sum_of_cube, sum_rows};
-use super::{address, by_type, dims2, elements, empty};
+use super::reduce::{Rows, block_rows, row_of_unit, rows, shared_values, sum_of_row, sum_rows, total};
+use super::{address, by_type, dims2, elements, empty, vector};
 
-/// Mean and 1/√(var + eps) of the cube's row.
+/// Mean and 1/√(var + eps) of a row of `reads` vectors.
 #[cube]
-fn row_statistics(x: &Array<f32>, from: usize, columns: usize, eps: f32, shared: &mut SharedMemory<f32>) -> (f32, f32) {
-    let n = f32::cast_from(columns as u32);
-    let mut sum = f32::new(0.0);
+fn row_statistics<N: Size>(
+    x: &Array<Vector<f32, N>>,
+    from: usize,
+    reads: usize,
+    eps: f32,
+    shared: &mut SharedMemory<f32>,
+    #[comptime] plane: bool,
+) -> (f32, f32) {
+    let mut sum = Vector::<f32, N>::new(0.0);
     let mut c = UNIT_POS_X as usize;
-    while c < columns {
+    while c < reads {
         sum += x[from + c];
         c += CUBE_DIM_X as usize;
     }
-    let mean = sum_of_cube(sum, shared) / n;
-    let mut squares = f32::new(0.0);
+    let n = f32::cast_from((reads * sum.size()) as u32);
+    let mean = sum_of_row(total(sum), shared, plane) / n;
+    let mut squares = Vector::<f32, N>::new(0.0);
     let mut c = UNIT_POS_X as usize;
-    while c < columns {
-        let d = x[from + c] - mean;
+    while c < reads {
+        let d = x[from + c] - Vector::new(mean);
         squares += d * d;
         c += CUBE_DIM_X as usize;
     }
-    let variance = sum_of_cube(squares, shared) / n;
+    let variance = sum_of_row(total(squares), shared, plane) / n;
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
 /// Not `norm`: CUDA has a function of that name, and NVRTC refuses a kernel beside it.
 #[cube(launch, address_type = "dynamic")]
-fn layer_norm_rows<E: Float>(
-    x: &Array<f32>,
-    gamma: &Array<f32>,
-    beta: &Array<f32>,
-    y: &mut Array<E>,
+fn layer_norm_rows<E: Float, N: Size>(
+    x: &Array<Vector<f32, N>>,
+    gamma: &Array<Vector<f32, N>>,
+    beta: &Array<Vector<f32, N>>,
+    y: &mut Array<Vector<E, N>>,
     eps: f32,
+    reads: u32,
     rows: u32,
+    #[comptime] plane: bool,
 ) {
-    let row = CUBE_POS;
+    let row = row_of_unit();
     if row >= rows as usize {
         terminate!();
     }
-    let columns = gamma.len();
+    let reads = reads as usize;
     let mut shared = shared_values();
-    let from = row * columns;
-    let (mean, rstd) = row_statistics(x, from, columns, eps, &mut shared);
+    let from = row * reads;
+    let (mean, rstd) = row_statistics(x, from, reads, eps, &mut shared, plane);
     let mut c = UNIT_POS_X as usize;
-    while c < columns {
-        y[from + c] = E::cast_from((x[from + c] - mean) * rstd * gamma[c] + beta[c]);
+    while c < reads {
+        let xhat = (x[from + c] - Vector::new(mean)) * Vector::new(rstd);
+        y[from + c] = Vector::cast_from(xhat * gamma[c] + beta[c]);
         c += CUBE_DIM_X as usize;
     }
 }
 
 /// The gradient of x, and each row's mean and 1/√(var + eps) `[N, 2]`.
 #[cube(launch, address_type = "dynamic")]
-fn norm_backward<G: Float>(
-    x: &Array<f32>,
-    gamma: &Array<f32>,
-    g: &Array<G>,
-    gx: &mut Array<f32>,
+fn norm_backward<G: Float, N: Size>(
+    x: &Array<Vector<f32, N>>,
+    gamma: &Array<Vector<f32, N>>,
+    g: &Array<Vector<G, N>>,
+    gx: &mut Array<Vector<f32, N>>,
     statistics: &mut Array<f32>,
     eps: f32,
+    reads: u32,
     rows: u32,
+    #[comptime] plane: bool,
 ) {
-    let row = CUBE_POS;
+    let row = row_of_unit();
     if row >= rows as usize {
         terminate!();
     }
-    let columns = gamma.len();
+    let reads = reads as usize;
     let mut shared = shared_values();
-    let from = row * columns;
-    let (mean, rstd) = row_statistics(x, from, columns, eps, &mut shared);
-    let mut level = f32::new(0.0);
-    let mut along = f32::new(0.0);
+    let from = row * reads;
+    let (mean, rstd) = row_statistics(x, from, reads, eps, &mut shared, plane);
+    let mut level = Vector::<f32, N>::new(0.0);
+    let mut along = Vector::<f32, N>::new(0.0);
     let mut c = UNIT_POS_X as usize;
-    while c < columns {
-        let gy = f32::cast_from(g[from + c]) * gamma[c];
+    while c < reads {
+        let gy = Vector::cast_from(g[from + c]) * gamma[c];
         level += gy;
-        along += gy * ((x[from + c] - mean) * rstd);
+        along += gy * ((x[from + c] - Vector::new(mean)) * Vector::new(rstd));
         c += CUBE_DIM_X as usize;
     }
-    let n = f32::cast_from(columns as u32);
-    let level = sum_of_cube(level, &mut shared) / n;
-    let along = sum_of_cube(along, &mut shared) / n;
+    let n = f32::cast_from((reads * level.size()) as u32);
+    let level = sum_of_row(total(level), &mut shared, plane) / n;
+    let along = sum_of_row(total(along), &mut shared, plane) / n;
     let mut c = UNIT_POS_X as usize;
-    while c < columns {
-        let xhat = (x[from + c] - mean) * rstd;
-        gx[from + c] = (f32::cast_from(g[from + c]) * gamma[c] - level - xhat * along) * rstd;
+    while c < reads {
+        let xhat = (x[from + c] - Vector::new(mean)) * Vector::new(rstd);
+        let gy = Vector::cast_from(g[from + c]) * gamma[c];
+        gx[from + c] = (gy - Vector::new(level) - xhat * Vector::new(along)) * Vector::new(rstd);
         c += CUBE_DIM_X as usize;
     }
     if UNIT_POS_X == 0 {
@@ -139,12 +152,28 @@ pub(super) fn forward<R: CubeRuntime>(
 ) -> CubeTensor<R> {
     let [n, c] = dims2(&x);
     let y = empty(&x, x.shape(), dtype);
-    let (count, dim) = rows(n, c);
+    let vector = vector(&x, c, &[DType::F32]);
+    let reads = c / vector;
+    let Rows { count, dim, plane } = rows(&x, n, reads);
     let (client, address) = (x.client.clone(), address(&[&x]));
     let (x, gamma, beta) = (x.into_array_arg(), gamma.into_array_arg(), beta.into_array_arg());
     by_type!(E, dtype => {
         let y = y.clone().into_array_arg();
-        layer_norm_rows::launch::<E, R>(&client, count, dim, address, x, gamma, beta, y, eps, n as u32);
+        layer_norm_rows::launch::<E, R>(
+            &client,
+            count,
+            dim,
+            address,
+            vector,
+            x,
+            gamma,
+            beta,
+            y,
+            eps,
+            reads as u32,
+            n as u32,
+            plane,
+        );
     });
     y
 }
@@ -163,21 +192,26 @@ pub(super) fn backward<R: CubeRuntime>(
     let blocks = n.div_ceil(block).max(1);
     let [along, level] = [0, 1].map(|_| empty(&x, Shape::from([blocks, c]), DType::F32));
     let (client, address) = (x.client.clone(), address(&[&x]));
-    let by_row = rows(n, c);
+    let vector = vector(&x, c, &[DType::F32]);
+    let reads = c / vector;
+    let Rows { count, dim, plane } = rows(&x, n, reads);
     let by_column = elements(&x, blocks * c);
     by_type!(G, g.dtype => {
         norm_backward::launch::<G, R>(
             &client,
-            by_row.0,
-            by_row.1,
+            count,
+            dim,
             address,
+            vector,
             x.clone().into_array_arg(),
             gamma.into_array_arg(),
             g.clone().into_array_arg(),
             gx.clone().into_array_arg(),
             statistics.clone().into_array_arg(),
             eps,
+            reads as u32,
             n as u32,
+            plane,
         );
         norm_backward_columns::launch::<G, R>(
             &client,

@@ -4,20 +4,50 @@
 use burn::tensor::{DType, Shape, TensorMetadata as _};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::features::Plane;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{address, by_type, dims2, elements, empty};
+use super::{address, by_type, dims2, elements, empty, vector};
 
 /// Units of a cube, at most; a power of two.
 pub(super) const THREADS: u32 = 256;
-/// Elements that a unit of a reduction over a whole tensor sums.
-pub(super) const ITEMS: usize = 32;
+/// Reads of a unit of a reduction over a whole tensor.
+pub(super) const ITEMS: usize = 8;
 /// Rows that one unit sums, where there are no more.
 const FEW_ROWS: usize = 256;
 
-/// One cube a row, with a few columns for each of its units.
-pub(super) fn rows(count: usize, columns: usize) -> (CubeCount, CubeDim) {
+/// How rows are handed out: one for each cube, or one for each plane (the units that run in step) of a cube.
+///
+/// A kernel takes `row_of_unit()`, strides over its columns from `UNIT_POS_X` by `CUBE_DIM_X`, and reduces with the
+/// functions below.
+#[derive(Clone)]
+pub(super) struct Rows {
+    pub(super) count: CubeCount,
+    pub(super) dim: CubeDim,
+    /// Whether a row is a plane's.
+    pub(super) plane: bool,
+}
+
+/// Strides over a row that a plane takes, at most: longer rows are shared by a cube.
+const PLANE_STRIDES: usize = 24;
+
+/// Rows of `columns` reads each.
+pub(super) fn rows<R: CubeRuntime>(t: &CubeTensor<R>, count: usize, columns: usize) -> Rows {
+    let properties = t.client.properties();
+    let units = properties.hardware.plane_size_max;
+    let known = properties.features.plane.contains(Plane::Ops) && properties.hardware.plane_size_min == units;
+    if known && units <= THREADS && columns <= PLANE_STRIDES * units as usize {
+        let rows = (THREADS / units).max(1);
+        let dim = CubeDim::new_2d(units, rows);
+        return Rows { count: cubes(count.div_ceil(rows as usize)), dim, plane: true };
+    }
+    let (count, dim) = cube_rows(count, columns);
+    Rows { count, dim, plane: false }
+}
+
+/// One cube a row.
+pub(super) fn cube_rows(count: usize, columns: usize) -> (CubeCount, CubeDim) {
     let units = columns.div_ceil(8).next_power_of_two().clamp(32, THREADS as usize) as u32;
     (cubes(count), CubeDim::new_1d(units))
 }
@@ -25,6 +55,35 @@ pub(super) fn rows(count: usize, columns: usize) -> (CubeCount, CubeDim) {
 fn cubes(count: usize) -> CubeCount {
     let x = count.clamp(1, 1 << 15) as u32;
     CubeCount::Static(x, (count as u32).div_ceil(x), 1)
+}
+
+/// The row that the unit works on.
+#[cube]
+pub(super) fn row_of_unit() -> usize {
+    CUBE_POS * CUBE_DIM_Y as usize + UNIT_POS_Y as usize
+}
+
+/// The sum of a vector's components.
+#[cube]
+pub(super) fn total<N: Size>(v: Vector<f32, N>) -> f32 {
+    let mut sum = f32::new(0.0);
+    #[unroll]
+    for k in 0..v.size() {
+        sum += v[k];
+    }
+    sum
+}
+
+/// The sum over the units of a row; all of them get it.
+#[cube]
+pub(super) fn sum_of_row(value: f32, shared: &mut SharedMemory<f32>, #[comptime] plane: bool) -> f32 {
+    if plane { plane_sum(value) } else { sum_of_cube(value, shared) }
+}
+
+/// The greatest value of the units of a row; all of them get it.
+#[cube]
+pub(super) fn max_of_row(value: f32, shared: &mut SharedMemory<f32>, #[comptime] plane: bool) -> f32 {
+    if plane { plane_max(value) } else { max_of_cube(value, shared) }
 }
 
 /// Room for one value a unit.
@@ -118,18 +177,23 @@ pub(super) fn reshaped<R: CubeRuntime, const D: usize>(t: CubeTensor<R>, shape: 
 
 /// Σ x² of each cube's elements, from place `at` of `sums` on.
 #[cube(launch, address_type = "dynamic")]
-fn sum_squares_of_cubes(x: &Array<f32>, sums: &mut Array<f32>, at: u32, #[comptime] items: usize) {
+fn sum_squares_of_cubes<N: Size>(
+    x: &Array<Vector<f32, N>>,
+    sums: &mut Array<f32>,
+    at: u32,
+    #[comptime] items: usize,
+) {
     let mut shared = shared_values();
     let units = CUBE_DIM_X as usize;
     let from = CUBE_POS * units * items + UNIT_POS_X as usize;
-    let mut sum = f32::new(0.0);
+    let mut sum = Vector::<f32, N>::new(0.0);
     for item in 0..items {
         let i = from + item * units;
         if i < x.len() {
             sum += x[i] * x[i];
         }
     }
-    let sum = sum_of_cube(sum, &mut shared);
+    let sum = sum_of_cube(total(sum), &mut shared);
     let place = at as usize + CUBE_POS;
     if UNIT_POS_X == 0 && place < sums.len() {
         sums[place] = sum;
@@ -152,14 +216,22 @@ fn sum_values(x: &Array<f32>, out: &mut Array<f32>) {
     }
 }
 
-/// Cubes of a reduction over `len` elements.
-pub(super) fn cubes_of(len: usize) -> usize {
-    len.div_ceil(THREADS as usize * ITEMS).max(1)
+/// How a whole tensor is reduced: elements that a unit reads at once, and cubes.
+pub(super) struct Whole {
+    pub(super) vector: usize,
+    pub(super) cubes: usize,
 }
 
-/// The launch of a reduction over `len` elements.
-pub(super) fn whole(len: usize) -> (CubeCount, CubeDim) {
-    (CubeCount::Static(cubes_of(len) as u32, 1, 1), CubeDim::new_1d(THREADS))
+impl Whole {
+    pub(super) fn of<R: CubeRuntime>(t: &CubeTensor<R>) -> Self {
+        let len = t.shape().num_elements();
+        let vector = vector(t, len, &[DType::F32]);
+        Self { vector, cubes: len.div_ceil(THREADS as usize * ITEMS * vector).max(1) }
+    }
+
+    pub(super) fn launch(&self) -> (CubeCount, CubeDim) {
+        (cubes(self.cubes), CubeDim::new_1d(THREADS))
+    }
 }
 
 /// The sum of a vector, `[1]`.
@@ -174,17 +246,17 @@ pub(super) fn sum<R: CubeRuntime>(values: CubeTensor<R>) -> CubeTensor<R> {
 
 /// Σ t² over all elements of contiguous f32 tensors, at least one, as `[1]`.
 pub(super) fn sum_squares<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> CubeTensor<R> {
-    let places = tensors.iter().map(|t| cubes_of(t.shape().num_elements())).sum::<usize>();
+    let places = tensors.iter().map(|t| Whole::of(t).cubes).sum::<usize>();
     let sums = empty(&tensors[0], Shape::from([places]), DType::F32);
     let mut at = 0;
     for t in tensors {
-        let len = t.shape().num_elements();
-        let (count, dim) = whole(len);
+        let whole = Whole::of(&t);
+        let (count, dim) = whole.launch();
         let client = t.client.clone();
         let address = address(&[&t]);
         let (x, out) = (t.into_array_arg(), sums.clone().into_array_arg());
-        sum_squares_of_cubes::launch::<R>(&client, count, dim, address, x, out, at as u32, ITEMS);
-        at += cubes_of(len);
+        sum_squares_of_cubes::launch::<R>(&client, count, dim, address, whole.vector, x, out, at as u32, ITEMS);
+        at += whole.cubes;
     }
     sum(sums)
 }

@@ -7,7 +7,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::reduce::{max_of_cube, rows, shared_values, sum_of_cube};
+use super::reduce::{cube_rows, max_of_cube, shared_values, sum_of_cube};
 use super::{address, by_type, empty};
 use crate::AttentionShape;
 
@@ -158,7 +158,7 @@ pub(super) fn forward<R: CubeRuntime>(
     let (starts, masked) = some_starts(starts, &scores);
     let p = empty(&scores, scores.shape(), scores.dtype);
     let n = s.batch * s.heads * s.time;
-    let (count, dim) = rows(n, s.time);
+    let (count, dim) = cube_rows(n, s.time);
     let address = address(&[&scores]);
     let (client, dtype) = (scores.client.clone(), scores.dtype);
     by_type!(E, dtype => {
@@ -192,7 +192,7 @@ pub(super) fn backward<R: CubeRuntime>(
     let p = empty(&scores, scores.shape(), scores.dtype);
     let gs = empty(&scores, scores.shape(), scores.dtype);
     let n = s.batch * s.heads * s.time;
-    let (count, dim) = rows(n, s.time);
+    let (count, dim) = cube_rows(n, s.time);
     let address = address(&[&scores]);
     let (client, dtype) = (scores.client.clone(), scores.dtype);
     by_type!(E, dtype => {

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::gemm::{Mat, matmul, matmul_into};
 use super::math::{exp, fold_lanes, round};
-use crate::{Precision, loss_rows};
+use crate::{Place, Precision, loss_rows};
 
 /// Each row's negative log-likelihood; 0 where the target is negative.
 pub(super) fn losses(x: Mat<'_>, w: Mat<'_>, targets: &[i64], precision: Precision) -> Vec<f32> {
@@ -55,7 +55,7 @@ pub(super) fn losses_and_gradients(
 
 /// Calls `f(from, to, logits)` for each chunk of rows.
 fn for_chunks(x: Mat<'_>, w: Mat<'_>, precision: Precision, mut f: impl FnMut(usize, usize, &mut [f32])) {
-    let rows = loss_rows(x.rows, w.rows);
+    let rows = loss_rows(x.rows, w.rows, Place::Cpu);
     let mut buffer = vec![0f32; rows * w.rows];
     for from in (0..x.rows).step_by(rows) {
         let to = (from + rows).min(x.rows);

@@ -137,7 +137,10 @@ impl Kind for Probe {
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
         // GPUs multiply faster than states travel.
         let products: std::sync::Arc<dyn Products<f32>> = match cx.machine.backend.as_str() {
-            "cuda" | "vulkan" => std::sync::Arc::new(Device::<AB::InnerBackend>::new(cx.device.clone())),
+            "cuda" | "vulkan" => std::sync::Arc::new(Device::<AB::InnerBackend>::with_product(
+                cx.device.clone(),
+                fused_ops::transposed_product,
+            )),
             _ => std::sync::Arc::new(Host),
         };
         self.compare::<AB>(products, cx)

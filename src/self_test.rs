@@ -1,0 +1,111 @@
+//! Before a GPU's numbers are trusted: two training steps of a small model on it, beside a CPU's. A driver, a compiler or a
+//! kernel that is wrong for this device shows here, not in a study's result.
+
+use std::sync::OnceLock;
+
+use burn::backend::Autodiff;
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::DType;
+use data_mixer::{Batch, stream_key};
+use fused_ops::{FusedOps, Precision, backends};
+use gptneox_model::{GptNeoX, GptNeoXConfig};
+use schedule::LrSpec;
+use study::{Ended, Error, Machine, Processor, Report, Task, Timing};
+use trainer::{TrainSpec, Trainer};
+
+use crate::Backend;
+use crate::backend::OnBackend;
+
+/// Largest difference of a loss, in nats: f32 products may be TF32 on some devices.
+const LOSS: [(Precision, f64); 2] = [(Precision::F32, 5e-3), (Precision::Bf16, 5e-2)];
+/// Rows and tokens of a batch, words.
+const ROWS: usize = 2;
+const TIME: usize = 48;
+const WORDS: usize = 509;
+
+/// The losses of two steps; none where the backend lacks the precision.
+struct Steps(Precision);
+
+impl OnBackend for Steps {
+    type Output = Result<Option<Vec<f64>>, trainer::Error>;
+
+    fn run<AB>(self) -> Self::Output
+    where
+        AB: AutodiffBackend + FusedOps,
+        AB::InnerBackend: FusedOps,
+    {
+        let device = AB::Device::default();
+        if self.0 == Precision::Bf16 && !AB::supports_dtype(&device, DType::BF16) {
+            return Ok(None);
+        }
+        let ids = |from: u64| -> Vec<i32> {
+            (0..(ROWS * TIME) as u64).map(|i| (stream_key(0, "self-test", from + i) % WORDS as u64) as i32).collect()
+        };
+        let batch = Batch { time: TIME, inputs: ids(0), targets: ids(1), sources: vec![0; ROWS], ..Batch::default() };
+        let model = GptNeoX::<AB>::init(&GptNeoXConfig::of_size(WORDS, 128, 2, 2), 0, &device)?;
+        let spec = TrainSpec { precision: self.0, ..TrainSpec::new(LrSpec::constant(1e-2)) };
+        let mut trainer = Trainer::new(model, spec, &device)?;
+        let losses = (0..2).map(|_| trainer.step(&batch).map(|record| record.loss));
+        losses.collect::<Result<_, _>>().map(Some)
+    }
+}
+
+/// What is wrong with a backend's device, if anything.
+pub(crate) fn fault(backend: Backend) -> Result<(), Error> {
+    let wrong = |reason: String| Error::Train(trainer::Error::Device { step: 0, reason: format!("self-test: {reason}") });
+    let truth = OnBackend::run::<Autodiff<backends::Flex>>(Steps(Precision::F32))?.unwrap_or_default();
+    for (precision, limit) in LOSS {
+        let found = backend.on(Steps(precision)).map_err(|e| Error::Usage { reason: e.to_string() })??;
+        for (step, (found, truth)) in found.iter().flatten().zip(&truth).enumerate() {
+            let difference = (found - truth).abs();
+            if difference.is_nan() || difference > limit {
+                return Err(wrong(format!(
+                    "the loss of step {step} in {precision:?} is {found}; on a CPU it is {truth} (limit {limit})"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A processor whose device is tested before its first job.
+pub(crate) struct Tested {
+    inner: Box<dyn Processor>,
+    backend: Backend,
+    /// What is wrong with it.
+    fault: OnceLock<Option<Ended>>,
+}
+
+impl Tested {
+    pub(crate) fn new(inner: Box<dyn Processor>, backend: Backend) -> Self {
+        Self { inner, backend, fault: OnceLock::new() }
+    }
+}
+
+impl Processor for Tested {
+    fn machine(&self) -> &Machine {
+        self.inner.machine()
+    }
+
+    fn run(&self, task: &Task, report: &Report) -> Ended {
+        let test = || fault(self.backend).err().map(|error| Ended::Failed((&error).into()));
+        match self.fault.get_or_init(test) {
+            Some(fault) => fault.clone(),
+            None => self.inner.run(task, report),
+        }
+    }
+
+    fn time(&self, timing: &Timing, threads: Option<std::num::NonZeroUsize>) -> Result<f64, Error> {
+        self.inner.time(timing, threads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_cpu_passes() {
+        fault(Backend::Flex).unwrap();
+    }
+}
