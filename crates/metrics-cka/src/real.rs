@@ -1,9 +1,13 @@
 //! f32 and f64: what products are computed in.
 
 use multiversion::multiversion;
+use packed_gemm::{Left, Mat, Right};
+use rayon::prelude::*;
 
 /// f32 or f64.
 pub trait Real: Copy + Send + Sync + Default + 'static + sealed::Sealed {
+    /// What [`pack`](Self::pack) makes.
+    type Factors<'a>: Send + Sync;
     /// What is left of a difference of sums, relative to them, that is rounding alone.
     const NOISE: f64;
     /// Widened.
@@ -12,12 +16,50 @@ pub trait Real: Copy + Send + Sync + Default + 'static + sealed::Sealed {
     fn from_f64(value: f64) -> Self;
     /// `sums += values`
     fn add_to(sums: &mut [f64], values: &[Self]);
+    /// The factors of products of layers for some pairs of them, made ready once.
+    fn pack<'a>(layers: &[Rows<'a, Self>], pairs: &[(usize, usize)]) -> Self::Factors<'a>;
+    /// `out = X_a[:, from..from+m]ᵀ · X_b[:, ..n]`, row-major `[m, n]`, on the calling thread.
+    fn transposed_product(
+        out: &mut [Self],
+        factors: &Self::Factors<'_>,
+        pair: (usize, usize),
+        rows: (usize, usize),
+        n: usize,
+    );
     /// Appends `(row − shift)·scale` to `kept`, adds it to `sums`, and gives Σ of its squares.
     fn take(kept: &mut Vec<Self>, row: &[Self], shift: &[Self], scale: Option<&[f64]>, sums: &mut [f64]) -> f64;
 }
 
+/// Layers packed as the left and the right side of products, where a pair has them there.
+pub struct Packed<'a> {
+    left: Vec<Option<Left<'a>>>,
+    right: Vec<Option<Right<'a>>>,
+}
+
 impl Real for f32 {
+    type Factors<'a> = Packed<'a>;
     const NOISE: f64 = 1e-6;
+    fn pack<'a>(layers: &[Rows<'a, Self>], pairs: &[(usize, usize)]) -> Packed<'a> {
+        let mat = |i: usize| Mat::new(layers[i].values, layers[i].count(), layers[i].width);
+        let all = 0..layers.len();
+        let left = |i: usize| pairs.iter().any(|(a, _)| *a == i).then(|| Left::new(mat(i).t()));
+        let right = |i: usize| pairs.iter().any(|(_, b)| *b == i).then(|| Right::new(mat(i)));
+        let (left, right) = rayon::join(
+            || all.clone().into_par_iter().map(left).collect(),
+            || all.clone().into_par_iter().map(right).collect(),
+        );
+        Packed { left, right }
+    }
+    fn transposed_product(
+        out: &mut [Self],
+        factors: &Packed<'_>,
+        (a, b): (usize, usize),
+        rows: (usize, usize),
+        n: usize,
+    ) {
+        let packed = "the layers of a pair were packed";
+        factors.left[a].as_ref().expect(packed).times(out, rows, factors.right[b].as_ref().expect(packed), n);
+    }
     fn to_f64(self) -> f64 {
         f64::from(self)
     }
@@ -33,7 +75,20 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
+    type Factors<'a> = Vec<Rows<'a, Self>>;
     const NOISE: f64 = 1e-13;
+    fn pack<'a>(layers: &[Rows<'a, Self>], _: &[(usize, usize)]) -> Vec<Rows<'a, Self>> {
+        layers.to_vec()
+    }
+    fn transposed_product(
+        out: &mut [Self],
+        factors: &Vec<Rows<'_, Self>>,
+        (a, b): (usize, usize),
+        (from, m): (usize, usize),
+        n: usize,
+    ) {
+        transposed_product(out, factors[a], from, m, factors[b], n);
+    }
     fn to_f64(self) -> f64 {
         self
     }
@@ -95,7 +150,7 @@ mod sealed {
 
 /// Rows of examples, row-major.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rows<'a, T> {
+pub struct Rows<'a, T> {
     pub(crate) values: &'a [T],
     pub(crate) width: usize,
 }

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use packed_gemm::{Mat, Start, product_serial};
 use rayon::prelude::*;
 
-use super::gemm::{Mat, matmul_serial};
 use super::head::softmax_range;
 use super::math::{lane_sum, round};
 use crate::{AttentionShape, Precision};
@@ -53,7 +53,7 @@ pub(super) fn forward(x: Inputs<'_>) -> Vec<f32> {
         for block in head.blocks(t) {
             let p = head.probabilities(&mut scores, &block);
             let out = &mut out[block.rows.start * d..block.rows.end * d];
-            matmul_serial(out, d, block.mat(p), mat(&head.v, &block.cols, d), false);
+            product_serial(out, d, block.mat(p), mat(&head.v, &block.cols, d), Start::Zero);
         }
         round(&mut out, x.precision);
         out
@@ -80,8 +80,8 @@ pub(super) fn backward(x: Inputs<'_>, g: &[f32]) -> Vec<f32> {
             let p = head.probabilities(&mut p, &block);
             let gp = &mut gp[..p.len()];
             let go = mat(&go, rows, d);
-            matmul_serial(&mut gv[cols.start * d..cols.end * d], d, block.mat(p).t(), go, true);
-            matmul_serial(gp, cols.len(), go, mat(&head.v, cols, d).t(), false);
+            product_serial(&mut gv[cols.start * d..cols.end * d], d, block.mat(p).t(), go, Start::Sum);
+            product_serial(gp, cols.len(), go, mat(&head.v, cols, d).t(), Start::Zero);
             for (p, gp) in p.chunks_exact_mut(cols.len()).zip(gp.chunks_exact(cols.len())) {
                 let centre: f32 = lane_sum(p.iter().zip(gp).map(|(p, g)| p * g));
                 for (p, g) in p.iter_mut().zip(gp) {
@@ -90,8 +90,8 @@ pub(super) fn backward(x: Inputs<'_>, g: &[f32]) -> Vec<f32> {
             }
             round(p, x.precision);
             let gs = block.mat(p);
-            matmul_serial(&mut gq[rows.start * d..rows.end * d], d, gs, mat(&head.k, cols, d), false);
-            matmul_serial(&mut gk[cols.start * d..cols.end * d], d, gs.t(), mat(&head.q, rows, d), true);
+            product_serial(&mut gq[rows.start * d..rows.end * d], d, gs, mat(&head.k, cols, d), Start::Zero);
+            product_serial(&mut gk[cols.start * d..cols.end * d], d, gs.t(), mat(&head.q, rows, d), Start::Sum);
         }
         rotate(&mut gq, x.cos, x.sin, s, -1.0);
         rotate(&mut gk, x.cos, x.sin, s, -1.0);
@@ -176,7 +176,7 @@ impl<'a> Head<'a> {
     fn probabilities<'b>(&self, out: &'b mut [f32], block: &Block) -> &'b mut [f32] {
         let (d, Block { rows, cols }) = (self.head_dim, block);
         let out = &mut out[..rows.len() * cols.len()];
-        matmul_serial(out, cols.len(), mat(&self.q, rows, d), mat(&self.k, cols, d).t(), false);
+        product_serial(out, cols.len(), mat(&self.q, rows, d), mat(&self.k, cols, d).t(), Start::Zero);
         let scale = 1.0 / (d as f32).sqrt();
         for (row, scores) in rows.clone().zip(out.chunks_exact_mut(cols.len())) {
             softmax_range(scores, self.start(row) - cols.start..row + 1 - cols.start, scale);

@@ -21,14 +21,6 @@ fn map_pieces(len: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
     out
 }
 
-pub(super) fn repeat_row(row: &[f32], rows: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(row.len() * rows);
-    for _ in 0..rows {
-        out.extend_from_slice(row);
-    }
-    out
-}
-
 /// `a = (a + b) + x`, or `a + x`.
 pub(super) fn add_all(a: &mut [f32], b: Option<&[f32]>, x: &[f32]) {
     a.par_chunks_mut(PIECE).zip(x.par_chunks(PIECE)).enumerate().for_each(|(i, (a, x))| {

@@ -3,19 +3,19 @@
 use std::ops::Range;
 
 use multiversion::multiversion;
+use packed_gemm::{Mat, Start, multiply, product};
 use rayon::prelude::*;
 
-use super::gemm::{Mat, matmul, matmul_into};
 use super::math::{exp, fold_lanes, round};
 use crate::{Place, Precision, loss_rows};
 
 /// Each row's negative log-likelihood; 0 where the target is negative.
 pub(super) fn losses(x: Mat<'_>, w: Mat<'_>, targets: &[i64], precision: Precision) -> Vec<f32> {
-    let mut out = vec![0f32; x.rows];
+    let mut out = vec![0f32; x.rows()];
     for_chunks(x, w, precision, |from, to, logits| {
         out[from..to]
             .par_iter_mut()
-            .zip(logits.par_chunks_mut(w.rows))
+            .zip(logits.par_chunks_mut(w.rows()))
             .zip(&targets[from..to])
             .for_each(|((loss, row), &target)| *loss = row_loss(row, target, None));
     });
@@ -30,24 +30,24 @@ pub(super) fn losses_and_gradients(
     scale: f32,
     precision: Precision,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-    let mut out = vec![0f32; x.rows];
-    let mut gx = vec![0f32; x.rows * x.cols];
-    let mut gw = if x.rows == 0 { vec![0f32; w.rows * w.cols] } else { Vec::new() };
-    let cols = x.cols;
+    let mut out = vec![0f32; x.rows()];
+    let mut gx = vec![0f32; x.rows() * x.cols()];
+    let mut gw = if x.rows() == 0 { vec![0f32; w.rows() * w.cols()] } else { Vec::new() };
+    let cols = x.cols();
     for_chunks(x, w, precision, |from, to, logits| {
-        out[from..to].par_iter_mut().zip(logits.par_chunks_mut(w.rows)).zip(&targets[from..to]).for_each(
+        out[from..to].par_iter_mut().zip(logits.par_chunks_mut(w.rows())).zip(&targets[from..to]).for_each(
             |((loss, row), &target)| {
                 *loss = row_loss(row, target, Some(scale));
                 round(row, precision);
             },
         );
-        let g = Mat::new(logits, to - from, w.rows);
-        matmul_into(&mut gx[from * cols..to * cols], g, w, false);
+        let g = Mat::new(logits, to - from, w.rows());
+        product(&mut gx[from * cols..to * cols], cols, g, w, Start::Zero);
         let rows = x.row_range(from, to);
         if from == 0 {
-            gw = matmul(g.t(), rows);
+            gw = multiply(g.t(), rows);
         } else {
-            matmul_into(&mut gw, g.t(), rows, true);
+            product(&mut gw, cols, g.t(), rows, Start::Sum);
         }
     });
     (out, gx, gw)
@@ -55,12 +55,12 @@ pub(super) fn losses_and_gradients(
 
 /// Calls `f(from, to, logits)` for each chunk of rows.
 fn for_chunks(x: Mat<'_>, w: Mat<'_>, precision: Precision, mut f: impl FnMut(usize, usize, &mut [f32])) {
-    let rows = loss_rows(x.rows, w.rows, Place::Cpu);
-    let mut buffer = vec![0f32; rows * w.rows];
-    for from in (0..x.rows).step_by(rows) {
-        let to = (from + rows).min(x.rows);
-        let logits = &mut buffer[..(to - from) * w.rows];
-        matmul_into(logits, x.row_range(from, to), w.t(), false);
+    let rows = loss_rows(x.rows(), w.rows(), Place::Cpu);
+    let mut buffer = vec![0f32; rows * w.rows()];
+    for from in (0..x.rows()).step_by(rows) {
+        let to = (from + rows).min(x.rows());
+        let logits = &mut buffer[..(to - from) * w.rows()];
+        product(logits, w.rows(), x.row_range(from, to), w.t(), Start::Zero);
         round(logits, precision);
         f(from, to, logits);
     }

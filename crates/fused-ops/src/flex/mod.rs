@@ -1,11 +1,10 @@
-//! Fast paths for flex: slices in, fresh vectors out, `gemm` for the products, rayon for the rest.
+//! Fast paths for flex: slices in, fresh vectors out, packed-gemm for the products, rayon for the rest.
 //!
 //! Every reduction is cut into pieces of a fixed size, so that results do not depend on the number of threads. No
-//! fused multiply-add is used outside `gemm`, so that they depend little on the processor.
+//! fused multiply-add is used outside the products, so that they depend little on the processor.
 
 mod attention;
 mod elementwise;
-mod gemm;
 mod head;
 mod math;
 mod norm;
@@ -13,8 +12,8 @@ mod norm;
 use burn::tensor::ops::{FloatTensor, FloatTensorOps, IntTensor};
 use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{Flex, FlexTensor, Layout};
+use packed_gemm::{Mat, Start, multiply, product};
 
-use self::gemm::{Mat, matmul, matmul_into};
 use crate::{AdamWStep, AttentionShape, FusedOps, Gelu, KeptAttention, Precision, Slot, Updated};
 
 /// The tensor in row-major order; drops its argument, so that the result is unshared where it can be.
@@ -87,11 +86,11 @@ impl FusedOps for Flex {
         let (x, w) = (Mat::new(slice(&x), n, i), Mat::new(slice(&w), o, i));
         let mut y = match &b {
             Some(b) => {
-                let mut y = elementwise::repeat_row(slice(b), n);
-                matmul_into(&mut y, x, w.t(), true);
+                let mut y = vec![0f32; n * o];
+                product(&mut y, o, x, w.t(), Start::Row(slice(b)));
                 y
             }
-            None => matmul(x, w.t()),
+            None => multiply(x, w.t()),
         };
         math::round(&mut y, precision);
         tensor(y, [n, o])
@@ -106,8 +105,8 @@ impl FusedOps for Flex {
         let [x, w, g] = [x, w, g].map(|t| factor(t, precision));
         let ([n, i], [o, _]) = (dims2(&x), dims2(&w));
         let gm = Mat::new(slice(&g), n, o);
-        let mut gx = matmul(gm, Mat::new(slice(&w), o, i));
-        let mut gw = matmul(gm.t(), Mat::new(slice(&x), n, i));
+        let mut gx = multiply(gm, Mat::new(slice(&w), o, i));
+        let mut gw = multiply(gm.t(), Mat::new(slice(&x), n, i));
         math::round(&mut gx, precision);
         math::round(&mut gw, precision);
         let gb = elementwise::column_sums(slice(&g), o);
