@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::process::Command;
 
-use fused_ops::Place;
+use fused_ops::{DeviceMemory, Place};
 use study::{Args, Engine, Error, LocalEngine, ProcessEngine, Processes, StopSignal, Study, gpus};
 
 use crate::Backend;
@@ -66,14 +66,17 @@ fn on_cores(study: &Study, cores: NonZeroUsize) -> usize {
 /// Whether training fits into the device's memory, where it has some of its own and tells; and else what would.
 pub(crate) fn fits(study: &Study, backend: Backend) -> Result<Option<String>, Error> {
     let memory = backend.device_memory().map_err(|e| Error::Usage { reason: e.to_string() })?;
-    let Some(memory) = memory else { return Ok(None) };
+    Ok(memory.map(|memory| beside(study, memory)))
+}
+
+/// What training needs beside what a device has.
+fn beside(study: &Study, memory: DeviceMemory) -> String {
     let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-    let needs = |study: &Study| study.training_memory(Place::Gpu).total();
-    let need = needs(study);
+    let need = study.training_memory(Place::Gpu).total();
     let (total, free) = (gigabytes(memory.total), gigabytes(memory.free));
     let has = format!("device memory: {total:.1} GB, {free:.1} of them free; training needs about {:.2}", gigabytes(need));
     if need <= memory.free {
-        return Ok(Some(format!("{has}: it fits")));
+        return format!("{has}: it fits");
     }
     let spec = study.spec();
     let row = spec.pretrain.time.max(spec.sft.max_time);
@@ -86,7 +89,7 @@ pub(crate) fn fits(study: &Study, backend: Backend) -> Result<Option<String>, Er
         Some(tokens) => format!("pretrain.micro_tokens = {tokens} would fit"),
         None => "with pretrain.recompute = true it needs less, or take a smaller model".to_owned(),
     };
-    Ok(Some(format!("{has}: it does NOT fit; {advice}")))
+    format!("{has}: it does NOT fit; {advice}")
 }
 
 /// Bytes, of the machine and of the container that this process may be in; `None` where the system does not say.
@@ -97,4 +100,23 @@ fn available_memory() -> Option<f64> {
     let bytes = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<f64>().ok();
     let container = bytes("memory.max").map(|most| most - bytes("memory.current").unwrap_or(0.0));
     Some(container.map_or(machine, |container| container.min(machine)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_does_not_suffice_comes_with_what_would_fit() {
+        let spec = study::StudySpec::read("tests/fixtures/tiny.toml".as_ref()).unwrap();
+        let study = Study::new(spec).unwrap();
+        let need = study.training_memory(Place::Gpu).total();
+        let line = |free: u64| beside(&study, DeviceMemory { free, total: 80_000_000_000 });
+        assert!(line(need).ends_with("it fits"), "{}", line(need));
+        let tight = line(need - 1);
+        assert!(tight.contains("80.0 GB") && tight.contains("NOT fit; pretrain.micro_tokens = "), "{tight}");
+        let smaller: usize = tight.split("micro_tokens = ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        assert!(smaller < study.spec().pretrain.micro_tokens);
+        assert!(line(1).contains("recompute"), "{}", line(1));
+    }
 }

@@ -300,6 +300,60 @@ where
     }
 }
 
+/// Attention whose scores are more than 2³² elements: the last of many sequences is the first one again, and must come out
+/// the same, forward and backward.
+struct Large {
+    batch: usize,
+    shape: AttentionShape,
+}
+
+impl OnBackend for Large {
+    type Output = Result<Value, String>;
+
+    fn run<AB>(self) -> Self::Output
+    where
+        AB: AutodiffBackend + FusedOps,
+        AB::InnerBackend: FusedOps,
+    {
+        let device = AB::Device::default();
+        let s = AttentionShape { batch: self.batch, ..self.shape };
+        let width = s.heads * 3 * s.head_dim;
+        // Sequences that differ from each other; the first one stands at the end too.
+        let one = |salt: u64| matrix::<AB::InnerBackend>(s.time, width, salt, 1.0, &device);
+        let first = one(1);
+        let middle = one(2).repeat(&[s.batch - 2, 1]);
+        let x = Tensor::cat(vec![first.clone(), middle, first], 0);
+        let (cos, sin) = rotary::<AB>(s, &device);
+        let x = Tensor::<AB, 2>::from_inner(x).require_grad();
+        let out = fused_ops::causal_attention(x.clone(), cos, sin, None, s, Precision::Bf16);
+        let g = matrix::<AB>(s.time, s.heads * s.head_dim, 3, 1.0, &device).repeat(&[s.batch, 1]);
+        let grads = (out.clone().cast(burn::tensor::DType::F32) * g).sum().backward();
+        let gx = x.grad(&grads).ok_or("no gradient")?;
+        let last = (s.batch - 1) * s.time;
+        let out = out.inner().cast(burn::tensor::DType::F32);
+        let pair = |t: Tensor<AB::InnerBackend, 2>| -> Result<bool, String> {
+            let [a, b] = [0, last].map(|from| host(t.clone().narrow(0, from, s.time)));
+            let (a, b) = (a?, b?);
+            Ok(a == b && a.iter().all(|v| v.is_finite()) && a.iter().any(|v| *v != 0.0))
+        };
+        let (forward, backward) = (pair(out)?, pair(gx)?);
+        if let Some(reason) = fused_ops::device::failure() {
+            return Err(reason);
+        }
+        let elements = s.batch * s.heads * s.time * s.time;
+        Ok(json!({
+            "case": format!("{s:?}"), "elements": elements, "same_forward": forward, "same_backward": backward,
+            "failed": !(forward && backward),
+        }))
+    }
+}
+
+/// See [`Large`]; small on what only simulates a GPU.
+pub(crate) fn large(backend: Backend, tiny: bool) -> Result<Value, String> {
+    let shape = attention(0, if tiny { 64 } else { 2048 }, 8, 32, 8);
+    backend.on(Large { batch: if tiny { 3 } else { 130 }, shape }).map_err(|e| e.to_string())?
+}
+
 /// All cases on a backend: how many failed, the worst error, and each.
 pub(crate) fn compare(backend: Backend, bf16: bool) -> Result<Value, String> {
     let lines = backend.on(Compare(bf16)).map_err(|e| e.to_string())??;

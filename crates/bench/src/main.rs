@@ -101,6 +101,7 @@ fn one(what: &str, args: &Args) -> Result<bool, String> {
     let (name, rest) = what.split_once(':').unwrap_or((what, ""));
     let value = match name {
         "cases" => cases::compare(backend, rest == "bf16")?,
+        "large" => cases::large(backend, args.tiny)?,
         "steps" => parity::steps(backend, rest == "bf16", args.tiny)?,
         "fixtures" => parity::fixtures(backend, &args.reference, rest)?,
         "kernels" => kernels::times(backend, rest, args.tiny)?,

@@ -36,6 +36,9 @@ pub(crate) fn part(
     if bf16 {
         all.extend(["cases:bf16".to_owned(), "steps:bf16".to_owned()]);
     }
+    if args.backend == "cuda" {
+        all.push("large".to_owned());
+    }
     let fixtures = FIXTURES.iter().filter(|f| bf16 || !f.ends_with("bf16"));
     all.extend(fixtures.map(|f| format!("fixtures:{f}")));
     for what in all {

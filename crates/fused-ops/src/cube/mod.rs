@@ -68,6 +68,7 @@ pub(crate) trait Accelerator: CubeRuntime {
 impl Accelerator for burn_cubecl::cubecl::wgpu::WgpuRuntime {}
 
 /// The inputs of attention, as [`FusedOps::causal_attention`] takes them; starts are i32.
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "read by a runtime with a kernel of its own"))]
 pub(crate) struct Attention<R: CubeRuntime> {
     pub(crate) qkv: CubeTensor<R>,
     pub(crate) cos: CubeTensor<R>,

@@ -114,12 +114,12 @@ fn norm_backward<G: Float, N: Size>(
 
 /// Sums of g·x̂ and of g over blocks of `block_rows` rows, `[blocks, C]` each: one unit a column of a block.
 #[cube(launch, address_type = "dynamic")]
-fn norm_backward_columns<G: Float>(
-    x: &Array<f32>,
-    g: &Array<G>,
+fn norm_backward_columns<G: Float, N: Size>(
+    x: &Array<Vector<f32, N>>,
+    g: &Array<Vector<G, N>>,
     statistics: &Array<f32>,
-    along_sums: &mut Array<f32>,
-    level_sums: &mut Array<f32>,
+    along_sums: &mut Array<Vector<f32, N>>,
+    level_sums: &mut Array<Vector<f32, N>>,
     columns: u32,
     rows: u32,
     block_rows: u32,
@@ -128,12 +128,13 @@ fn norm_backward_columns<G: Float>(
     let column = ABSOLUTE_POS % columns;
     let from = ABSOLUTE_POS / columns * block_rows;
     if ABSOLUTE_POS < along_sums.len() {
-        let mut along = f32::new(0.0);
-        let mut level = f32::new(0.0);
+        let mut along = Vector::<f32, N>::new(0.0);
+        let mut level = Vector::<f32, N>::new(0.0);
         let mut row = from;
         while row < from + block_rows && row < rows {
-            let gradient = f32::cast_from(g[row * columns + column]);
-            along += gradient * ((x[row * columns + column] - statistics[2 * row]) * statistics[2 * row + 1]);
+            let gradient = Vector::cast_from(g[row * columns + column]);
+            let centred = x[row * columns + column] - Vector::new(statistics[2 * row]);
+            along += gradient * (centred * Vector::new(statistics[2 * row + 1]));
             level += gradient;
             row += 1;
         }
@@ -195,7 +196,7 @@ pub(super) fn backward<R: CubeRuntime>(
     let vector = vector(&x, c, &[DType::F32]);
     let reads = c / vector;
     let Rows { count, dim, plane } = rows(&x, n, reads);
-    let by_column = elements(&x, blocks * c);
+    let by_column = elements(&x, blocks * reads);
     by_type!(G, g.dtype => {
         norm_backward::launch::<G, R>(
             &client,
@@ -218,12 +219,13 @@ pub(super) fn backward<R: CubeRuntime>(
             by_column.0,
             by_column.1,
             address,
+            vector,
             x.into_array_arg(),
             g.into_array_arg(),
             statistics.into_array_arg(),
             along.clone().into_array_arg(),
             level.clone().into_array_arg(),
-            c as u32,
+            reads as u32,
             n as u32,
             block as u32,
         );

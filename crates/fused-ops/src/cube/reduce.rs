@@ -132,17 +132,23 @@ pub(super) fn max_of_cube(value: f32, shared: &mut SharedMemory<f32>) -> f32 {
     shared[0]
 }
 
-/// Sums of blocks of rows, `[blocks, columns]`: one unit a column of a block.
+/// Sums of blocks of rows, `[blocks, columns]`, `columns` in vectors: one unit a column of a block.
 #[cube(launch, address_type = "dynamic")]
-fn sum_row_blocks<E: Float>(x: &Array<E>, sums: &mut Array<f32>, columns: u32, rows: u32, block: u32) {
+fn sum_row_blocks<E: Float, N: Size>(
+    x: &Array<Vector<E, N>>,
+    sums: &mut Array<Vector<f32, N>>,
+    columns: u32,
+    rows: u32,
+    block: u32,
+) {
     let (columns, rows, block) = (columns as usize, rows as usize, block as usize);
     let from = ABSOLUTE_POS / columns * block;
     let column = ABSOLUTE_POS % columns;
     if ABSOLUTE_POS < sums.len() {
-        let mut sum = f32::new(0.0);
+        let mut sum = Vector::<f32, N>::new(0.0);
         let mut row = from;
         while row < from + block && row < rows {
-            sum += f32::cast_from(x[row * columns + column]);
+            sum += Vector::cast_from(x[row * columns + column]);
             row += 1;
         }
         sums[ABSOLUTE_POS] = sum;
@@ -160,12 +166,15 @@ pub(super) fn sum_rows<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let block = block_rows(n);
     let blocks = n.div_ceil(block).max(1);
     let sums = empty(&x, Shape::from([blocks, c]), DType::F32);
-    let (count, dim) = elements(&x, blocks * c);
+    let vector = vector(&x, c, &[DType::F32]);
+    let reads = c / vector;
+    let (count, dim) = elements(&x, blocks * reads);
     let client = x.client.clone();
     let address = address(&[&x]);
     by_type!(E, x.dtype => {
         let (x, sums) = (x.into_array_arg(), sums.clone().into_array_arg());
-        sum_row_blocks::launch::<E, R>(&client, count, dim, address, x, sums, c as u32, n as u32, block as u32);
+        let (reads, n, block) = (reads as u32, n as u32, block as u32);
+        sum_row_blocks::launch::<E, R>(&client, count, dim, address, vector, x, sums, reads, n, block);
     });
     if blocks > 1 { sum_rows(sums) } else { reshaped(sums, [c]) }
 }
