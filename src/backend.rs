@@ -32,12 +32,15 @@ const ALL: [(&str, Backend, bool); 4] = [
     ("cuda", Backend::Cuda, cfg!(feature = "cuda")),
 ];
 
-/// A backend that cannot be had.
+/// A backend that cannot be had: its name, and why where the build has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnknownBackend(String);
+pub struct UnknownBackend(String, Option<&'static str>);
 
 impl std::fmt::Display for UnknownBackend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(reason) = self.1 {
+            return write!(f, "backend = {} {reason}", self.0);
+        }
         let list = |built: bool| ALL.iter().filter(|b| b.2 == built).map(|b| b.0).collect::<Vec<_>>().join(", ");
         write!(f, "backend = {} is not in this build; in it: {}", self.0, list(true))?;
         if !list(false).is_empty() {
@@ -53,7 +56,7 @@ impl FromStr for Backend {
     type Err = UnknownBackend;
     fn from_str(name: &str) -> Result<Self, UnknownBackend> {
         let found = ALL.iter().find(|(known, _, built)| *known == name && *built);
-        found.map(|(_, backend, _)| *backend).ok_or_else(|| UnknownBackend(name.to_owned()))
+        found.map(|(_, backend, _)| *backend).ok_or_else(|| UnknownBackend(name.to_owned(), None))
     }
 }
 
@@ -88,6 +91,24 @@ impl Backend {
         Ok(processor)
     }
 
+    /// What a GPU needs before it is first used.
+    #[cfg_attr(not(any(feature = "cuda", feature = "vulkan")), allow(clippy::unused_self, clippy::unnecessary_wraps))]
+    fn make_ready(self) -> Result<(), UnknownBackend> {
+        #[cfg(feature = "cuda")]
+        if self == Self::Cuda {
+            if !fused_ops::cuda::has_driver() {
+                let reason = "needs NVIDIA's driver: libcuda.so was not found (docs/gpu.md says what else)";
+                return Err(UnknownBackend(self.name().to_owned(), Some(reason)));
+            }
+            fused_ops::device::keep_kernels(&fused_ops::cuda::kind());
+        }
+        #[cfg(feature = "vulkan")]
+        if self == Self::Vulkan {
+            fused_ops::device::keep_kernels("vulkan");
+        }
+        Ok(())
+    }
+
     /// The memory of its device, where that has some of its own and tells.
     ///
     /// # Errors
@@ -119,10 +140,7 @@ impl Backend {
     pub fn on<T: OnBackend>(self, task: T) -> Result<T::Output, UnknownBackend> {
         crate::memory::keep_freed_pages();
         fused_ops::device::listen();
-        #[cfg(any(feature = "cuda", feature = "vulkan"))]
-        if !self.is_cpu() {
-            fused_ops::device::keep_kernels();
-        }
+        self.make_ready()?;
         match self {
             #[cfg(feature = "flex")]
             Self::Flex => Ok(task.run::<Autodiff<backends::Flex>>()),
@@ -133,7 +151,7 @@ impl Backend {
             #[cfg(feature = "cuda")]
             Self::Cuda => Ok(task.run::<Autodiff<backends::Cuda>>()),
             #[allow(unreachable_patterns, reason = "reachable in builds without every backend")]
-            _ => Err(UnknownBackend(self.name().to_owned())),
+            _ => Err(UnknownBackend(self.name().to_owned(), None)),
         }
     }
 }

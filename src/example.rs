@@ -190,14 +190,15 @@ impl Example<'_> {
             }
         }
         let plan = Plan::build(self.question, study, &data, &store, engine.machine())?;
-        // Speeds that are not known are measured where somebody reads them.
         let trains = self.question.trains();
+        // Before anything is measured: what that takes of the device's memory stays taken.
+        let memory = if trains { fits(study, backend(args)?)?.map(|line| line + "\n") } else { None }.unwrap_or_default();
+        // Speeds that are not known are measured where somebody reads them.
         let expected = if trains && (args.print_plan || !args.quiet) {
             plan.expected(study, &store, engine, &progress.signal)?
         } else {
             None
         };
-        let memory = if trains { fits(study, backend(args)?)?.map(|line| line + "\n") } else { None }.unwrap_or_default();
         if args.print_plan {
             print(&if trains { plan.describe_now(study, expected) + &memory } else { self.describe(&plan, study) })?;
             return Ok(None);

@@ -1,5 +1,5 @@
-//! Before a GPU's numbers are trusted: two training steps of a small model on it, beside a CPU's. A driver, a compiler or a
-//! kernel that is wrong for this device shows here, not in a study's result.
+//! Before a GPU's numbers are trusted: two training steps of a small model on it, with documents, beside a CPU's. A driver, a
+//! compiler or a kernel that is wrong for this device shows here rather than in a study's result.
 
 use std::sync::OnceLock;
 
@@ -10,24 +10,24 @@ use data_mixer::{Batch, stream_key};
 use fused_ops::{FusedOps, Precision, backends};
 use gptneox_model::{GptNeoX, GptNeoXConfig};
 use schedule::LrSpec;
-use study::{Ended, Error, Machine, Processor, Report, Task, Timing};
+use study::{Ended, Error, Machine, Processor, Report, Task, Timing, Trouble};
 use trainer::{TrainSpec, Trainer};
 
 use crate::Backend;
 use crate::backend::OnBackend;
 
-/// Largest difference of a loss, in nats: f32 products may be TF32 on some devices.
-const LOSS: [(Precision, f64); 2] = [(Precision::F32, 5e-3), (Precision::Bf16, 5e-2)];
-/// Rows and tokens of a batch, words.
+/// Largest difference of a loss in nats, and of a gradient's norm relative to it: f32 products may be TF32 on some devices.
+const LIMITS: [(Precision, f64, f64); 2] = [(Precision::F32, 5e-3, 1e-2), (Precision::Bf16, 2e-2, 5e-2)];
+/// Rows and tokens of a batch (several tiles of attention's kernels, the last one not whole), words.
 const ROWS: usize = 2;
-const TIME: usize = 48;
+const TIME: usize = 200;
 const WORDS: usize = 509;
 
-/// The losses of two steps; none where the backend lacks the precision.
+/// The loss and the gradient's norm of two steps; none where the backend lacks the precision.
 struct Steps(Precision);
 
 impl OnBackend for Steps {
-    type Output = Result<Option<Vec<f64>>, trainer::Error>;
+    type Output = Result<Option<Vec<[f64; 2]>>, trainer::Error>;
 
     fn run<AB>(self) -> Self::Output
     where
@@ -41,27 +41,34 @@ impl OnBackend for Steps {
         let ids = |from: u64| -> Vec<i32> {
             (0..(ROWS * TIME) as u64).map(|i| (stream_key(0, "self-test", from + i) % WORDS as u64) as i32).collect()
         };
-        let batch = Batch { time: TIME, inputs: ids(0), targets: ids(1), sources: vec![0; ROWS], ..Batch::default() };
+        // Documents of 70 tokens.
+        let starts = (0..ROWS * TIME).map(|i| (i % TIME / 70 * 70) as i32).collect();
+        let (inputs, targets) = (ids(0), ids(1));
+        let batch =
+            Batch { time: TIME, inputs, targets, sources: vec![0; ROWS], document_starts: Some(starts), ..Batch::default() };
         let model = GptNeoX::<AB>::init(&GptNeoXConfig::of_size(WORDS, 128, 2, 2), 0, &device)?;
         let spec = TrainSpec { precision: self.0, ..TrainSpec::new(LrSpec::constant(1e-2)) };
         let mut trainer = Trainer::new(model, spec, &device)?;
-        let losses = (0..2).map(|_| trainer.step(&batch).map(|record| record.loss));
-        losses.collect::<Result<_, _>>().map(Some)
+        let steps = (0..2).map(|_| trainer.step(&batch).map(|record| [record.loss, record.grad_norm]));
+        steps.collect::<Result<_, _>>().map(Some)
     }
 }
 
 /// What is wrong with a backend's device, if anything.
 pub(crate) fn fault(backend: Backend) -> Result<(), Error> {
-    let wrong = |reason: String| Error::Train(trainer::Error::Device { step: 0, reason: format!("self-test: {reason}") });
+    let wrong = |reason: String| Error::Train(trainer::Error::Device { reason: format!("self-test: {reason}") });
     let truth = OnBackend::run::<Autodiff<backends::Flex>>(Steps(Precision::F32))?.unwrap_or_default();
-    for (precision, limit) in LOSS {
+    for (precision, loss, norm) in LIMITS {
         let found = backend.on(Steps(precision)).map_err(|e| Error::Usage { reason: e.to_string() })??;
         for (step, (found, truth)) in found.iter().flatten().zip(&truth).enumerate() {
-            let difference = (found - truth).abs();
-            if difference.is_nan() || difference > limit {
-                return Err(wrong(format!(
-                    "the loss of step {step} in {precision:?} is {found}; on a CPU it is {truth} (limit {limit})"
-                )));
+            let limits = [("loss", loss), ("gradient norm", norm * truth[1])];
+            for ((what, limit), (found, truth)) in limits.into_iter().zip(found.iter().zip(truth)) {
+                let difference = (found - truth).abs();
+                if difference.is_nan() || difference > limit {
+                    return Err(wrong(format!(
+                        "the {what} of step {step} in {precision:?} is {found}; on a CPU it is {truth} (limit {limit})"
+                    )));
+                }
             }
         }
     }
@@ -73,12 +80,16 @@ pub(crate) struct Tested {
     inner: Box<dyn Processor>,
     backend: Backend,
     /// What is wrong with it.
-    fault: OnceLock<Option<Ended>>,
+    fault: OnceLock<Option<Trouble>>,
 }
 
 impl Tested {
     pub(crate) fn new(inner: Box<dyn Processor>, backend: Backend) -> Self {
         Self { inner, backend, fault: OnceLock::new() }
+    }
+
+    fn fault(&self) -> Option<Trouble> {
+        self.fault.get_or_init(|| fault(self.backend).err().map(|error| (&error).into())).clone()
     }
 }
 
@@ -88,15 +99,17 @@ impl Processor for Tested {
     }
 
     fn run(&self, task: &Task, report: &Report) -> Ended {
-        let test = || fault(self.backend).err().map(|error| Ended::Failed((&error).into()));
-        match self.fault.get_or_init(test) {
-            Some(fault) => fault.clone(),
+        match self.fault() {
+            Some(trouble) => Ended::Failed(trouble),
             None => self.inner.run(task, report),
         }
     }
 
     fn time(&self, timing: &Timing, threads: Option<std::num::NonZeroUsize>) -> Result<f64, Error> {
-        self.inner.time(timing, threads)
+        match self.fault() {
+            Some(trouble) => Err(Error::Train(trainer::Error::Device { reason: trouble.reason })),
+            None => self.inner.time(timing, threads),
+        }
     }
 }
 

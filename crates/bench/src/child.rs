@@ -78,6 +78,7 @@ pub(crate) fn run(what: &str, mut command: Command, limit: &Limit) -> Value {
         (Some(status), _) => failed(format!("{status}; {}", end_of(&err))),
     };
     value["what"] = what.into();
+    value["succeeded"] = status.is_some_and(|status| status.success()).into();
     value["process_seconds"] = ((seconds * 100.0).round() / 100.0).into();
     let warnings = end_of(&err);
     if !warnings.is_empty() {

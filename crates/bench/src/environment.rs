@@ -11,16 +11,24 @@ fn roots() -> Vec<PathBuf> {
     named.into_iter().chain(["/usr/local/cuda", "/opt/cuda"].map(PathBuf::from)).collect()
 }
 
-/// A shared library by the start of its name, in the folders where the loader looks.
+/// A shared library by the start of its name, where the loader looks: the folders it is told, and those it knows.
 fn library(name: &str) -> Option<PathBuf> {
     let listed = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = listed.split(':').filter(|f| !f.is_empty()).map(PathBuf::from).collect();
-    folders.extend(["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/lib/x86_64-linux-gnu"].map(PathBuf::from));
+    folders.extend(["/usr/lib64", "/usr/lib"].map(PathBuf::from));
+    folders.push("/usr/lib/wsl/lib".into());
     let prefix = format!("lib{name}.so");
+    let known = output("ldconfig", &["-p"]).or_else(|| output("/sbin/ldconfig", &["-p"])).unwrap_or_default();
+    let known = known.lines().filter(|line| line.trim_start().starts_with(&prefix));
+    let known = known.filter_map(|line| line.split(" => ").nth(1)).map(PathBuf::from).next();
+    known.or_else(|| in_folders(&folders, &prefix))
+}
+
+fn in_folders(folders: &[PathBuf], prefix: &str) -> Option<PathBuf> {
     folders.iter().find_map(|folder| {
         let entries = std::fs::read_dir(folder).ok()?;
         let mut found = entries.flatten().map(|e| e.path());
-        found.find(|p| p.file_name().is_some_and(|f| f.to_string_lossy().starts_with(&prefix)))
+        found.find(|p| p.file_name().is_some_and(|f| f.to_string_lossy().starts_with(prefix)))
     })
 }
 

@@ -14,7 +14,7 @@ use midtrain::{Backend, OnBackend};
 use serde_json::{Value, json};
 
 use crate::Args;
-use crate::cases::relative;
+use crate::cases::{greatest, relative, same_bits};
 use crate::child::{Limit, measure};
 
 /// Families of fixtures that a backend computes, and whether in bf16.
@@ -58,7 +58,7 @@ pub(crate) fn fixtures(backend: Backend, dir: &Path, what: &str) -> Result<Value
         Verdict::Compared { worst, .. } => Some(*worst),
         _ => None,
     });
-    let worst = worst.fold(0.0, |w: f64, e| if e.is_nan() || e > w { e } else { w });
+    let worst = greatest(worst);
     let text: Vec<String> = lines.iter().map(ToString::to_string).collect();
     Ok(json!({
         "cases": lines.len(), "failures": failures, "failed": failures > 0 || lines.is_empty(),
@@ -141,11 +141,11 @@ pub(crate) fn steps(backend: Backend, bf16: bool, tiny: bool) -> Result<Value, S
     let run = || backend.on(&Steps { precision, tiny }).map_err(|e| e.to_string())?;
     let (found, again) = (run()?, run()?);
     let truth = OnBackend::run::<Autodiff<backends::Flex>>(&Steps { precision: Precision::F32, tiny })?;
-    let largest = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    let largest = |a: &[f64], b: &[f64]| greatest(a.iter().zip(b).map(|(a, b)| (a - b).abs()));
     let way = |t: &Trained| t.last.iter().zip(&t.first).map(|(a, b)| a - b).collect::<Vec<f32>>();
     let (loss, way) = (largest(&found.losses, &truth.losses), relative(&way(&found), &way(&truth)));
     let norm = largest(&found.norms, &truth.norms);
-    let same_bits = found.losses == again.losses && found.last == again.last;
+    let same_bits = found.losses == again.losses && same_bits(&found.last, &again.last);
     let which = usize::from(bf16);
     let failed = !(loss <= LOSS[which] && way <= WAY[which] && same_bits);
     Ok(json!({

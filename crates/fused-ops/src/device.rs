@@ -1,6 +1,5 @@
-//! What a GPU's thread could not do. CubeCL queues work on a thread of its own, which catches a panic (a kernel that does
-//! not compile, an allocation that fails) and only logs it: the numbers after that are worth nothing. So the log is
-//! listened to.
+//! What a GPU's thread could not do. CubeCL queues work on a thread of its own, which catches a panic and only logs that there
+//! was one: the numbers after that are worth nothing. So the log is listened to, and panics are remembered.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,6 +9,12 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 const CAUGHT: &str = "Task failed";
 
 static FAILURE: Mutex<Option<String>> = Mutex::new(None);
+/// What the last panic said, on whatever thread: the log does not.
+static PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 struct Listener;
 
@@ -24,7 +29,8 @@ impl Log for Listener {
         }
         let text = record.args().to_string();
         if text.starts_with(CAUGHT) {
-            FAILURE.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| text.clone());
+            let said = locked(&PANIC).clone();
+            locked(&FAILURE).get_or_insert_with(|| said.unwrap_or_else(|| text.clone()));
         }
         // A closed standard error must not end a run.
         let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{}: {text}\n", record.target()).as_bytes());
@@ -33,24 +39,29 @@ impl Log for Listener {
     fn flush(&self) {}
 }
 
-/// Listens to the log from now on, and prints its warnings. A program that has a logger of its own keeps it: then
-/// [`failure`] knows nothing.
+/// Listens to the log from now on, prints its warnings, and remembers panics (which are reported as before). A program that has a
+/// logger of its own keeps it: then [`failure`] knows nothing.
 pub fn listen() {
     if log::set_logger(&Listener).is_ok() {
         log::set_max_level(LevelFilter::Warn);
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            *locked(&PANIC) = Some(info.to_string());
+            report(info);
+        }));
     }
 }
 
 /// What a device's thread could not do, since [`listen`] was called: the first message.
 pub fn failure() -> Option<String> {
-    FAILURE.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    locked(&FAILURE).clone()
 }
 
 /// Keeps compiled kernels between processes, in the project's `target` folder or the user's cache folder, unless a
-/// cubecl.toml or burn.toml says where: compiling those of a training step takes some 15 seconds. To be called before a
-/// device is used; does nothing after.
+/// cubecl.toml or burn.toml says where: compiling those of a training step takes some 15 seconds. Each version of the sources,
+/// and each kind of device (`kind`), has a folder. To be called before a device is used; does nothing after.
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
-pub fn keep_kernels() {
+pub fn keep_kernels(kind: &str) {
     use burn_cubecl::cubecl::config::cache::CacheConfig;
     use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig as _};
 
@@ -58,7 +69,10 @@ pub fn keep_kernels() {
         return;
     }
     let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
-    config.compilation.cache.get_or_insert(CacheConfig::Target);
+    let folder = concat!("kernels-", env!("FUSED_OPS_KERNELS"));
+    config.compilation.cache.get_or_insert_with(|| {
+        CacheConfig::File(CacheConfig::Target.root().join(folder).join(kind))
+    });
     CubeClRuntimeConfig::set(config);
 }
 
@@ -72,8 +86,11 @@ mod tests {
         assert_eq!(failure(), None);
         log::warn!("something else");
         assert_eq!(failure(), None);
-        log::warn!("{CAUGHT}: out of memory");
-        log::warn!("{CAUGHT}: what follows from it");
-        assert_eq!(failure().unwrap(), "Task failed: out of memory");
+        assert!(std::thread::spawn(|| panic!("out of memory")).join().is_err());
+        log::warn!("{CAUGHT}: Any {{ .. }}");
+        assert!(std::thread::spawn(|| panic!("what follows from it")).join().is_err());
+        log::warn!("{CAUGHT}: Any {{ .. }}");
+        let failure = failure().unwrap();
+        assert!(failure.contains("out of memory") && failure.contains("device.rs"), "{failure}");
     }
 }

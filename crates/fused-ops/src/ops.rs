@@ -212,7 +212,7 @@ pub trait FusedOps: Backend {
         prim(float::<Self, 2>(t) * float::<Self, 1>(factor).unsqueeze())
     }
 
-    /// `aᵀ·b` in f32, and not in a reduced precision where the device's library has a choice.
+    /// `aᵀ·b` in f32. (On CUDA in full where cuBLASLt is there; kernels of CubeCL may take f32 as TF32.)
     ///
     /// # Shapes
     /// a `[N, M]`, b `[N, K]` → `[M, K]`

@@ -179,7 +179,8 @@ fn by_left(
 
 /// `out = left·right` of packed factors, row-major `[m, n]`, on the calling thread.
 pub(crate) fn multiply(out: &mut [f32], stride: usize, left: &[f32], right: &[f32], (m, n, k): (usize, usize, usize)) {
-    assert!((m - 1) * stride + n <= out.len(), "the output has the product's size");
+    let last = (m - 1).saturating_mul(stride).saturating_add(n);
+    assert!(last <= out.len(), "the output has the product's size");
     let out = Out { data: out.as_mut_ptr(), stride };
     for from in (0..k.max(1)).step_by(DEPTH) {
         let depth = DEPTH.min(k - from.min(k));

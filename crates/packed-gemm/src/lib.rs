@@ -43,7 +43,7 @@ pub enum Start<'a> {
 /// Where the shapes do not fit each other.
 pub fn multiply(a: Mat<'_>, b: Mat<'_>) -> Vec<f32> {
     check_factors(a, b);
-    let len = a.rows * b.cols;
+    let len = a.rows.checked_mul(b.cols).expect("a product that fits into memory");
     let mut out = Vec::with_capacity(len);
     let to = Out { data: out.as_mut_ptr(), stride: b.cols };
     // SAFETY: the capacity is a.rows rows of b.cols values, and nothing is read from it. All of them are written.
@@ -72,7 +72,7 @@ pub fn product_serial(out: &mut [f32], stride: usize, a: Mat<'_>, b: Mat<'_>, st
 
 fn into(out: &mut [f32], stride: usize, a: Mat<'_>, b: Mat<'_>, start: Start<'_>, parallel: bool) {
     check_factors(a, b);
-    let last = a.rows.saturating_sub(1) * stride + b.cols;
+    let last = a.rows.saturating_sub(1).saturating_mul(stride).saturating_add(b.cols);
     assert!(stride >= b.cols && (a.rows == 0 || b.cols == 0 || last <= out.len()), "the output has the product's size");
     let first = match start {
         Start::Zero => First::Zero,
@@ -98,7 +98,8 @@ unsafe fn run(out: Out, a: Mat<'_>, b: Mat<'_>, first: First, parallel: bool) {
     if a.rows == 0 || b.cols == 0 {
         return;
     }
-    let parallel = parallel && a.rows * b.cols * a.cols >= PARALLEL_FROM && rayon::current_num_threads() > 1;
+    let work = a.rows.saturating_mul(b.cols).saturating_mul(a.cols);
+    let parallel = parallel && work >= PARALLEL_FROM && rayon::current_num_threads() > 1;
     // SAFETY: as the caller vouches.
     unsafe {
         if avx512::is_available() {

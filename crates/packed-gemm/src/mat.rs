@@ -16,7 +16,7 @@ impl<'a> Mat<'a> {
     /// # Panics
     /// Where `data` holds another number of values.
     pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        assert_eq!(data.len(), rows * cols, "a {rows} x {cols} matrix needs as many values");
+        assert_eq!(Some(data.len()), rows.checked_mul(cols), "a {rows} x {cols} matrix needs as many values");
         Self { data, rows, cols, row_stride: cols, col_stride: 1 }
     }
 
@@ -48,13 +48,15 @@ impl<'a> Mat<'a> {
     #[must_use]
     pub fn row_range(self, from: usize, to: usize) -> Self {
         assert!(from <= to && to <= self.rows, "a range of the view's rows");
-        let skipped = (from * self.row_stride).min(self.data.len());
+        let skipped = from.saturating_mul(self.row_stride).min(self.data.len());
         Self { data: &self.data[skipped..], rows: to - from, ..self }
     }
 
     pub(crate) fn fits(&self) -> bool {
-        self.rows == 0
-            || self.cols == 0
-            || (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride < self.data.len()
+        let last = || {
+            let row = (self.rows - 1).checked_mul(self.row_stride)?;
+            row.checked_add((self.cols - 1).checked_mul(self.col_stride)?)
+        };
+        self.rows == 0 || self.cols == 0 || last().is_some_and(|last| last < self.data.len())
     }
 }

@@ -70,10 +70,8 @@ pub enum Error {
         limit: u64,
     },
     /// The device failed, so that its numbers are worth nothing.
-    #[error("step {step}: the device failed: {reason}")]
+    #[error("the device failed: {reason}")]
     Device {
-        /// The step.
-        step: u64,
         /// What its thread said.
         reason: String,
     },

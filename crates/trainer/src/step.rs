@@ -150,10 +150,11 @@ where
         let (model, update) = optimizer::update(model, grads, &mut self.moments, o, clipped, step);
         self.model = Some(model);
         told.extend([update.squares, update.factor, update.change]);
-        let told = Tensor::cat(told, 0).into_data().convert::<f32>();
+        let told = Tensor::cat(told, 0).try_into_data();
         if let Some(reason) = fused_ops::device::failure() {
-            return Err(Error::Device { step: self.step, reason });
+            return Err(Error::Device { reason });
         }
+        let told = told.map_err(|error| Error::Device { reason: error.to_string() })?.convert::<f32>();
         let told: Vec<f32> = told.into_vec().expect("converted to f32 just above");
         let (tokens, [squares, factor, change]) =
             told.split_last_chunk().expect("what the update told follows the losses");

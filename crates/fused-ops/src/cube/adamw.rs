@@ -51,6 +51,7 @@ fn adamw<N: Size>(
     factor: &Array<f32>,
     moved: &mut Array<f32>,
     at: u32,
+    cubes: u32,
     beta1: f32,
     rest1: f32,
     beta2: f32,
@@ -84,9 +85,8 @@ fn adamw<N: Size>(
         }
     }
     let sum = sum_of_cube(total(sum), &mut shared);
-    let place = at as usize + CUBE_POS;
-    if UNIT_POS_X == 0 && place < moved.len() {
-        moved[place] = sum;
+    if UNIT_POS_X == 0 && CUBE_POS < cubes as usize {
+        moved[at as usize + CUBE_POS] = sum;
     }
 }
 
@@ -119,6 +119,7 @@ pub(super) fn update<R: CubeRuntime>(
             factor,
             moved,
             at as u32,
+            whole.cubes as u32,
             beta1,
             rest1,
             beta2,

@@ -17,13 +17,14 @@ use super::{address, dims2, empty, own};
 /// Positions of a segment.
 const SEGMENT: usize = 256;
 
-/// Stands for no position. (Places are below 2³¹: a batch of more positions would not fit into memory.)
+/// Stands for no position.
 const NONE: u32 = u32::MAX;
 
 /// Where each position's id comes next: in its segment, and, for the first of a segment, after it. `kind` is 2 for the
 /// first position of an id at all, 1 for the first of its segment, else 0. A row of units a position.
 ///
-/// Places are compared as f32, which holds them exactly up to 2²⁴: more positions of a batch would not fit into memory.
+/// Places are compared as f32, which holds them exactly up to 2²⁴. Each position looks at all others: 0.3 ms for 32 768 of them
+/// on an H200, sixteen times as long for four times as many.
 #[cube(launch)]
 fn link_positions(
     ids: &Array<i32>,
@@ -146,6 +147,7 @@ pub(super) fn backward<R: CubeRuntime>(ids: CubeTensor<R>, g: CubeTensor<R>, tab
     if n == 0 {
         return;
     }
+    assert!(n <= 1 << 24, "positions of a micro-batch that f32 tells apart");
     let g = own(g);
     let [within, beyond, kind] = [0, 1, 2].map(|_| empty(&g, Shape::from([n]), DType::U32));
     let client = g.client.clone();

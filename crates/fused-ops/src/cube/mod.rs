@@ -1,4 +1,5 @@
-//! Fast paths for CubeCL's backends (CUDA, Vulkan): burn's matrix products, and one kernel for what lies between two.
+//! Fast paths for CubeCL's backends (CUDA, Vulkan): one kernel for what lies between two matrix products, which are the
+//! runtime's own where it has some ([`Accelerator`]), else burn's.
 //!
 //! In kernels, E is the type that products are computed in, f32 or bf16; everything else is computed in f32. Row
 //! kernels reduce in a fixed order: the same bits in every run.
@@ -104,6 +105,8 @@ fn own<R: CubeRuntime>(t: CubeTensor<R>) -> CubeTensor<R> {
 
 /// One unit an element.
 fn elements<R: CubeRuntime>(t: &CubeTensor<R>, count: usize) -> (CubeCount, CubeDim) {
+    // Nothing to do still needs a grid that a device takes.
+    let count = count.max(1);
     let dim = CubeDim::new(&t.client, count);
     (calculate_cube_count_elemwise(&t.client, count, dim), dim)
 }
@@ -118,7 +121,7 @@ fn vector<R: CubeRuntime>(t: &CubeTensor<R>, columns: usize, dtypes: &[DType]) -
 /// What places in the largest of the tensors are counted in: 32 bits unless it, or its last cube, goes beyond.
 fn address<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> AddressType {
     /// More units than the last cube has beyond the tensor's end.
-    const SPARE: usize = 1 << 20;
+    const SPARE: usize = 1 << 27;
     let most = tensors.iter().map(|t| t.shape().num_elements()).max().unwrap_or(0);
     AddressType::from_len(most + SPARE)
 }
@@ -186,7 +189,7 @@ where
         precision: Precision,
     ) -> FloatTensor<Self> {
         let [x, w] = [x, w].map(|t| Self::as_factor(t, precision));
-        let b = b.map(|b| prim(factor::<Self, 1>(float(b), precision)));
+        let b = b.map(|b| into_contiguous(prim(factor::<Self, 1>(float(b), precision))));
         let dtype = x.dtype;
         Product::with_transposed(x, w).run::<Self>(dtype, b)
     }

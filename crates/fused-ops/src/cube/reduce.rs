@@ -54,7 +54,7 @@ pub(super) fn cube_rows(count: usize, columns: usize) -> (CubeCount, CubeDim) {
 
 fn cubes(count: usize) -> CubeCount {
     let x = count.clamp(1, 1 << 15) as u32;
-    CubeCount::Static(x, (count as u32).div_ceil(x), 1)
+    CubeCount::Static(x, (count as u32).div_ceil(x).max(1), 1)
 }
 
 /// The row that the unit works on.
@@ -190,6 +190,7 @@ fn sum_squares_of_cubes<N: Size>(
     x: &Array<Vector<f32, N>>,
     sums: &mut Array<f32>,
     at: u32,
+    cubes: u32,
     #[comptime] items: usize,
 ) {
     let mut shared = shared_values();
@@ -203,9 +204,8 @@ fn sum_squares_of_cubes<N: Size>(
         }
     }
     let sum = sum_of_cube(total(sum), &mut shared);
-    let place = at as usize + CUBE_POS;
-    if UNIT_POS_X == 0 && place < sums.len() {
-        sums[place] = sum;
+    if UNIT_POS_X == 0 && CUBE_POS < cubes as usize {
+        sums[at as usize + CUBE_POS] = sum;
     }
 }
 
@@ -263,8 +263,8 @@ pub(super) fn sum_squares<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> CubeTe
         let (count, dim) = whole.launch();
         let client = t.client.clone();
         let address = address(&[&t]);
-        let (x, out) = (t.into_array_arg(), sums.clone().into_array_arg());
-        sum_squares_of_cubes::launch::<R>(&client, count, dim, address, whole.vector, x, out, at as u32, ITEMS);
+        let (x, out, cubes) = (t.into_array_arg(), sums.clone().into_array_arg(), whole.cubes as u32);
+        sum_squares_of_cubes::launch::<R>(&client, count, dim, address, whole.vector, x, out, at as u32, cubes, ITEMS);
         at += whole.cubes;
     }
     sum(sums)

@@ -30,6 +30,22 @@ const WORKSPACE: usize = 32 << 20;
 /// Set to `off` to compute products with CubeCL's own kernels, which are tuned where they are first met.
 const SWITCH: &str = "MIDTRAIN_CUBLASLT";
 
+/// The first CUDA release (12.5) with events of a whole context, as its driver counts.
+const DRIVER: i32 = 12_050;
+
+/// 0 without a driver.
+pub(super) fn driver_version() -> i32 {
+    if !super::has_driver() {
+        return 0;
+    }
+    let mut version = 0;
+    // SAFETY: writes one integer.
+    match unsafe { cu::cuDriverGetVersion(&raw mut version) }.result() {
+        Ok(()) => version,
+        Err(_) => 0,
+    }
+}
+
 /// Whether cuBLASLt can be used.
 fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
@@ -39,14 +55,16 @@ fn available() -> bool {
         }
         // SAFETY: opens the library by its name, and closes it; it has no initialiser with conditions.
         let found = unsafe { sys::is_culib_present() };
-        if !found {
-            log::warn!("libcublasLt was not found: products use CubeCL's kernels, which are tuned at first (minutes)");
+        let driver = driver_version();
+        if !found || driver < DRIVER {
+            let why = if found { format!("the driver is of CUDA {driver}, not {DRIVER}") } else { "libcublasLt was not found".into() };
+            log::warn!("{why}: products use CubeCL's kernels, which are tuned at first (minutes)");
         }
-        found
+        found && driver >= DRIVER
     })
 }
 
-/// What computes matrix products on CUDA in this process.
+/// What is asked first for matrix products on CUDA in this process. (Where it has no kernel, CubeCL's are used.)
 pub fn library() -> &'static str {
     if available() { "cuBLASLt" } else { "CubeCL" }
 }
@@ -129,7 +147,8 @@ pub(super) fn product(
             blas.as_mut().is_some_and(|blas| match blas.run(&inner, a, b, out, bias, accumulate) {
                 Ok(done) => done,
                 Err(reason) => {
-                    log::warn!("a product of cuBLASLt failed: {reason}");
+                    static ONCE: std::sync::Once = std::sync::Once::new();
+                    ONCE.call_once(|| log::warn!("a product of cuBLASLt failed, CubeCL's is used: {reason}"));
                     false
                 }
             })
@@ -232,8 +251,12 @@ impl Blas {
                 self.stream.cast(),
             )
             .map_err(failed)?;
-            cu::cuEventRecord(self.after, self.stream).result().map_err(failed)?;
-            cu::cuCtxWaitEvent(self.context, self.after).result().map_err(failed)?;
+            let ordered = cu::cuEventRecord(self.after, self.stream).result();
+            let ordered = ordered.and_then(|()| cu::cuCtxWaitEvent(self.context, self.after).result());
+            if ordered.is_err() {
+                // The product is queued and cannot be taken back: it is waited for here.
+                cu::cuStreamSynchronize(self.stream).result().expect("a device that computes");
+            }
         }
         Ok(true)
     }

@@ -214,6 +214,10 @@ macro_rules! kinds {
                     $(Self::$kind(job) => {
                         cx.machine.must_be(job.kernels())?;
                         let result = job.run(cx)?;
+                        // What a device computed after it failed is worth nothing.
+                        if let Some(reason) = fused_ops::device::failure() {
+                            return Err(trainer::Error::Device { reason }.into());
+                        }
                         cx.store.finish(lock, &job.address(), &result, cx.machine)
                     })*
                 }
