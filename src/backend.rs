@@ -5,9 +5,9 @@ use std::str::FromStr;
 #[allow(unused_imports, reason = "used in builds with any backend")]
 use burn::backend::Autodiff;
 use burn::tensor::backend::AutodiffBackend;
-use fused_ops::{DeviceMemory, FusedOps};
 #[allow(unused_imports, reason = "used in builds with any backend")]
 use fused_ops::backends;
+use fused_ops::{DeviceMemory, FusedOps};
 use study::{OnDevice, Processor};
 
 /// What computes.

@@ -80,7 +80,8 @@ fn beside(study: &Study, memory: DeviceMemory) -> String {
     let gigabytes = |bytes: u64| bytes as f64 / 1e9;
     let need = on_device(study.training_memory(Place::Gpu).total());
     let (total, free) = (gigabytes(memory.total), gigabytes(memory.free));
-    let has = format!("device memory: {total:.1} GB, {free:.1} of them free; training needs about {:.2}", gigabytes(need));
+    let has =
+        format!("device memory: {total:.1} GB, {free:.1} of them free; training needs about {:.2}", gigabytes(need));
     if need <= memory.free {
         return format!("{has}: it fits");
     }

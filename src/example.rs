@@ -192,7 +192,8 @@ impl Example<'_> {
         let plan = Plan::build(self.question, study, &data, &store, engine.machine())?;
         let trains = self.question.trains();
         // Before anything is measured: what that takes of the device's memory stays taken.
-        let memory = if trains { fits(study, backend(args)?)?.map(|line| line + "\n") } else { None }.unwrap_or_default();
+        let memory =
+            if trains { fits(study, backend(args)?)?.map(|line| line + "\n") } else { None }.unwrap_or_default();
         // Speeds that are not known are measured where somebody reads them.
         let expected = if trains && (args.print_plan || !args.quiet) {
             plan.expected(study, &store, engine, &progress.signal)?

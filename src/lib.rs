@@ -27,9 +27,9 @@ mod example;
 pub mod generate;
 mod memory;
 mod model_file;
+pub mod peer;
 #[cfg(feature = "flex")]
 mod self_test;
-pub mod peer;
 pub mod versus;
 
 pub use backend::{Backend, OnBackend, UnknownBackend};

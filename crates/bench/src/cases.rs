@@ -118,8 +118,19 @@ impl Case {
                 let w = 1.0 / (c as f32).sqrt();
                 let (norm, bias) = ((1, c, 1.0), |n| (1, n, 0.1));
                 vec![
-                    (s.batch * s.time, c, 1.0), norm, norm, (3 * c, c, w), bias(3 * c), (c, c, w), bias(c), norm, norm,
-                    (2 * c, c, w), bias(2 * c), (c, 2 * c, w), bias(c),
+                    (s.batch * s.time, c, 1.0),
+                    norm,
+                    norm,
+                    (3 * c, c, w),
+                    bias(3 * c),
+                    (c, c, w),
+                    bias(c),
+                    norm,
+                    norm,
+                    (2 * c, c, w),
+                    bias(2 * c),
+                    (c, 2 * c, w),
+                    bias(c),
                 ]
             }
             Case::Residual(n, c, three) => vec![(n, c, 1.0); if three { 3 } else { 2 }],
@@ -182,8 +193,9 @@ impl Case {
     {
         let device = AB::Device::default();
         let inputs = self.inputs().into_iter().enumerate();
-        let x: Vec<Tensor<AB, 2>> =
-            inputs.map(|(i, (rows, cols, size))| matrix(rows, cols, 20 + i as u64, size, &device).require_grad()).collect();
+        let x: Vec<Tensor<AB, 2>> = inputs
+            .map(|(i, (rows, cols, size))| matrix(rows, cols, 20 + i as u64, size, &device).require_grad())
+            .collect();
         let out = self.run(&x, precision);
         let [n, m] = out.dims();
         let weights = matrix::<AB>(n, m, 99, 1.0, &device);

@@ -51,8 +51,14 @@ pub(crate) fn look(backend: &str) -> Value {
         }
     };
     need(driver.is_some(), "missing: NVIDIA's driver (libcuda.so): install it, or add its folder to LD_LIBRARY_PATH");
-    need(nvrtc.is_some(), "missing: NVRTC (libnvrtc.so): install CUDA's runtime compiler, add its folder to LD_LIBRARY_PATH");
-    need(header.is_some(), "missing: CUDA's headers (include/cuda_runtime.h): set CUDA_PATH to the folder above include");
+    need(
+        nvrtc.is_some(),
+        "missing: NVRTC (libnvrtc.so): install CUDA's runtime compiler, add its folder to LD_LIBRARY_PATH",
+    );
+    need(
+        header.is_some(),
+        "missing: CUDA's headers (include/cuda_runtime.h): set CUDA_PATH to the folder above include",
+    );
     let show = |p: &Option<PathBuf>| p.as_deref().map(Path::display).map(|p| p.to_string());
     json!({
         "gpu": gpu, "driver": show(&driver), "nvrtc": show(&nvrtc), "headers": show(&header),

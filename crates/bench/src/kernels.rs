@@ -191,9 +191,12 @@ impl Times {
         clock.time("head and loss of some rows", e * size(rows, v), part * operations, || {
             B::token_losses(few.clone(), table.clone(), targets.clone(), p)
         })?;
-        clock.time("head, loss and gradients of some rows", 4.0 * e * size(rows, v), 3.0 * part * operations, || {
-            B::token_losses_and_gradients(few.clone(), table.clone(), targets.clone(), 1e-4, p)
-        })?;
+        clock.time(
+            "head, loss and gradients of some rows",
+            4.0 * e * size(rows, v),
+            3.0 * part * operations,
+            || B::token_losses_and_gradients(few.clone(), table.clone(), targets.clone(), 1e-4, p),
+        )?;
         self.update(clock)
     }
 

@@ -108,9 +108,28 @@ pub(crate) fn peer(
 /// A result in a line.
 pub(crate) fn text(line: &Value) -> String {
     const SHOWN: [&str; 22] = [
-        "case", "tokens_per_s", "mfu", "median_step_s", "min_step_s", "max_step_s", "device_memory_mib", "peak_memory_mib",
-        "first_loss", "last_loss", "cases", "failures", "worst", "worst_of_tolerance", "loss_difference", "way_difference",
-        "same_bits_twice", "eager", "compiled", "process_seconds", "error", "warnings",
+        "case",
+        "tokens_per_s",
+        "mfu",
+        "median_step_s",
+        "min_step_s",
+        "max_step_s",
+        "device_memory_mib",
+        "peak_memory_mib",
+        "first_loss",
+        "last_loss",
+        "cases",
+        "failures",
+        "worst",
+        "worst_of_tolerance",
+        "loss_difference",
+        "way_difference",
+        "same_bits_twice",
+        "eager",
+        "compiled",
+        "process_seconds",
+        "error",
+        "warnings",
     ];
     let what = line["what"].as_str().unwrap_or("");
     let word = if line["failed"] == true { "FAIL" } else { "ok" };
@@ -132,7 +151,12 @@ pub(crate) fn text(line: &Value) -> String {
             Value::Object(_) if !case["ms"].is_null() => {
                 let show = |field: &str| case[field].as_f64().map_or(String::new(), |v| format!("{v:9.3}"));
                 let name = case["case"].as_str().unwrap_or("");
-                out += &format!("\n      {name:<34} {} ms {} GB/s {} TFLOP/s", show("ms"), show("gb_per_s"), show("tflop_per_s"));
+                out += &format!(
+                    "\n      {name:<34} {} ms {} GB/s {} TFLOP/s",
+                    show("ms"),
+                    show("gb_per_s"),
+                    show("tflop_per_s")
+                );
             }
             _ => {}
         }

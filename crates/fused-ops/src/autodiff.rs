@@ -180,8 +180,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
                 let x = ckpt.retrieve_node_output::<FloatTensor<B>>(x);
                 let parameters =
                     BlockParameters::from_array(parameters.map(|id| ckpt.retrieve_node_output::<FloatTensor<B>>(id)));
-                let kept =
-                    kept.unwrap_or_else(|| block::forward_keeping::<B>(x.clone(), &parameters, &context).1);
+                let kept = kept.unwrap_or_else(|| block::forward_keeping::<B>(x.clone(), &parameters, &context).1);
                 let (gx, gp) = block::backward::<B>(x, &parameters, &context, kept, g);
                 let [a, b, c, d, e, f, h, i, j, k, l, m] = gp.into_array();
                 register::<B, 13>(grads, ids!(ops.parents), [gx, a, b, c, d, e, f, h, i, j, k, l, m]);
@@ -195,9 +194,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         };
         let parameters = parameters.into_array();
         let nodes = std::array::from_fn(|i| if i == 0 { x.node.clone() } else { parameters[i - 1].node.clone() });
-        let inner = |parameters: [FloatTensor<Self>; 12]| {
-            BlockParameters::from_array(parameters.map(|p| p.primitive))
-        };
+        let inner = |parameters: [FloatTensor<Self>; 12]| BlockParameters::from_array(parameters.map(|p| p.primitive));
         match Node.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let x_id = prep.checkpoint(&x);
@@ -232,9 +229,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         }
         let rows = table.primitive.shape()[0];
         match Node.prepare::<C>([table.node.clone()]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                prep.finish((ids.clone(), rows), B::fused_embedding(table.primitive, ids))
-            }
+            OpsKind::Tracked(prep) => prep.finish((ids.clone(), rows), B::fused_embedding(table.primitive, ids)),
             OpsKind::UnTracked(prep) => prep.finish(B::fused_embedding(table.primitive, ids)),
         }
     }

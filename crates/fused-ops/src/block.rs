@@ -110,12 +110,10 @@ fn run<B: FusedOps>(
 ) -> (FloatTensor<B>, Option<Kept<B>>) {
     let BlockSettings { attention: shape, eps, gelu, parallel_residual, precision } = c.settings;
     let w = factors::<B>(p, precision);
-    let linear = |x, w: &FloatTensor<B>, [_, b]: &[FloatTensor<B>; 2]| {
-        B::fused_linear(x, w.clone(), Some(b.clone()), precision)
-    };
-    let norm = |x, [gamma, beta]: &[FloatTensor<B>; 2]| {
-        B::fused_layer_norm(x, gamma.clone(), beta.clone(), eps, precision)
-    };
+    let linear =
+        |x, w: &FloatTensor<B>, [_, b]: &[FloatTensor<B>; 2]| B::fused_linear(x, w.clone(), Some(b.clone()), precision);
+    let norm =
+        |x, [gamma, beta]: &[FloatTensor<B>; 2]| B::fused_layer_norm(x, gamma.clone(), beta.clone(), eps, precision);
     let (cos, sin, starts) = (c.cos.clone(), c.sin.clone(), c.starts.clone());
     if !keeping {
         let qkv = linear(norm(x.clone(), &p.norm1), &w.query_key_value, &p.query_key_value);

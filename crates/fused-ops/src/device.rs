@@ -70,9 +70,10 @@ pub fn keep_kernels(kind: &str) {
     }
     let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
     let folder = concat!("kernels-", env!("FUSED_OPS_KERNELS"));
-    config.compilation.cache.get_or_insert_with(|| {
-        CacheConfig::File(CacheConfig::Target.root().join(folder).join(kind))
-    });
+    config
+        .compilation
+        .cache
+        .get_or_insert_with(|| CacheConfig::File(CacheConfig::Target.root().join(folder).join(kind)));
     CubeClRuntimeConfig::set(config);
 }
 

@@ -398,7 +398,10 @@ fn adamw_on<B: FusedOps>() {
     let clip = |squares: f32, loss: f32| {
         let one = |v: f32| Tensor::<B, 1>::from_floats([v], &device).into_primitive().tensor();
         let factor = B::clip_factor(one(squares), one(loss), 1.0);
-        Tensor::<B, 1>::from_primitive(burn::tensor::TensorPrimitive::Float(factor)).into_data().to_vec::<f32>().unwrap()[0]
+        Tensor::<B, 1>::from_primitive(burn::tensor::TensorPrimitive::Float(factor))
+            .into_data()
+            .to_vec::<f32>()
+            .unwrap()[0]
     };
     assert!((clip(4.0, 1.0) - 0.5).abs() < 1e-6 && clip(0.25, 1.0) == 1.0);
     for (squares, loss) in [(f32::NAN, 1.0), (f32::INFINITY, 1.0), (1.0, f32::NAN), (1.0, f32::NEG_INFINITY)] {

@@ -20,12 +20,37 @@ fn rate(name: &str, (m, n, k): (usize, usize, usize), a_t: bool, b_t: bool) {
         let t = Instant::now();
         // SAFETY: the matrices are those above.
         unsafe {
-            gemm::gemm(m, n, k, out.as_mut_ptr(), 1, n as isize, false, pa, acs, ars, pb, bcs, brs, 1.0, 1.0, false, false, false, gemm::Parallelism::Rayon(0));
+            gemm::gemm(
+                m,
+                n,
+                k,
+                out.as_mut_ptr(),
+                1,
+                n as isize,
+                false,
+                pa,
+                acs,
+                ars,
+                pb,
+                bcs,
+                brs,
+                1.0,
+                1.0,
+                false,
+                false,
+                false,
+                gemm::Parallelism::Rayon(0),
+            );
         }
         best[1] = best[1].min(t.elapsed().as_secs_f64());
     }
     let flop = 2.0 * (m * n * k) as f64;
-    println!("{name:<24} {m:>6} {n:>6} {k:>6}  ours {:7.1} GFLOP/s  gemm {:7.1}  ratio {:.3}", flop / best[0] / 1e9, flop / best[1] / 1e9, best[1] / best[0]);
+    println!(
+        "{name:<24} {m:>6} {n:>6} {k:>6}  ours {:7.1} GFLOP/s  gemm {:7.1}  ratio {:.3}",
+        flop / best[0] / 1e9,
+        flop / best[1] / 1e9,
+        best[1] / best[0]
+    );
 }
 
 fn values_ptr(m: &Mat<'_>) -> *const f32 {

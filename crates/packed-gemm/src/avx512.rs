@@ -10,6 +10,7 @@
 //!    panels of the other, while it lies in the first two caches.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
@@ -63,118 +64,112 @@ thread_local! {
 pub(crate) unsafe fn product(out: Out, a: Mat<'_>, b: Mat<'_>, mut first: First, parallel: bool) {
     for from in (0..a.cols.max(1)).step_by(SLICE) {
         let to = (from + SLICE).min(a.cols);
-        slice_product(out, a.t().row_range(from, to).t(), b.row_range(from, to), first, parallel);
+        let (a, b) = (a.t().row_range(from, to).t(), b.row_range(from, to));
+        // SAFETY: as the caller vouches; the slices are as long as each other.
+        unsafe { Slice { out, first, a, b }.multiply(parallel) };
         first = First::Sum;
     }
 }
 
-fn slice_product(out: Out, a: Mat<'_>, b: Mat<'_>, first: First, parallel: bool) {
-    let (m, n, k) = (a.rows, b.cols, a.cols);
-    // The left factor is the smaller one: its panels are made first, and those of the right one on the way.
-    let left_first = m <= n;
-    let small_len = if left_first { panels_len(m, k, LEFT) } else { panels_len(n, k, RIGHT) };
-    if !parallel {
-        return ROOM.with_borrow_mut(|(panel, small)| {
-            grow(small, small_len);
-            if left_first {
-                pack_all(&mut small[..small_len], a.t(), LEFT, false);
-                (0..n.div_ceil(RIGHT)).for_each(|i| by_right(out, &small[..small_len], b, (m, k), first, i, 0..m, panel));
-            } else {
-                pack_all(&mut small[..small_len], b, RIGHT, false);
-                (0..m.div_ceil(LEFT)).for_each(|i| by_left(out, a, &small[..small_len], (n, k), first, i, 0..n, panel));
-            }
-        });
-    }
-    // Taken out of this thread's room: a task that this thread runs while it waits has its own.
-    let mut room = ROOM.with_borrow_mut(|(_, small)| std::mem::take(small));
-    grow(&mut room, small_len);
-    let small = &mut room[..small_len];
-    if left_first {
-        pack_all(small, a.t(), LEFT, true);
-    } else {
-        pack_all(small, b, RIGHT, true);
-    }
-    let small = &*small;
-    let (panels, width, others, unit) = if left_first {
-        (n.div_ceil(RIGHT), m, m.div_ceil(LEFT), LEFT)
-    } else {
-        (m.div_ceil(LEFT), n, n.div_ceil(RIGHT), RIGHT)
-    };
-    // Pieces of a panel's work, so that there are some tasks for each thread even where there are few panels.
-    let wanted = (8 * rayon::current_num_threads()).div_ceil(panels);
-    let pieces = wanted.clamp(1, others.div_ceil(FEWEST));
-    let piece = others.div_ceil(pieces) * unit;
-    (0..panels * pieces).into_par_iter().for_each(|task| {
-        let (i, from) = (task / pieces, task % pieces * piece);
-        let range = from.min(width)..(from + piece).min(width);
-        if range.is_empty() {
-            return;
-        }
-        ROOM.with_borrow_mut(|(panel, _)| {
-            if left_first {
-                by_right(out, small, b, (m, k), first, i, range, panel);
-            } else {
-                by_left(out, a, small, (n, k), first, i, range, panel);
-            }
-        });
-    });
-    ROOM.with_borrow_mut(|(_, small)| *small = room);
+/// `out = first + a·b` for some values of k.
+#[derive(Clone, Copy)]
+struct Slice<'a> {
+    out: Out,
+    first: First,
+    a: Mat<'a>,
+    b: Mat<'a>,
 }
 
-/// The columns of one panel of the right factor, for some rows, which begin at a panel of the left one.
-fn by_right(
-    out: Out,
-    left: &[f32],
-    b: Mat<'_>,
-    (m, k): (usize, usize),
-    first: First,
-    i: usize,
-    rows: std::ops::Range<usize>,
-    room: &mut Vec<f32>,
-) {
-    let column = i * RIGHT;
-    let columns = RIGHT.min(b.cols - column);
-    grow(room, k * RIGHT);
-    let panel = &mut room[..k * RIGHT];
-    pack_panel(panel, b, column, columns, RIGHT);
-    debug_assert!(rows.end <= m, "rows of the output");
-    for from in (0..k.max(1)).step_by(DEPTH) {
-        let depth = DEPTH.min(k - from.min(k));
-        let first = if from == 0 { first.at(column) } else { First::Sum };
-        for row in rows.clone().step_by(LEFT) {
-            let height = LEFT.min(rows.end - row);
-            let left = &left[(row / LEFT * k + from) * LEFT..];
-            tile(out, (row, column), (height, columns), left, &panel[from * RIGHT..], depth, first);
+impl Slice<'_> {
+    /// # Safety
+    /// As [`run`](crate::run), with AVX-512; neither side of the output is zero.
+    unsafe fn multiply(self, parallel: bool) {
+        let (m, n, k) = (self.a.rows, self.b.cols, self.a.cols);
+        // The left factor is the smaller one: its panels are made first, and those of the right one on the way.
+        let left_first = m <= n;
+        let small_len = if left_first { panels_len(m, k, LEFT) } else { panels_len(n, k, RIGHT) };
+        let (panels, width, others, unit) = if left_first {
+            (n.div_ceil(RIGHT), m, m.div_ceil(LEFT), LEFT)
+        } else {
+            (m.div_ceil(LEFT), n, n.div_ceil(RIGHT), RIGHT)
+        };
+        // Taken out of this thread's room: a task that this thread runs while it waits has its own.
+        let mut room = ROOM.with_borrow_mut(|(_, small)| std::mem::take(small));
+        grow(&mut room, small_len);
+        let small = &mut room[..small_len];
+        if left_first {
+            pack_all(small, self.a.t(), LEFT, parallel);
+        } else {
+            pack_all(small, self.b, RIGHT, parallel);
+        }
+        let small = &*small;
+        // SAFETY: as the caller vouches; tasks are of different panels or of different ranges.
+        let run = |i: usize, range: Range<usize>| unsafe {
+            ROOM.with_borrow_mut(|(panel, _)| {
+                if left_first { self.by_right(small, i, range, panel) } else { self.by_left(small, i, range, panel) }
+            });
+        };
+        if parallel {
+            // Pieces of a panel's work, so that there are some tasks for each thread even where there are few panels.
+            let wanted = (8 * rayon::current_num_threads()).div_ceil(panels);
+            let pieces = wanted.clamp(1, others.div_ceil(FEWEST));
+            let piece = others.div_ceil(pieces) * unit;
+            (0..panels * pieces).into_par_iter().for_each(|task| {
+                let (i, from) = (task / pieces, task % pieces * piece);
+                run(i, from.min(width)..(from + piece).min(width));
+            });
+        } else {
+            (0..panels).for_each(|i| run(i, 0..width));
+        }
+        ROOM.with_borrow_mut(|(_, small)| *small = room);
+    }
+
+    /// The columns of one panel of the right factor, for some rows, which begin at a panel of the left one.
+    ///
+    /// # Safety
+    /// AVX-512; the rows and columns are the output's, and no other task writes them.
+    unsafe fn by_right(self, left: &[f32], i: usize, rows: Range<usize>, room: &mut Vec<f32>) {
+        let (k, column) = (self.a.cols, i * RIGHT);
+        let width = RIGHT.min(self.b.cols - column);
+        grow(room, k * RIGHT);
+        let panel = &mut room[..k * RIGHT];
+        pack_panel(panel, self.b, column, width, RIGHT);
+        for (from, depth) in depths(k) {
+            let first = if from == 0 { self.first.at(column) } else { First::Sum };
+            for row in rows.clone().step_by(LEFT) {
+                let size = (LEFT.min(rows.end - row), width);
+                let left = &left[(row / LEFT * k + from) * LEFT..];
+                // SAFETY: as the caller vouches.
+                unsafe { tile(self.out, (row, column), size, left, &panel[from * RIGHT..], depth, first) };
+            }
+        }
+    }
+
+    /// The rows of one panel of the left factor, for some columns, which begin at a panel of the right one.
+    ///
+    /// # Safety
+    /// As [`by_right`](Self::by_right).
+    unsafe fn by_left(self, right: &[f32], i: usize, columns: Range<usize>, room: &mut Vec<f32>) {
+        let (k, row) = (self.a.cols, i * LEFT);
+        let height = LEFT.min(self.a.rows - row);
+        grow(room, k * LEFT);
+        let panel = &mut room[..k * LEFT];
+        pack_panel(panel, self.a.t(), row, height, LEFT);
+        for (from, depth) in depths(k) {
+            for column in columns.clone().step_by(RIGHT) {
+                let first = if from == 0 { self.first.at(column) } else { First::Sum };
+                let right = &right[(column / RIGHT * k + from) * RIGHT..];
+                let size = (height, RIGHT.min(columns.end - column));
+                // SAFETY: as the caller vouches.
+                unsafe { tile(self.out, (row, column), size, &panel[from * LEFT..], right, depth, first) };
+            }
         }
     }
 }
 
-/// The rows of one panel of the left factor, for some columns, which begin at a panel of the right one.
-fn by_left(
-    out: Out,
-    a: Mat<'_>,
-    right: &[f32],
-    (n, k): (usize, usize),
-    first: First,
-    i: usize,
-    columns: std::ops::Range<usize>,
-    room: &mut Vec<f32>,
-) {
-    let row = i * LEFT;
-    let height = LEFT.min(a.rows - row);
-    grow(room, k * LEFT);
-    let panel = &mut room[..k * LEFT];
-    pack_panel(panel, a.t(), row, height, LEFT);
-    debug_assert!(columns.end <= n, "columns of the output");
-    for from in (0..k.max(1)).step_by(DEPTH) {
-        let depth = DEPTH.min(k - from.min(k));
-        for column in columns.clone().step_by(RIGHT) {
-            let first = if from == 0 { first.at(column) } else { First::Sum };
-            let right = &right[(column / RIGHT * k + from) * RIGHT..];
-            let width = RIGHT.min(columns.end - column);
-            tile(out, (row, column), (height, width), &panel[from * LEFT..], right, depth, first);
-        }
-    }
+/// Where each run of at most [`DEPTH`] values of k begins, and how many it has; one of none where there are none.
+fn depths(k: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..k.max(1)).step_by(DEPTH).map(move |from| (from, DEPTH.min(k - from)))
 }
 
 /// `out = left·right` of packed factors, row-major `[m, n]`, on the calling thread.
@@ -182,14 +177,16 @@ pub(crate) fn multiply(out: &mut [f32], stride: usize, left: &[f32], right: &[f3
     let last = (m - 1).saturating_mul(stride).saturating_add(n);
     assert!(last <= out.len(), "the output has the product's size");
     let out = Out { data: out.as_mut_ptr(), stride };
-    for from in (0..k.max(1)).step_by(DEPTH) {
-        let depth = DEPTH.min(k - from.min(k));
+    for (from, depth) in depths(k) {
         let first = if from == 0 { First::Zero } else { First::Sum };
         for column in (0..n).step_by(RIGHT) {
             let right = &right[(column / RIGHT * k + from) * RIGHT..];
             for row in (0..m).step_by(LEFT) {
                 let size = (LEFT.min(m - row), RIGHT.min(n - column));
-                tile(out, (row, column), size, &left[(row / LEFT * k + from) * LEFT..], right, depth, first);
+                let left = &left[(row / LEFT * k + from) * LEFT..];
+                // SAFETY: the output holds m rows of n values, as just checked, and is this thread's; AVX-512 is there, since
+                // factors are packed only then.
+                unsafe { tile(out, (row, column), size, left, right, depth, first) };
             }
         }
     }
@@ -261,7 +258,10 @@ fn pack_panel(panel: &mut [f32], b: Mat<'_>, from: usize, count: usize, unit: us
 }
 
 /// One tile of the output: `first + Σₖ left·right` over `depth` values of k.
-fn tile(
+///
+/// # Safety
+/// AVX-512; the tile lies inside the output, and no other task writes it; a first row holds its columns.
+unsafe fn tile(
     out: Out,
     (row, column): (usize, usize),
     (height, width): (usize, usize),
@@ -273,8 +273,7 @@ fn tile(
     assert!(left.len() >= depth * LEFT && right.len() >= depth * RIGHT, "panels of the depth");
     assert!((1..=LEFT).contains(&height) && (1..=RIGHT).contains(&width), "a tile of the kernel's size");
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: AVX-512 is there, since this module is used at all; the panels hold `depth` values of k, as just checked; the
-    // tile lies inside the output, as the callers' ranges do, and no other task writes it.
+    // SAFETY: as the caller vouches; the panels hold `depth` values of k, as just checked.
     unsafe {
         let to = out.row(row).add(column);
         let kernels = [

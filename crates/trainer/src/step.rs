@@ -142,8 +142,7 @@ where
         }
         let begun = Instant::now();
         let o = &self.spec.optimizer;
-        let step =
-            AdamWStep { lr, beta1: o.beta1, beta2: o.beta2, eps: o.eps, update: self.updates + 1 };
+        let step = AdamWStep { lr, beta1: o.beta1, beta2: o.beta2, eps: o.eps, update: self.updates + 1 };
         let loss_sum = loss_sum.expect("a batch with predicted tokens has rows");
         let model = self.model.take().expect(PRESENT);
         let clipped = (loss_sum, self.spec.clip);

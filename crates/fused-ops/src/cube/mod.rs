@@ -28,9 +28,7 @@ use self::product::Product;
 use crate::definition::attention::merge_heads;
 use crate::definition::head::chunks;
 use crate::definition::{cast, factor, float, prim, wide};
-use crate::{
-    AdamWStep, AttentionShape, DeviceMemory, FusedOps, Gelu, KeptAttention, Place, Precision, Slot, Updated,
-};
+use crate::{AdamWStep, AttentionShape, DeviceMemory, FusedOps, Gelu, KeptAttention, Place, Precision, Slot, Updated};
 
 /// A CubeCL runtime, and what it can do besides kernels that are written for all of them.
 pub(crate) trait Accelerator: CubeRuntime {

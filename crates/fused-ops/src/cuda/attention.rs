@@ -92,8 +92,7 @@ impl<C: Compiler> CubeTask<C> for Kernel {
         mode: ExecutionMode,
         address: StorageType,
     ) -> Result<CompiledKernel<C>, CompilationError> {
-        let (cube_dim, name, bytes) =
-            (CubeDim::new_1d(THREADS), self.entry.entry_point(), self.entry.shared_bytes());
+        let (cube_dim, name, bytes) = (CubeDim::new_1d(THREADS), self.entry.entry_point(), self.entry.shared_bytes());
         let empty = KernelDefinition {
             buffers: vec![],
             tensor_maps: vec![],
@@ -210,14 +209,8 @@ mod tests {
 
     #[test]
     fn kernels_compile_without_a_gpu() {
-        let all = [
-            Entry::RotateQk,
-            Entry::StartBounds,
-            Entry::Forward,
-            Entry::Delta,
-            Entry::BackwardKv,
-            Entry::BackwardQ,
-        ];
+        let all =
+            [Entry::RotateQk, Entry::StartBounds, Entry::Forward, Entry::Delta, Entry::BackwardKv, Entry::BackwardQ];
         for entry in all {
             let kernel = Kernel { entry, rotary: 16 };
             let (options, address) = (Default::default(), kernel.address_type());

@@ -57,7 +57,11 @@ fn available() -> bool {
         let found = unsafe { sys::is_culib_present() };
         let driver = driver_version();
         if !found || driver < DRIVER {
-            let why = if found { format!("the driver is of CUDA {driver}, not {DRIVER}") } else { "libcublasLt was not found".into() };
+            let why = if found {
+                format!("the driver is of CUDA {driver}, not {DRIVER}")
+            } else {
+                "libcublasLt was not found".into()
+            };
             log::warn!("{why}: products use CubeCL's kernels, which are tuned at first (minutes)");
         }
         found && driver >= DRIVER
@@ -128,7 +132,8 @@ pub(super) fn product(
     if !available() || out.shape().num_elements() == 0 || product.a.size()[1] == 0 {
         return false;
     }
-    let (a, b, out) = (stored(&product.a), stored(&product.b), stored(&Side { tensor: out.clone(), transposed: false }));
+    let (a, b, out) =
+        (stored(&product.a), stored(&product.b), stored(&Side { tensor: out.clone(), transposed: false }));
     if a.0.batch != b.0.batch {
         return false;
     }
@@ -228,7 +233,8 @@ impl Blas {
             if let Some(bias) = &bias {
                 let address = bias.resource().ptr;
                 let attribute = sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
-                lt::set_matmul_desc_attribute(plan.product, attribute, (&raw const address).cast(), 8).map_err(failed)?;
+                lt::set_matmul_desc_attribute(plan.product, attribute, (&raw const address).cast(), 8)
+                    .map_err(failed)?;
             }
             cu::cuCtxRecordEvent(self.context, self.before).result().map_err(failed)?;
             cu::cuStreamWaitEvent(self.stream, self.before, 0).result().map_err(failed)?;

@@ -7,9 +7,9 @@ use burn_cubecl::cubecl::cuda::CudaRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cudarc::driver::result as driver;
 
-use crate::{DeviceMemory, KeptAttention};
 use crate::cube::product::Product;
 use crate::cube::{Accelerator, Attention};
+use crate::{DeviceMemory, KeptAttention};
 
 pub use self::blas::library as product_library;
 
@@ -31,7 +31,9 @@ pub fn kind() -> String {
     for ordinal in 0..driver::device::get_count().unwrap_or(0) {
         // SAFETY: a device that exists.
         let number = |attribute| unsafe {
-            driver::device::get(ordinal).and_then(|device| driver::device::get_attribute(device, attribute)).unwrap_or(0)
+            driver::device::get(ordinal)
+                .and_then(|device| driver::device::get_attribute(device, attribute))
+                .unwrap_or(0)
         };
         kind += &format!("-sm{}{}", number(MAJOR), number(MINOR));
     }

@@ -4,8 +4,8 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::math::{erf_and_gauss, fold_lanes, tanh};
-use crate::types::AdamWFactors;
 use crate::Gelu;
+use crate::types::AdamWFactors;
 
 /// Elements a task works on. Fixed, so that sums do not depend on the number of threads.
 const PIECE: usize = 1 << 15;
