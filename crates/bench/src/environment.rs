@@ -1,9 +1,10 @@
 //! What a GPU run needs, and what of it is missing: said before anything runs.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
+
+use crate::child::output;
 
 /// Where CUDA's headers and libraries may lie.
 fn roots() -> Vec<PathBuf> {
@@ -30,11 +31,6 @@ fn in_folders(folders: &[PathBuf], prefix: &str) -> Option<PathBuf> {
         let mut found = entries.flatten().map(|e| e.path());
         found.find(|p| p.file_name().is_some_and(|f| f.to_string_lossy().starts_with(prefix)))
     })
-}
-
-fn output(program: &str, args: &[&str]) -> Option<String> {
-    let out = Command::new(program).args(args).output().ok().filter(|o| o.status.success())?;
-    Some(String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 
 /// The machine, the versions, and what is missing for a backend.

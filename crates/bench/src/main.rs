@@ -63,17 +63,27 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', default_value = "70m,160m,410m,1b")]
     sizes: Vec<String>,
     /// Peak TFLOP/s of bf16 products, for utilisation; 989 is an H100's and an H200's.
-    #[arg(long, default_value_t = 989.0)]
+    #[arg(long, default_value_t = 989.0, value_parser = positive)]
     peak: f64,
     /// Sizes that a CPU can simulate a GPU with.
     #[arg(long)]
     tiny: bool,
-    /// Seconds for a part, at most.
-    #[arg(long, default_value_t = 240.0)]
+    /// Seconds for a part, at most (1 to 86400).
+    #[arg(long, default_value_t = 240.0, value_parser = seconds)]
     seconds: f64,
     /// One measurement, in this process.
     #[arg(long, hide = true)]
     one: Option<String>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().map_err(|e| e.to_string())?;
+    if (1.0..=86_400.0).contains(&value) { Ok(value) } else { Err("must be from 1 to 86400".to_owned()) }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().map_err(|e| e.to_string())?;
+    if value > 0.0 && value.is_finite() { Ok(value) } else { Err("must be above 0".to_owned()) }
 }
 
 fn main() -> ExitCode {
@@ -97,6 +107,7 @@ fn main() -> ExitCode {
 
 /// One measurement: its result is the last line of the output.
 fn one(what: &str, args: &Args) -> Result<bool, String> {
+    child::end_with_the_parent();
     let backend = args.backend.parse().map_err(|e: midtrain::UnknownBackend| e.to_string())?;
     let (name, rest) = what.split_once(':').unwrap_or((what, ""));
     let value = match name {
@@ -115,11 +126,13 @@ fn one(what: &str, args: &Args) -> Result<bool, String> {
 /// All parts that were asked for; whether nothing failed.
 fn all(args: &Args) -> Result<bool, String> {
     let _: midtrain::Backend = args.backend.parse().map_err(|e: midtrain::UnknownBackend| e.to_string())?;
+    for size in &args.sizes {
+        midtrain::gptneox_model::GptNeoXConfig::pythia(size).map_err(|e| format!("--sizes = {size}: {e}"))?;
+    }
+    let mut report = read(&args.out)?;
+    let _lock = lock(&args.out)?;
     let found = environment::look(&args.backend);
     println!("{}", environment::text(&found));
-    let mut report = read(&args.out)?;
-    report["environment"] = found.clone();
-    write(&args.out, &report)?;
     if let Some(missing) = found["missing"].as_array().filter(|m| !m.is_empty()) {
         return Err(missing.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n       "));
     }
@@ -131,12 +144,12 @@ fn all(args: &Args) -> Result<bool, String> {
         let limit = Limit::after(args.seconds);
         let name = format!("{part:?}").to_lowercase();
         println!("\n== {name}");
-        let mut lines = Vec::new();
-        let mut keep = |line: Value| {
+        let mut keep = |mut line: Value| {
             println!("{}", speed::text(&line));
             good &= !line["failed"].as_bool().unwrap_or(false);
-            lines.push(line);
-            report[&name] = json!({ "seconds": begun.elapsed().as_secs_f64(), "results": lines });
+            line["gpu"] = found["gpu"].clone();
+            merge(&mut report, &name, line);
+            report[&name]["environment"] = found.clone();
             write(&args.out, &report)
         };
         match part {
@@ -152,12 +165,44 @@ fn all(args: &Args) -> Result<bool, String> {
     Ok(good)
 }
 
-fn read(path: &std::path::Path) -> Result<Value, String> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => serde_json::from_str(&text).map_err(|e| format!("--out = {}: {e}", path.display())),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(json!({})),
-        Err(e) => Err(format!("--out = {}: {e}", path.display())),
+/// Puts a result into its part, in the place of one of the same name. What was not run replaces nothing.
+fn merge(report: &mut Value, part: &str, line: Value) {
+    let mut results = report[part]["results"].as_array().cloned().unwrap_or_default();
+    let known = results.iter().position(|old| old["what"] == line["what"]);
+    match known {
+        Some(_) if line["not_run"] == true => {}
+        Some(at) => results[at] = line,
+        None => results.push(line),
     }
+    report[part] = json!({ "results": results });
+}
+
+/// Another gpu-check on the same file would lose this one's results.
+fn lock(path: &std::path::Path) -> Result<std::fs::File, String> {
+    let beside = path.with_extension("lock");
+    let wrong = |e: String| format!("--out = {}: {e}", path.display());
+    let file = std::fs::File::create(&beside).map_err(|e| wrong(e.to_string()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(wrong("another gpu-check writes it".to_owned())),
+        Err(std::fs::TryLockError::Error(e)) => Err(wrong(e.to_string())),
+    }
+}
+
+/// What the file holds; nothing yet where there is none.
+fn read(path: &std::path::Path) -> Result<Value, String> {
+    let wrong = |e: String| format!("--out = {}: {e}", path.display());
+    match std::fs::metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(json!({})),
+        Err(e) => return Err(wrong(e.to_string())),
+        Ok(data) if !data.is_file() => return Err(wrong("is no plain file".to_owned())),
+        Ok(data) if data.len() == 0 => return Ok(json!({})),
+        Ok(_) => {}
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+    let value: Value = serde_json::from_str(&text).map_err(|e| wrong(format!("is no result of gpu-check: {e}")))?;
+    let parts = value.as_object().is_some_and(|parts| parts.values().all(Value::is_object));
+    if parts { Ok(value) } else { Err(wrong("is no result of gpu-check: its parts are not objects".to_owned())) }
 }
 
 /// Whole or not at all: beside the file first, then in its place.

@@ -96,9 +96,11 @@ pub(crate) fn peer(
         let compiled = theirs(&["--compile"]);
         keep(compiled.clone())?;
         let rate = |v: &Value| v["tokens_per_s"].as_f64();
-        let ratio = |their: &Value| Some(rate(&ours)? / rate(their)?);
+        let ratio = |their: &Value| Some(rate(&ours)? / rate(their).filter(|rate| *rate > 0.0)?);
+        let (of_eager, of_compiled) = (ratio(&eager), ratio(&compiled));
         keep(json!({
-            "what": format!("ours / torch, {size}"), "eager": ratio(&eager), "compiled": ratio(&compiled),
+            "what": format!("ours / torch, {size}"), "eager": of_eager, "compiled": of_compiled,
+            "failed": of_eager.is_none() || of_compiled.is_none(),
             "eager_memory_mib": eager["peak_memory_mib"], "our_memory_mib": ours["device_memory_mib"],
         }))?;
     }
@@ -107,7 +109,8 @@ pub(crate) fn peer(
 
 /// A result in a line.
 pub(crate) fn text(line: &Value) -> String {
-    const SHOWN: [&str; 22] = [
+    const SHOWN: [&str; 23] = [
+        "skipped",
         "case",
         "tokens_per_s",
         "mfu",
@@ -132,11 +135,17 @@ pub(crate) fn text(line: &Value) -> String {
         "warnings",
     ];
     let what = line["what"].as_str().unwrap_or("");
-    let word = if line["failed"] == true { "FAIL" } else { "ok" };
+    let word = match (&line["failed"], &line["skipped"]) {
+        (_, Value::String(_)) => "skip",
+        (Value::Bool(true), _) => "FAIL",
+        _ => "ok",
+    };
     let mut out = format!("{word:<5} {what:<24}");
     for field in SHOWN {
         match &line[field] {
             Value::Null => {}
+            // An error holds the end of what was said.
+            Value::String(_) if *field == *"warnings" && !line["error"].is_null() => {}
             Value::String(text) => out += &format!(" {field} {text}"),
             Value::Number(n) if n.is_f64() => out += &format!(" {field} {:.6}", n.as_f64().unwrap_or(f64::NAN)),
             other => out += &format!(" {field} {other}"),

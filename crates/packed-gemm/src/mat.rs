@@ -30,11 +30,6 @@ impl<'a> Mat<'a> {
         self.cols
     }
 
-    /// Where its first value lies.
-    pub fn as_ptr(&self) -> *const f32 {
-        self.data.as_ptr()
-    }
-
     /// The transposed view.
     #[must_use]
     pub fn t(self) -> Self {
