@@ -70,7 +70,8 @@ pub(crate) fn fits(study: &Study, backend: Backend) -> Result<Option<String>, Er
 }
 
 /// An estimate with room for what it does not count: the driver's context, a pool's spare pages, scores of attention where they are
-/// kept. (Measured from 70m to 1b: 1.04 to 1.18 of the estimate, and half a gigabyte; docs/results/2026-11-27-gpu.)
+/// kept. (From 70m to 1b 1.04 to 1.18 of the estimate was measured, half a gigabyte for the
+/// context taken off; docs/results/2026-11-27-gpu.)
 fn on_device(estimate: u64) -> u64 {
     estimate + estimate / 5 + 600_000_000
 }

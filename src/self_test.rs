@@ -60,18 +60,22 @@ pub(crate) fn fault(backend: Backend) -> Result<(), Error> {
     for (precision, loss, norm) in LIMITS {
         let found = backend.on(Steps(precision)).map_err(|e| Error::Usage { reason: e.to_string() })??;
         for (step, (found, truth)) in found.iter().flatten().zip(&truth).enumerate() {
-            let limits = [("loss", loss), ("gradient norm", norm * truth[1])];
-            for ((what, limit), (found, truth)) in limits.into_iter().zip(found.iter().zip(truth)) {
-                let difference = (found - truth).abs();
-                if difference.is_nan() || difference > limit {
-                    return Err(wrong(format!(
-                        "the {what} of step {step} in {precision:?} is {found}; on a CPU it is {truth} (limit {limit})"
-                    )));
-                }
+            if let Some(difference) = difference(*found, *truth, [loss, norm]) {
+                return Err(wrong(format!("step {step} in {precision:?}: {difference}")));
             }
         }
     }
     Ok(())
+}
+
+/// What lies further apart than its limit: the losses (nats), or the gradients' norms (relative to the CPU's).
+fn difference(found: [f64; 2], truth: [f64; 2], [loss, norm]: [f64; 2]) -> Option<String> {
+    let limits = [("loss", loss), ("gradient norm", norm * truth[1])];
+    limits.into_iter().zip(found.into_iter().zip(truth)).find_map(|((what, limit), (found, truth))| {
+        let difference = (found - truth).abs();
+        let far = difference.is_nan() || difference > limit;
+        far.then(|| format!("the {what} is {found}; on a CPU it is {truth} (limit {limit})"))
+    })
 }
 
 /// A processor whose device is tested before its first job.
@@ -119,5 +123,15 @@ mod tests {
     #[test]
     fn this_cpu_passes() {
         fault(Backend::Flex).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_the_same_is_found() {
+        let (truth, limits) = ([6.0, 2.0], [0.01, 0.05]);
+        assert_eq!(difference([6.005, 2.09], truth, limits), None);
+        for (found, what) in [([6.02, 2.0], "loss"), ([6.0, 2.2], "gradient norm"), ([f64::NAN, 2.0], "loss")] {
+            let told = difference(found, truth, limits).unwrap();
+            assert!(told.starts_with(&format!("the {what} is")), "{told}");
+        }
     }
 }

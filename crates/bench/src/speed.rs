@@ -37,7 +37,7 @@ pub(crate) fn step(backend: Backend, what: &str, args: &Args) -> Result<Value, S
     };
     let precision = if args.backend == "vulkan" { "f32" } else { "bf16" };
     let step = TrainStep {
-        name: format!("pythia-{size}"),
+        name: if args.tiny { "tiny".to_owned() } else { format!("pythia-{size}") },
         model,
         batch,
         accum: 1,

@@ -58,7 +58,7 @@ pub fn failure() -> Option<String> {
 }
 
 /// Keeps compiled kernels between processes, in the project's `target` folder or the user's cache folder, unless a
-/// cubecl.toml or burn.toml says where: compiling those of a training step takes some 15 seconds. Each version of the sources,
+/// cubecl.toml or burn.toml says where: compiling those of a training step takes seconds. Each version of the sources,
 /// and each kind of device (`kind`), has a folder. To be called before a device is used; does nothing after.
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub fn keep_kernels(kind: &str) {

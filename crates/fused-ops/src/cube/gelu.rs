@@ -9,7 +9,8 @@ use burn_cubecl::tensor::CubeTensor;
 use super::{address, by_type, elements, empty, vector};
 use crate::Gelu;
 
-/// erf(x) and e^(−x²), the first by Abramowitz & Stegun 7.1.26 (absolute error below 2e-7): half the work of a device's own.
+/// erf(x) and e^(−x²), the first by Abramowitz & Stegun 7.1.26 (absolute error below 2e-7),
+/// as on flex: one exponential serves both.
 #[cube]
 fn erf_and_gauss<N: Size>(x: Vector<f32, N>) -> (Vector<f32, N>, Vector<f32, N>) {
     let one = Vector::<f32, N>::new(1.0);

@@ -162,19 +162,19 @@ pub(super) fn forward<R: CubeRuntime>(
     let address = address(&[&scores]);
     let (client, dtype) = (scores.client.clone(), scores.dtype);
     by_type!(E, dtype => {
-            causal_softmax::launch::<E, R>(
-                &client,
-                count,
-                dim,
-                address,
-                scores.into_array_arg(),
-                starts.into_array_arg(),
-                p.clone().into_array_arg(),
-                s.scale() as f32,
-                s.time as u32,
-                s.heads as u32,
-                n as u32,
-                masked,
+        causal_softmax::launch::<E, R>(
+            &client,
+            count,
+            dim,
+            address,
+            scores.into_array_arg(),
+            starts.into_array_arg(),
+            p.clone().into_array_arg(),
+            s.scale() as f32,
+            s.time as u32,
+            s.heads as u32,
+            n as u32,
+            masked,
         );
     });
     p
@@ -196,21 +196,21 @@ pub(super) fn backward<R: CubeRuntime>(
     let address = address(&[&scores]);
     let (client, dtype) = (scores.client.clone(), scores.dtype);
     by_type!(E, dtype => {
-            causal_softmax_backward::launch::<E, R>(
-                &client,
-                count,
-                dim,
-                address,
-                scores.into_array_arg(),
-                starts.into_array_arg(),
-                gp.into_array_arg(),
-                p.clone().into_array_arg(),
-                gs.clone().into_array_arg(),
-                s.scale() as f32,
-                s.time as u32,
-                s.heads as u32,
-                n as u32,
-                masked,
+        causal_softmax_backward::launch::<E, R>(
+            &client,
+            count,
+            dim,
+            address,
+            scores.into_array_arg(),
+            starts.into_array_arg(),
+            gp.into_array_arg(),
+            p.clone().into_array_arg(),
+            gs.clone().into_array_arg(),
+            s.scale() as f32,
+            s.time as u32,
+            s.heads as u32,
+            n as u32,
+            masked,
         );
     });
     (p, gs)

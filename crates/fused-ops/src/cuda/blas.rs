@@ -68,11 +68,6 @@ fn available() -> bool {
     })
 }
 
-/// What is asked first for matrix products on CUDA in this process. (Where it has no kernel, CubeCL's are used.)
-pub fn library() -> &'static str {
-    if available() { "cuBLASLt" } else { "CubeCL" }
-}
-
 /// A matrix in memory, as a kernel is chosen by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Stored {

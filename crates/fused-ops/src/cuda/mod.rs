@@ -11,8 +11,6 @@ use crate::cube::product::Product;
 use crate::cube::{Accelerator, Attention};
 use crate::{DeviceMemory, KeptAttention};
 
-pub use self::blas::library as product_library;
-
 /// Whether there is a driver: without one a first call ends the thread that makes it.
 pub fn has_driver() -> bool {
     // SAFETY: opens the library by its name, and closes it.
