@@ -4,17 +4,14 @@
 //!     cargo run --release --example figure11
 //!     cargo run --release --example figure11 -- --preset mini --data DIR
 
-use midtrain::study::{Mix, Protocol, Representations, Size};
+use midtrain::protocol::{C4, GENERAL, PROBES, PYCODE, Protocol, STARCODER, Size};
+use midtrain::study::Representations;
 
-const PROTOCOL: Protocol<'_> = Protocol {
-    size: Size::S,
-    arms: &[("C4", None), ("Starcoder (20%)", Some(Mix { role: "starcoder", weight: "0.20", start: 6_000 }))],
-    sft: &[("Pycode", "sft/pycode", false)],
-    probes: &[("APPS", "probe"), ("C4", "general")],
-    ..Protocol::PAPER
-};
+midtrain::allocator!();
+
+const PROTOCOL: Protocol<'_> =
+    Protocol { size: Size::S, arms: &[C4, STARCODER], sft: &[PYCODE], probes: PROBES, ..Protocol::PAPER };
 
 fn main() -> std::process::ExitCode {
-    let question = Representations { figure: "figure11", arm: "Starcoder (20%)", set: "Pycode", probe: "C4" };
-    midtrain::run("figure11", &PROTOCOL, question)
+    midtrain::run("figure11", &PROTOCOL, Representations::of(STARCODER, PYCODE, GENERAL))
 }

@@ -4,17 +4,14 @@
 //!     cargo run --release --example figure9
 //!     cargo run --release --example figure9 -- --preset mini --data DIR
 
-use midtrain::study::{Mix, Protocol, Representations, Size};
+use midtrain::protocol::{APPS, C4, PROBES, PYCODE, Protocol, STARCODER, Size};
+use midtrain::study::Representations;
 
-const PROTOCOL: Protocol<'_> = Protocol {
-    size: Size::M,
-    arms: &[("C4", None), ("Starcoder (20%)", Some(Mix { role: "starcoder", weight: "0.20", start: 6_000 }))],
-    sft: &[("Pycode", "sft/pycode", false)],
-    probes: &[("APPS", "probe"), ("C4", "general")],
-    ..Protocol::PAPER
-};
+midtrain::allocator!();
+
+const PROTOCOL: Protocol<'_> =
+    Protocol { size: Size::M, arms: &[C4, STARCODER], sft: &[PYCODE], probes: PROBES, ..Protocol::PAPER };
 
 fn main() -> std::process::ExitCode {
-    let question = Representations { figure: "figure9", arm: "Starcoder (20%)", set: "Pycode", probe: "APPS" };
-    midtrain::run("figure9", &PROTOCOL, question)
+    midtrain::run("figure9", &PROTOCOL, Representations::of(STARCODER, PYCODE, APPS))
 }

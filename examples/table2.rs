@@ -7,28 +7,15 @@
 //!     cargo run --release --example table2                        # minutes on 2 cores, on a generated corpus
 //!     cargo run --release --example table2 -- --preset mini --data DIR
 
-use midtrain::study::{Mix, Protocol, Table2};
+use midtrain::protocol::{ARMS, Protocol, SFT};
+use midtrain::study::Table2;
 
-const PROTOCOL: Protocol<'_> = Protocol {
-    // What is mixed in, how much of each batch, from which step on.
-    arms: &[
-        ("C4", None),
-        ("Starcoder (20%)", Some(Mix { role: "starcoder", weight: "0.20", start: 6_000 })),
-        ("Math (12%)", Some(Mix { role: "math", weight: "0.12", start: 20_000 })),
-        ("FLAN (5%)", Some(Mix { role: "flan", weight: "0.05", start: 40_000 })),
-        ("KnowledgeQA (20%)", Some(Mix { role: "knowledgeqa", weight: "0.20", start: 40_000 })),
-        ("DCLM (20%)", Some(Mix { role: "dclm", weight: "0.20", start: 40_000 })),
-    ],
-    // Fine-tuning sets, and whether their prompts are left out of the loss (Table 5).
-    sft: &[
-        ("Pycode", "sft/pycode", false),
-        ("GSM8K", "sft/gsm8k", true),
-        ("LIMA", "sft/lima", false),
-        ("SciQ", "sft/sciq", true),
-    ],
-    ..Protocol::PAPER
-};
+midtrain::allocator!();
 
-pub(crate) fn main() -> std::process::ExitCode {
+/// C4 alone; then from step 6 000 on 20 % Starcoder, from 20 000 on 12 % Math, from 40 000 on 5 % FLAN, 20 % KnowledgeQA or
+/// 20 % DCLM. Fine-tuned on Pycode, GSM8K, LIMA and SciQ.
+const PROTOCOL: Protocol<'_> = Protocol { arms: ARMS, sft: SFT, ..Protocol::PAPER };
+
+fn main() -> std::process::ExitCode {
     midtrain::run("table2", &PROTOCOL, Table2)
 }

@@ -4,17 +4,12 @@
 //!
 //!     cargo run --release --example theory
 
-use midtrain::study::{Mix, Protocol, Theory};
+use midtrain::protocol::{C4, GSM8K, MATH, PYCODE, Protocol, STARCODER};
+use midtrain::study::Theory;
 
-const PROTOCOL: Protocol<'_> = Protocol {
-    arms: &[
-        ("C4", None),
-        ("Starcoder (20%)", Some(Mix { role: "starcoder", weight: "0.20", start: 6_000 })),
-        ("Math (12%)", Some(Mix { role: "math", weight: "0.12", start: 20_000 })),
-    ],
-    sft: &[("Pycode", "sft/pycode", false), ("GSM8K", "sft/gsm8k", true)],
-    ..Protocol::PAPER
-};
+midtrain::allocator!();
+
+const PROTOCOL: Protocol<'_> = Protocol { arms: &[C4, STARCODER, MATH], sft: &[PYCODE, GSM8K], ..Protocol::PAPER };
 
 fn main() -> std::process::ExitCode {
     midtrain::run("theory", &PROTOCOL, Theory)

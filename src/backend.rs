@@ -4,10 +4,9 @@ use std::str::FromStr;
 
 #[allow(unused_imports, reason = "used in builds with any backend")]
 use burn::backend::Autodiff;
-use burn::tensor::backend::AutodiffBackend;
 #[allow(unused_imports, reason = "used in builds with any backend")]
 use fused_ops::backends;
-use fused_ops::{DeviceMemory, FusedOps};
+use fused_ops::{DeviceMemory, TrainingBackend};
 use study::{OnDevice, Processor};
 
 /// What computes.
@@ -75,11 +74,7 @@ impl Backend {
         struct Make(&'static str, f64);
         impl OnBackend for Make {
             type Output = Box<dyn Processor>;
-            fn run<AB>(self) -> Self::Output
-            where
-                AB: AutodiffBackend + FusedOps,
-                AB::InnerBackend: FusedOps,
-            {
+            fn run<AB: TrainingBackend>(self) -> Self::Output {
                 Box::new(OnDevice::<AB>::new(self.0, AB::Device::default(), self.1))
             }
         }
@@ -117,11 +112,7 @@ impl Backend {
         struct Memory;
         impl OnBackend for Memory {
             type Output = Option<DeviceMemory>;
-            fn run<AB>(self) -> Self::Output
-            where
-                AB: AutodiffBackend + FusedOps,
-                AB::InnerBackend: FusedOps,
-            {
+            fn run<AB: TrainingBackend>(self) -> Self::Output {
                 AB::device_memory(&AB::Device::default())
             }
         }
@@ -138,7 +129,7 @@ impl Backend {
     /// # Errors
     /// A backend that this build does not have.
     pub fn on<T: OnBackend>(self, task: T) -> Result<T::Output, UnknownBackend> {
-        crate::memory::keep_freed_pages();
+        crate::allocator::keep_freed_pages();
         fused_ops::device::listen();
         self.make_ready()?;
         match self {
@@ -162,8 +153,5 @@ pub trait OnBackend {
     type Output;
 
     /// Runs it.
-    fn run<AB>(self) -> Self::Output
-    where
-        AB: AutodiffBackend + FusedOps,
-        AB::InnerBackend: FusedOps;
+    fn run<AB: TrainingBackend>(self) -> Self::Output;
 }

@@ -4,44 +4,48 @@ use std::num::NonZeroUsize;
 use std::process::Command;
 
 use fused_ops::{DeviceMemory, Place};
-use study::{Args, Engine, Error, LocalEngine, ProcessEngine, Processes, StopSignal, Study, gpus};
+use study::{Engine, Error, LocalEngine, ProcessEngine, Processes, StopSignal, Study, gpus};
 
 use crate::Backend;
+use crate::options::RunOptions;
+use crate::runner::RUN_JOB;
 
 /// Of the memory that is available, how much jobs may be expected to take.
 const MOST_OF_MEMORY: f64 = 0.7;
 
 /// The engine that the options ask for.
 pub(crate) fn engine(
-    args: &Args,
+    options: &RunOptions,
     backend: Backend,
     study: &Study,
     signal: &StopSignal,
 ) -> Result<Box<dyn Engine>, Error> {
-    let processor = || backend.processor(args.checkpoint_seconds).map_err(|e| Error::Usage { reason: e.to_string() });
+    let processor =
+        || backend.processor(options.checkpoint_seconds).map_err(|e| Error::Usage { reason: e.to_string() });
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let devices = if backend == Backend::Cuda { gpus() } else { Vec::new() };
-    let per_job = args.gpus_per_job.get();
+    let per_job = options.gpus_per_job.get();
     // One job needs no list of devices: CUDA finds its own.
-    if backend == Backend::Cuda && args.jobs.is_some_and(|jobs| jobs.get() > 1 && jobs.get() > devices.len() / per_job)
+    if backend == Backend::Cuda
+        && options.jobs.is_some_and(|jobs| jobs.get() > 1 && jobs.get() > devices.len() / per_job)
     {
         let limit = format!("x {per_job} GPUs a job are more than the {} GPUs that there are", devices.len());
         return Err(Error::Field {
             field: "--jobs".into(),
-            value: format!("{}", args.jobs.map_or(1, NonZeroUsize::get)),
+            value: format!("{}", options.jobs.map_or(1, NonZeroUsize::get)),
             limit,
         });
     }
     let usual = if backend.is_cpu() { on_cores(study, cores) } else { (devices.len() / per_job).max(1) };
-    let jobs = args.jobs.map_or(usual, NonZeroUsize::get);
+    let jobs = options.jobs.map_or(usual, NonZeroUsize::get);
     if jobs == 1 {
         return Ok(Box::new(LocalEngine::new(processor()?, signal.clone())));
     }
     let program = std::env::current_exe().map_err(|source| Error::Io { path: "this program".into(), source })?;
-    let seconds = args.checkpoint_seconds.to_string();
+    let seconds = options.checkpoint_seconds.to_string();
     let command = move |number: usize| {
         let mut command = Command::new(&program);
-        command.args(["--run-job", "--backend", backend.name(), "--checkpoint-seconds", &seconds]);
+        command.args([RUN_JOB, "--backend", backend.name(), "--checkpoint-seconds", &seconds]);
         if let Some(own) = devices.get(number * per_job..(number + 1) * per_job) {
             command.env("CUDA_VISIBLE_DEVICES", own.join(","));
         }

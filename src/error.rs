@@ -17,6 +17,18 @@ pub enum Error {
     /// A checkpoint that cannot be loaded, or a step that failed.
     #[error(transparent)]
     Trainer(#[from] trainer::Error),
+    /// A study that cannot be run, or failed.
+    #[error(transparent)]
+    Study(#[from] study::Error),
+    /// A ledger that cannot be read, or does not hold what is asked for.
+    #[error(transparent)]
+    Mixer(#[from] data_mixer::Error),
+    /// A token store that cannot be read.
+    #[error(transparent)]
+    Store(#[from] corpus::StoreError),
+    /// Files that cannot be read as documents.
+    #[error(transparent)]
+    Read(#[from] corpus::ReadError),
     /// A tokenizer that cannot be loaded or used.
     #[error(transparent)]
     Tokenizer(#[from] corpus::TokenizeError),
@@ -45,14 +57,6 @@ pub enum Error {
         value: String,
         /// What is wrong with it.
         limit: String,
-    },
-    /// Another program that did not do what it should.
-    #[error("{command}: {reason}")]
-    Peer {
-        /// What was run.
-        command: String,
-        /// What is wrong.
-        reason: String,
     },
 }
 

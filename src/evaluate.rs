@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use burn::module::AutodiffModule as _;
-use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor, TensorData};
 use corpus::Tokenizer;
-use fused_ops::{FusedOps, Precision};
+use forgetting_eval::HeldOut;
+use fused_ops::{FusedOps, Precision, TrainingBackend};
 use gptneox_model::{GptNeoX, Site};
 use memmap2::Mmap;
 use safetensors::tensor::TensorView;
@@ -23,34 +23,6 @@ pub struct Evaluate {
     pub model: PathBuf,
     /// What matrix products are computed in.
     pub precision: Precision,
-}
-
-/// The loss on a text.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TextLoss {
-    /// Predicted tokens: all of the text's.
-    pub tokens: u64,
-    /// UTF-8 bytes of the text.
-    pub bytes: u64,
-    /// Sum of their negative log-likelihoods.
-    pub nats: f64,
-}
-
-impl TextLoss {
-    /// Nats per token.
-    pub fn mean(&self) -> f64 {
-        self.nats / self.tokens as f64
-    }
-
-    /// e to the mean loss.
-    pub fn perplexity(&self) -> f64 {
-        self.mean().exp()
-    }
-
-    /// Bits per byte: comparable between tokenizers.
-    pub fn bits_per_byte(&self) -> f64 {
-        self.nats / std::f64::consts::LN_2 / self.bytes as f64
-    }
 }
 
 /// How a text is cut.
@@ -87,7 +59,7 @@ impl Evaluate {
         backend: Backend,
         options: &TextOptions,
         progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<TextLoss, Error> {
+    ) -> Result<HeldOut, Error> {
         backend.on(Text { spec: self, options, progress })?
     }
 }
@@ -107,18 +79,14 @@ fn values<B: FusedOps, const D: usize>(t: Tensor<B, D>) -> Vec<f32> {
 }
 
 /// What each position predicts: the next one; nothing at the end of a row.
-pub(crate) fn next_tokens(ids: &[i32], time: usize) -> Vec<i32> {
+pub fn next_tokens(ids: &[i32], time: usize) -> Vec<i32> {
     (0..ids.len()).map(|i| if i % time == time - 1 { -1 } else { ids[i + 1] }).collect()
 }
 
 impl OnBackend for Ids<'_> {
     type Output = Result<(usize, usize, f64), Error>;
 
-    fn run<AB>(self) -> Self::Output
-    where
-        AB: AutodiffBackend + FusedOps,
-        AB::InnerBackend: FusedOps,
-    {
+    fn run<AB: TrainingBackend>(self) -> Self::Output {
         let Self { spec, input, output } = self;
         let model = model_file::load::<AB>(&spec.model, spec.precision, &Default::default())?.valid();
         let (rows, time, ids) = read_ids(input, model.config().vocab_size)?;
@@ -149,7 +117,11 @@ impl OnBackend for Ids<'_> {
     }
 }
 
-pub(crate) fn read_ids(path: &Path, vocabulary: usize) -> Result<(usize, usize, Vec<i32>), Error> {
+/// Token ids from a safetensors file that holds `input_ids` `[rows, tokens]`: rows, tokens of a row, and the ids.
+///
+/// # Errors
+/// A file that cannot be read, another shape or type, ids that the vocabulary does not have.
+pub fn read_ids(path: &Path, vocabulary: usize) -> Result<(usize, usize, Vec<i32>), Error> {
     let file = std::fs::File::open(path).map_err(Error::io(path))?;
     // SAFETY: the map is read-only; an input that another process rewrites meanwhile is beyond any reader.
     let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
@@ -198,15 +170,13 @@ fn write(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Result<(), 
         .map(|((name, shape, _), bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(|e| Error::content(path, e))?;
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::NamedTempFile::new_in(dir).map_err(Error::io(path))?;
+    let file = atomic_file::AtomicFile::create(path).map_err(Error::io(path))?;
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(views, Some(metadata), file.path()).map_err(|e| match e {
+    safetensors::serialize_to_file(views, Some(metadata), file.temporary_path()).map_err(|e| match e {
         safetensors::SafeTensorError::IoError(e) => Error::io(path)(e),
         other => Error::content(path, other),
     })?;
-    file.persist(path).map_err(|e| Error::io(path)(e.error))?;
-    Ok(())
+    file.commit().map(drop).map_err(Error::io(path))
 }
 
 struct Text<'a> {
@@ -216,13 +186,9 @@ struct Text<'a> {
 }
 
 impl OnBackend for Text<'_> {
-    type Output = Result<TextLoss, Error>;
+    type Output = Result<HeldOut, Error>;
 
-    fn run<AB>(self) -> Self::Output
-    where
-        AB: AutodiffBackend + FusedOps,
-        AB::InnerBackend: FusedOps,
-    {
+    fn run<AB: TrainingBackend>(self) -> Self::Output {
         let Self { spec, options, progress } = self;
         let tokenizer = Tokenizer::from_file(&model_file::tokenizer(&spec.model, options.tokenizer.as_deref())?)?;
         let text = std::fs::read_to_string(&options.text).map_err(Error::io(&options.text))?;
@@ -256,7 +222,7 @@ impl OnBackend for Text<'_> {
             done = until;
             progress(done as u64, tokens);
         }
-        Ok(TextLoss { tokens, bytes: text.len() as u64, nats })
+        Ok(HeldOut { tokens, bytes: Some(text.len() as u64), nats })
     }
 }
 

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use burn::module::AutodiffModule as _;
-use burn::tensor::backend::AutodiffBackend;
 use corpus::Tokenizer;
-use fused_ops::{FusedOps, Precision};
+use fused_ops::{Precision, TrainingBackend};
 use gptneox_model::{Continuation, Sampling};
 
 use crate::backend::OnBackend;
@@ -60,11 +59,7 @@ struct Task<'a> {
 impl OnBackend for Task<'_> {
     type Output = Result<Generated, Error>;
 
-    fn run<AB>(self) -> Self::Output
-    where
-        AB: AutodiffBackend + FusedOps,
-        AB::InnerBackend: FusedOps,
-    {
+    fn run<AB: TrainingBackend>(self) -> Self::Output {
         let Self { spec, piece } = self;
         let path = model_file::tokenizer(&spec.model, spec.tokenizer.as_deref())?;
         let tokenizer = Tokenizer::from_file(&path)?;

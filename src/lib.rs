@@ -5,41 +5,43 @@
 //! [`Backend`], so that an example is a short recipe that links instead of compiling the stack again.
 //!
 //! ```no_run
-//! use midtrain::study::{Mix, Protocol, Table2};
+//! use midtrain::protocol::{C4, PYCODE, Protocol, STARCODER};
+//! use midtrain::study::Table2;
 //!
-//! const PROTOCOL: Protocol<'_> = Protocol {
-//!     arms: &[("C4", None), ("Starcoder (20%)", Some(Mix { role: "starcoder", weight: "0.2", start: 6_000 }))],
-//!     sft: &[("Pycode", "sft/pycode", false)],
-//!     ..Protocol::PAPER
-//! };
+//! midtrain::allocator!();
+//!
+//! const PROTOCOL: Protocol<'_> = Protocol { arms: &[C4, STARCODER], sft: &[PYCODE], ..Protocol::PAPER };
 //!
 //! fn main() -> std::process::ExitCode {
 //!     midtrain::run("table2", &PROTOCOL, Table2)
 //! }
 //! ```
 
+mod allocator;
 mod backend;
-pub mod conformance;
+pub mod command;
 mod engines;
 mod error;
 pub mod evaluate;
-mod example;
 pub mod generate;
-mod memory;
 mod model_file;
-pub mod peer;
+mod options;
+mod runner;
 #[cfg(feature = "flex")]
 mod self_test;
-pub mod versus;
+mod terminal;
 
 pub use backend::{Backend, OnBackend, UnknownBackend};
 pub use error::Error;
-pub use example::run;
-pub use model_file::convert;
+#[doc(hidden)]
+pub use mimalloc::MiMalloc;
+pub use model_file::{convert, load as load_model};
+pub use runner::run;
 
+pub use study::protocol;
 pub use {
-    corpus, data_mixer, forgetting_eval, fused_ops, gptneox_model, metrics_cka, metrics_proximity, schedule, study,
-    trainer,
+    corpus, data_mixer, forgetting_eval, fused_ops, gptneox_model, metrics_cka, metrics_proximity, report, schedule,
+    study, trainer,
 };
 
 /// A precision by its name: f32 (also fp32) or bf16.

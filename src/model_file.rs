@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::DType;
-use burn::tensor::backend::AutodiffBackend;
-use fused_ops::{FusedOps, Precision};
+use fused_ops::{FusedOps, Precision, TrainingBackend};
 use gptneox_model::{Compute, GptNeoX, SaveOptions, load_pretrained, save_pretrained};
 
 use crate::backend::OnBackend;
 use crate::{Backend, Error};
 
-/// The model at a path, computing in a precision.
-pub(crate) fn load<B: FusedOps>(path: &Path, precision: Precision, device: &B::Device) -> Result<GptNeoX<B>, Error> {
+/// The model at a path — a Hugging Face directory or a checkpoint of a training run —, computing in a precision.
+///
+/// # Errors
+/// A model that cannot be loaded, a precision that the backend lacks.
+pub fn load<B: FusedOps>(path: &Path, precision: Precision, device: &B::Device) -> Result<GptNeoX<B>, Error> {
     if precision == Precision::Bf16 && !B::supports_dtype(device, DType::BF16) {
         let limit = format!("is not to be had on the backend {}", B::name(device));
         return Err(Error::option("precision", "bf16", limit));
@@ -48,8 +50,9 @@ pub fn convert(
     backend.on(Convert { model, output, options })??;
     match (tokenizer(model, tokenizer_file), tokenizer_file) {
         (Ok(file), _) => {
-            std::fs::copy(&file, output.join("tokenizer.json")).map_err(Error::io(&file))?;
-            Ok(())
+            let bytes = std::fs::read(&file).map_err(Error::io(&file))?;
+            let to = output.join("tokenizer.json");
+            atomic_file::write(&to, &bytes).map_err(Error::io(&to))
         }
         (Err(error), Some(_)) => Err(error),
         (Err(_), None) => Ok(()),
@@ -65,11 +68,7 @@ struct Convert<'a> {
 impl OnBackend for Convert<'_> {
     type Output = Result<(), Error>;
 
-    fn run<AB>(self) -> Self::Output
-    where
-        AB: AutodiffBackend + FusedOps,
-        AB::InnerBackend: FusedOps,
-    {
+    fn run<AB: TrainingBackend>(self) -> Self::Output {
         let model = load::<AB::InnerBackend>(self.model, Precision::F32, &Default::default())?;
         Ok(save_pretrained(&model, self.output, self.options)?)
     }

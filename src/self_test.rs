@@ -5,9 +5,8 @@ use std::sync::OnceLock;
 
 use burn::backend::Autodiff;
 use burn::tensor::DType;
-use burn::tensor::backend::AutodiffBackend;
 use data_mixer::{Batch, stream_key};
-use fused_ops::{FusedOps, Precision, backends};
+use fused_ops::{Precision, TrainingBackend, backends};
 use gptneox_model::{GptNeoX, GptNeoXConfig};
 use schedule::LrSpec;
 use study::{Ended, Error, Machine, Processor, Report, Task, Timing, Trouble};
@@ -29,11 +28,7 @@ struct Steps(Precision);
 impl OnBackend for Steps {
     type Output = Result<Option<Vec<[f64; 2]>>, trainer::Error>;
 
-    fn run<AB>(self) -> Self::Output
-    where
-        AB: AutodiffBackend + FusedOps,
-        AB::InnerBackend: FusedOps,
-    {
+    fn run<AB: TrainingBackend>(self) -> Self::Output {
         let device = AB::Device::default();
         if self.0 == Precision::Bf16 && !AB::supports_dtype(&device, DType::BF16) {
             return Ok(None);

@@ -1,5 +1,6 @@
-//! Running an example in a folder of its own.
+//! Running the command and the examples in a folder of their own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -12,6 +13,19 @@ pub(crate) fn example(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// A tool: `midtrain` with its subcommand, or an example.
+pub(crate) fn program(name: &str) -> Command {
+    if name.starts_with("table") || name.starts_with("figure") {
+        return Command::new(example(name));
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_midtrain"));
+    // Token stores have subcommands of their own.
+    if name != "midtrain" {
+        command.arg(name);
+    }
+    command
 }
 
 pub(crate) fn fixture(name: &str) -> PathBuf {
@@ -52,8 +66,8 @@ pub(crate) const FILES: [&str; 7] = [
     "tables/table2.csv",
     "tables/table2.md",
     "tables/comparison.csv",
+    "tables/measurements.csv",
     "figures/table2.svg",
-    "measurements.json",
     "plan.txt",
     "report.html",
 ];
@@ -68,4 +82,16 @@ pub(crate) fn changed(dir: &Path, name: &str, changes: &[(&str, &str)]) -> Strin
     let path = dir.join(name);
     std::fs::write(&path, text).unwrap();
     path.display().to_string()
+}
+
+/// A CSV file's rows by column: one header, every record of its length.
+pub(crate) fn csv(text: &str) -> Vec<BTreeMap<String, String>> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers().unwrap().clone();
+    let row = |record: csv::StringRecord| {
+        header.iter().zip(record.iter()).map(|(h, f)| (h.to_owned(), f.to_owned())).collect()
+    };
+    let rows: Vec<BTreeMap<String, String>> = reader.records().map(|r| row(r.unwrap())).collect();
+    assert!(rows.iter().all(|row| row.len() == header.len()), "a column's name comes twice in {header:?}");
+    rows
 }

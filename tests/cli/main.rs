@@ -1,8 +1,7 @@
-//! The examples as a user runs them. (One test binary: linking is slow.)
+//! The command and the examples as a user runs them. (One test binary: linking is slow.)
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod analysis;
-mod conformance;
 mod data;
 mod errors;
 mod harness;

@@ -2,19 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::harness::{fixture, read, run_tiny, stderr, table2, tiny};
+use crate::harness::{csv, fixture, read, run_tiny, stderr, table2, tiny};
 
 /// Rows of a table by set and mix.
-fn rows(csv: &str) -> BTreeMap<(String, String), BTreeMap<String, String>> {
-    let mut lines = csv.lines();
-    let header: Vec<&str> = lines.next().unwrap().split(',').collect();
-    lines
-        .map(|line| {
-            let row: BTreeMap<String, String> =
-                header.iter().map(|h| (*h).to_owned()).zip(line.split(',').map(str::to_owned)).collect();
-            ((row["dataset"].clone(), row["mix"].clone()), row)
-        })
-        .collect()
+fn rows(text: &str) -> BTreeMap<(String, String), BTreeMap<String, String>> {
+    csv(text).into_iter().map(|row| ((row["dataset"].clone(), row["mix"].clone()), row)).collect()
 }
 
 #[test]
@@ -40,45 +32,55 @@ fn the_same_seed_gives_the_same_bytes_and_another_does_not() {
 fn what_it_writes() {
     let dir = tempfile::tempdir().unwrap();
     let csv = run_tiny(dir.path(), &["--quiet"]);
-    assert!(csv.starts_with("model,dataset,mix,mix_weight,sft_loss,sft_delta,c4_loss,c4_delta,seeds,"));
+    assert!(csv.starts_with(
+        "model,dataset,mix,mix_weight,sft_loss,sft_delta,sft_delta_ci_low,sft_delta_ci_high,c4_loss,c4_delta,"
+    ));
     let rows = rows(&csv);
     assert_eq!(rows.len(), 4);
     let control = &rows[&("Pycode".to_owned(), "C4".to_owned())];
-    assert_eq!((control["sft_delta"].as_str(), control["seeds"].as_str()), ("0.000000", "2"));
+    assert_eq!((control["sft_delta"].as_str(), control["seeds"].as_str()), ("0", "2"));
     let comparison = read(dir.path(), "tables/comparison.csv");
     // One arm beside the control: two sets, three losses.
     assert_eq!(comparison.lines().count(), 1 + 6, "{comparison}");
-    assert!(comparison.starts_with("dataset,loss,mix,seeds,control,arm,difference,low,high,p,p_adjusted,improvement,"));
+    assert!(
+        comparison
+            .starts_with("dataset,loss,mix,seeds,control,arm,difference,ci_low,ci_high,p,p_adjusted,improvement,")
+    );
     for file in ["tables/table2.md", "figures/table2.csv", "plan.txt", "report.html", "spec.toml"] {
         assert!(!read(dir.path(), file).is_empty(), "{file}");
     }
     assert!(read(dir.path(), "figures/table2.svg").starts_with("<svg"));
     assert!(std::fs::read(dir.path().join("out/figures/table2.png")).unwrap().starts_with(b"\x89PNG"));
     // Training is real: well below what a model without context can reach.
-    let results: serde_json::Value = serde_json::from_str(&read(dir.path(), "measurements.json")).unwrap();
-    let entropy = results["unigram_entropy"].as_f64().unwrap();
-    for m in results["measurements"].as_array().unwrap() {
-        assert!(m["c4_before"].as_f64().unwrap() < entropy - 0.1, "{m} against {entropy}");
+    let before = crate::harness::csv(&read(dir.path(), "tables/before.csv"));
+    let number = |row: &BTreeMap<String, String>, column: &str| row[column].parse::<f64>().unwrap();
+    let entropy = number(&before[0], "unigram_entropy");
+    for m in crate::harness::csv(&read(dir.path(), "tables/measurements.csv")) {
+        assert!(number(&m, "c4_before") < entropy - 0.1, "{m:?} against {entropy}");
         // Each number's folder holds it.
         let stored = |of: &str| -> serde_json::Value {
-            let folder = dir.path().join("store").join(m["addresses"][of].as_str().unwrap());
+            let folder = dir.path().join("store").join(&m[&format!("{of}_address")]);
             let done = std::fs::read_to_string(folder.join("done.json")).unwrap();
             serde_json::from_str::<serde_json::Value>(&done).unwrap()["result"].clone()
         };
         for loss in ["sft_loss", "c4_loss", "c4_before"] {
-            assert_eq!(stored(loss)["total"]["loss"], m[loss], "{loss}");
+            assert_eq!(stored(loss)["total"]["loss"].as_f64().unwrap(), number(&m, loss), "{loss}, to the last bit");
             // Losses by document are kept; they add up.
             let documents = stored(loss)["by_document"].as_array().unwrap().clone();
             let sum = |what: &str| documents.iter().map(|d| d[what].as_f64().unwrap()).sum::<f64>();
-            assert!((sum("nats") / sum("tokens") - m[loss].as_f64().unwrap()).abs() < 1e-9);
+            assert!((sum("nats") / sum("tokens") - number(&m, loss)).abs() < 1e-9);
             // Errors over held-out documents, of which there are several.
             assert!(documents.len() > 1 && stored(loss)["total"]["documents"] == documents.len());
         }
         // A token of the tiny BPE is one to four bytes.
-        assert!(m["sft_document_se"].as_f64().unwrap() > 0.0 && m["c4_document_se"].as_f64().unwrap() > 0.0);
-        let bits = m["c4_bits_per_byte"].as_f64().unwrap() / (m["c4_loss"].as_f64().unwrap() / std::f64::consts::LN_2);
+        assert!(number(&m, "sft_document_se") > 0.0 && number(&m, "c4_document_se") > 0.0);
+        let bits = number(&m, "c4_bits_per_byte") / (number(&m, "c4_loss") / std::f64::consts::LN_2);
         assert!((0.25..1.0).contains(&bits), "{bits} tokens a byte");
     }
+    // Every job behind the page is named; training states with the digest of what they saw.
+    let jobs = crate::harness::csv(&read(dir.path(), "tables/jobs.csv"));
+    assert!(jobs.iter().all(|job| dir.path().join("store").join(&job["address"]).join("done.json").exists()));
+    assert!(jobs.iter().any(|job| job["kind"] == "pretrain" && job["ledger"].len() == 16), "{jobs:?}");
     // The resolved spec gives the same study, all of it already there.
     let spec = dir.path().join("out/spec.toml").display().to_string();
     let started = std::fs::read_dir(dir.path().join("store/finetune")).unwrap().count();

@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use atomic_file::AtomicFile;
 use schedule::{Step, Tokens};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -279,10 +280,9 @@ impl LedgerFile {
         }
         let mut text = ledger.head()?;
         ledger.steps().for_each(|step| text.push_str(&ledger.line(step)));
-        let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut temporary = tempfile::NamedTempFile::new_in(dir).map_err(io)?;
-        temporary.write_all(text.as_bytes()).and_then(|()| temporary.as_file().sync_all()).map_err(io)?;
-        let file = temporary.persist(path).map_err(|e| io(e.error))?;
+        let mut begun = AtomicFile::create(path).map_err(io)?;
+        begun.write_all(text.as_bytes()).map_err(io)?;
+        let file = begun.commit().map_err(io)?;
         Ok(Self { path: path.to_owned(), file, ledger })
     }
 

@@ -19,6 +19,11 @@ impl HeldOut {
         self.nats / self.tokens as f64
     }
 
+    /// e to the mean loss.
+    pub fn perplexity(&self) -> f64 {
+        self.nats_per_token().exp()
+    }
+
     /// Bits per byte, comparable between tokenizers.
     pub fn bits_per_byte(&self) -> Option<f64> {
         let bytes = self.bytes.filter(|b| *b > 0)?;

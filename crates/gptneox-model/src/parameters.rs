@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
-use fused_ops::FusedOps;
+use fused_ops::{FusedOps, TrainingBackend};
 
 use crate::{Error, GptNeoX};
 
@@ -20,11 +20,7 @@ pub struct NamedTensor {
 }
 
 /// The gradient of every parameter that has one, under its parameter's name.
-pub fn export_gradients<AB>(model: &GptNeoX<AB>, gradients: &GradientsParams) -> Vec<NamedTensor>
-where
-    AB: AutodiffBackend + FusedOps,
-    AB::InnerBackend: FusedOps,
-{
+pub fn export_gradients<AB: TrainingBackend>(model: &GptNeoX<AB>, gradients: &GradientsParams) -> Vec<NamedTensor> {
     struct Export<'a> {
         path: Vec<String>,
         gradients: &'a GradientsParams,

@@ -29,9 +29,9 @@ impl Weight {
         }
     }
 
-    /// The same in constants: `None` above [`PARTS`](Self::PARTS).
-    pub const fn from_parts_const(parts: u32) -> Option<Self> {
-        if parts as u64 <= Self::PARTS { Some(Self(parts)) } else { None }
+    /// From whole percent, also in constants: `None` above 100.
+    pub const fn from_percent(percent: u32) -> Option<Self> {
+        if percent <= 100 { Some(Self(percent * (Self::PARTS as u32 / 100))) } else { None }
     }
 
     /// From a decimal number, exactly.

@@ -183,14 +183,9 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
-    /// A result that cannot be rendered.
-    #[error("cannot draw {what}: {reason}")]
-    Render {
-        /// What.
-        what: String,
-        /// Why.
-        reason: String,
-    },
+    /// A page that cannot be written.
+    #[error(transparent)]
+    Report(#[from] report::Error),
     /// Stopped by a signal; what was done is kept.
     #[error("stopped by signal {signal}; start the same command again to continue")]
     Stopped {

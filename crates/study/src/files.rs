@@ -1,6 +1,5 @@
 //! Small files of the store and the output directory: JSON and text, written atomically.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use serde::Serialize;
@@ -12,17 +11,7 @@ use crate::Error;
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(Error::io(path))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(Error::io(path))?;
-    // Readable by others, as files written directly are; temporary files are private.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = std::fs::Permissions::from_mode(0o644);
-        file.as_file().set_permissions(mode).map_err(Error::io(path))?;
-    }
-    file.persist(path).map_err(|e| Error::io(path)(e.error))?;
-    Ok(())
+    atomic_file::write(path, bytes).map_err(Error::io(path))
 }
 
 /// A value as the text of a file.

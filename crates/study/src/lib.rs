@@ -2,15 +2,16 @@
 //!
 //! A [`StudySpec`] is plain data; [`Study::new`] checks it once. A [`Question`] says which jobs it needs — training states,
 //! fine-tunes, evaluations, comparisons — and [`answer`] runs those that the [`Store`] lacks, beside any number of other
-//! processes on the same store, and makes a [`Page`] of their results.
+//! processes on the same store, and makes a [`report::Page`] of their results.
 //!
 //! ```no_run
-//! use study::{Engine, Error, Page, Progress, StopSignal, Store, Study, StudySpec, Table2, answer, prepare};
+//! use report::Page;
+//! use study::{Engine, Error, Progress, StopSignal, Store, Study, StudySpec, Table2, answer, prepare};
 //!
 //! fn table2(engine: &mut dyn Engine) -> Result<Page, Error> {
 //!     let study = Study::new(StudySpec::read("study.toml".as_ref())?)?;
 //!     let store = Store::new("runs/store".as_ref());
-//!     let mut progress = Progress::new(false, StopSignal::default());
+//!     let mut progress = Progress::new((), StopSignal::default());
 //!     let data = prepare(&study, &store, engine, &mut progress)?;
 //!     Ok(answer(&Table2, &study, &data, &store, engine, &mut progress)?.page)
 //! }
@@ -23,7 +24,7 @@
 //! The crate is generic over the backend only where jobs run ([`LocalEngine`]); everything else sees [`Engine`].
 
 mod address;
-mod cli;
+mod changes;
 mod cost;
 mod data;
 mod engine;
@@ -35,9 +36,10 @@ pub mod job;
 mod machine;
 mod plan;
 mod progress;
+pub mod protocol;
+mod provenance;
 mod question;
 mod rates;
-mod render;
 mod run;
 mod runner;
 mod signal;
@@ -48,7 +50,7 @@ mod store;
 mod study;
 
 pub use address::Address;
-pub use cli::{Args, exit_code};
+pub use changes::Changes;
 pub use cost::Expected;
 pub use data::{Data, prepare};
 pub use engine::{
@@ -60,17 +62,16 @@ pub use graph::{Cell, Graph, Rate};
 pub use job::{Evaluate, Finetune, HeldOutLoss, Job, Pretrain};
 pub use machine::Machine;
 pub use plan::{Plan, PlannedArm};
-pub use progress::{Progress, say};
+pub use progress::{Progress, Watcher};
 pub use question::{
-    Figure3, Losses, Measurement, Question, Representations, Similarities, Table1, Table2, Table5, Theory, preflights,
+    Figure3, Named, Question, Representations, Similarities, Table1, Table2, Table5, Theory, preflights, question,
 };
-pub use render::{DataTable, Figure, Page};
 pub use run::{Answer, answer, run_job};
 pub use schedule::Step;
 pub use signal::StopSignal;
 pub use spec::{
-    ArmSpec, DataSpec, EvalSpec, FORMAT, Kernels, LrChoice, Mix, PRESETS, PretrainSpec, ProbeSpec, Protocol, RoleFiles,
-    SftSetSpec, SftSpec, Size, Sources, StudySpec, TokenizerSpec, preset,
+    ArmSpec, DataSpec, EvalSpec, FORMAT, Kernels, LrChoice, PRESETS, PretrainSpec, ProbeSpec, RoleFiles, SftSetSpec,
+    SftSpec, Sources, StudySpec, TokenizerSpec, preset,
 };
 pub use store::{BundleReport, Failure, Freed, GcReport, Keep, Store, Use, Verified, export, gc, import, verify};
 pub use study::{Arm, ArmId, ProbeId, SetId, Study};

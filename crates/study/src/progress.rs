@@ -1,24 +1,35 @@
-//! Progress over all jobs with an estimate of the time left: a bar on a terminal, plain lines elsewhere.
+//! Progress over all jobs with an estimate of the time left.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
-
-use indicatif::{ProgressBar, ProgressStyle};
+use std::time::Instant;
 
 use crate::StopSignal;
 use crate::address::Address;
 
-/// Seconds between plain lines.
-const PLAIN_EVERY: Duration = Duration::from_secs(10);
-/// The bar's length: indicatif counts in whole numbers.
-const BAR: u64 = 10_000;
+/// Who is told of progress. This crate prints nothing itself.
+pub trait Watcher: std::fmt::Debug {
+    /// A message of its own.
+    fn note(&self, message: &str) {
+        let _ = message;
+    }
+
+    /// So much of all is done, from 0 to 1, and what is being done. Called after every step: most calls are to be passed
+    /// over.
+    fn at(&self, done: f64, what: &dyn Fn() -> String) {
+        let _ = (done, what);
+    }
+
+    /// Nothing more comes.
+    fn finish(&self) {}
+}
+
+/// Nobody.
+impl Watcher for () {}
 
 /// Progress through jobs of known cost, in seconds that they are expected to take.
 #[derive(Debug)]
 pub struct Progress {
-    bar: Option<ProgressBar>,
-    plain: bool,
+    watcher: Box<dyn Watcher>,
     jobs: HashMap<Address, Share>,
     /// Seconds that all jobs are expected to take, and those that are done.
     total: f64,
@@ -28,7 +39,6 @@ pub struct Progress {
     /// Jobs done, and jobs.
     counts: (usize, usize),
     started: Instant,
-    printed: Option<Instant>,
     /// Asked between steps.
     pub signal: StopSignal,
 }
@@ -42,26 +52,16 @@ struct Share {
 }
 
 impl Progress {
-    /// Shown on stderr unless `quiet`.
-    pub fn new(quiet: bool, signal: StopSignal) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let bar = (!quiet && terminal).then(|| {
-            let bar = ProgressBar::new(BAR);
-            if let Ok(style) = ProgressStyle::with_template("[{elapsed_precise}] {bar:30} {percent:>3}% {msg}") {
-                bar.set_style(style);
-            }
-            bar
-        });
+    /// Told to a watcher.
+    pub fn new(watcher: impl Watcher + 'static, signal: StopSignal) -> Self {
         Self {
-            bar,
-            plain: !quiet && !terminal,
+            watcher: Box::new(watcher),
             jobs: HashMap::new(),
             total: 0.0,
             done: 0.0,
             skipped: 0.0,
             counts: (0, 0),
             started: Instant::now(),
-            printed: None,
             signal,
         }
     }
@@ -139,37 +139,20 @@ impl Progress {
         more
     }
 
-    fn show(&mut self, what: &str) {
+    fn show(&self, what: &str) {
         let fraction = if self.total > 0.0 { (self.done / self.total).clamp(0.0, 1.0) } else { 0.0 };
-        let due = self.printed.is_none_or(|at| at.elapsed() >= PLAIN_EVERY);
-        if self.bar.is_none() && !(self.plain && due) {
-            return;
-        }
         let (done, jobs) = self.counts;
-        let text = format!("{done}/{jobs} jobs, {}, {what}", self.estimate());
-        if let Some(bar) = &self.bar {
-            bar.set_position((fraction * BAR as f64) as u64);
-            bar.set_message(text);
-        } else {
-            self.printed = Some(Instant::now());
-            say(&format!("[{:>3.0}%] {text}", (100.0 * fraction).floor()));
-        }
+        self.watcher.at(fraction, &|| format!("{done}/{jobs} jobs, {}, {what}", self.estimate()));
     }
 
-    /// One line of its own.
+    /// A message of its own.
     pub fn note(&self, message: &str) {
-        if let Some(bar) = &self.bar {
-            bar.println(message);
-        } else if self.plain {
-            say(message);
-        }
+        self.watcher.note(message);
     }
 
-    /// Takes the bar away.
+    /// Nothing more comes.
     pub fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.watcher.finish();
     }
 
     fn estimate(&self) -> String {
@@ -180,11 +163,6 @@ impl Progress {
         }
         format!("ETA {}", duration((self.total - self.done).max(0.0) * seconds / worked))
     }
-}
-
-/// A line to standard error; a reader that went away ends nothing.
-pub fn say(line: &str) {
-    drop(writeln!(std::io::stderr(), "{line}"));
 }
 
 /// A time in two units.
@@ -204,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_was_found_done_is_no_speed() {
-        let mut progress = Progress::new(true, StopSignal::default());
+        let mut progress = Progress::new((), StopSignal::default());
         let job = |name: &str| Address::named("evaluate", name);
         progress.begin();
         for (name, seconds) in [("a", 10.0), ("b", 20.0), ("c", 30.0), ("a", 10.0)] {

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use crate::address::Address;
 use crate::data::Data;
 use crate::graph::Graph;
+use crate::provenance;
 use crate::question::Question;
 use crate::runner::Runner;
 use crate::store::{Failure, Root, Status, Store};
-use crate::{Engine, Error, Page, Progress, Study};
+use crate::{Engine, Error, Progress, Study};
+use report::Page;
 
 /// Answers a question: runs what the store lacks, round by round, until every job that the question needs is done or
 /// cannot be.
@@ -50,9 +52,9 @@ pub(crate) fn answer_knowing(
         let jobs = graph.jobs();
         Root::write(store, study, question.name(), data, &graph)?;
         if jobs.iter().all(|job| runner.is_settled(&job.address())) {
-            let page = question.answer(&mut graph)?;
-            let failures = graph.failures_that_matter();
-            return Ok(Answer { page: with_machines(page, &graph)?, failures });
+            let mut page = question.answer(question.name(), &mut graph)?;
+            provenance::tell(&mut page, &graph, jobs)?;
+            return Ok(Answer { page, failures: graph.failures_that_matter() });
         }
         // Jobs of later rounds, as far as they can be foreseen, count in what is left.
         let mut foreseen = Graph::new(study, data, store, &machine, &failures).guessing();
@@ -75,18 +77,6 @@ pub struct Answer {
     pub page: Page,
     /// Why something on it is missing: each failed job once.
     pub failures: Vec<Failure>,
-}
-
-/// Where results of several classes of machine stand on one page, it says so.
-fn with_machines(mut page: Page, graph: &Graph<'_>) -> Result<Page, Error> {
-    let machines = graph.machines()?;
-    if machines.len() > 1 {
-        page.notes.push(format!(
-            "Computed on machines whose matrix products differ in the last bits: {}. Each job's record names its own.",
-            machines.join("; ")
-        ));
-    }
-    Ok(page)
 }
 
 /// Runs a job by its address alone, with what it depends on.

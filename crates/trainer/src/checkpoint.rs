@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::backend::AutodiffBackend;
+use atomic_file::AtomicFile;
 use data_mixer::LedgerHead;
-use fused_ops::FusedOps;
+use fused_ops::{FusedOps, TrainingBackend};
 use gptneox_model::{GptNeoX, GptNeoXConfig, export_parameters, parameter_shapes};
 use memmap2::Mmap;
 use safetensors::tensor::TensorView;
@@ -59,11 +59,7 @@ fn checksum<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     format!("{:032x}", hash.digest128())
 }
 
-impl<AB> Trainer<AB>
-where
-    AB: AutodiffBackend + FusedOps,
-    AB::InnerBackend: FusedOps,
-{
+impl<AB: TrainingBackend> Trainer<AB> {
     /// Writes a checkpoint, atomically: the file is complete or not there.
     ///
     /// # Errors
@@ -205,16 +201,13 @@ fn write(path: &Path, views: Vec<(&str, TensorView<'_>)>, meta: &Meta) -> Result
     let meta = serde_json::to_string(meta).map_err(|e| damaged(path, e))?;
     let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir).map_err(io(dir))?;
-    let file = tempfile::NamedTempFile::new_in(dir).map_err(io(path))?;
+    let file = AtomicFile::create(path).map_err(io(path))?;
     let metadata = HashMap::from([(KEY.to_owned(), meta)]);
-    safetensors::serialize_to_file(views, Some(metadata), file.path()).map_err(|e| match e {
+    safetensors::serialize_to_file(views, Some(metadata), file.temporary_path()).map_err(|e| match e {
         safetensors::SafeTensorError::IoError(e) => io(path)(e),
         other => damaged(path, other),
     })?;
-    // Reopened by path: the serialiser may have replaced the file.
-    File::open(file.path()).and_then(|f| f.sync_all()).map_err(io(path))?;
-    file.persist(path).map_err(|e| io(path)(e.error))?;
-    Ok(())
+    file.commit().map(drop).map_err(io(path))
 }
 
 /// The model of a checkpoint, without optimiser and position: what fine-tuning and generation start from.

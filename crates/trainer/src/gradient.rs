@@ -1,9 +1,8 @@
 //! Gradients on fixed batches, as vectors: what analyses of a path need.
 
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::backend::AutodiffBackend;
 use data_mixer::Batch;
-use fused_ops::FusedOps;
+use fused_ops::{FusedOps, TrainingBackend};
 use gptneox_model::{GptNeoX, export_gradients, export_parameters};
 
 use crate::step::{check, input, tensor};
@@ -27,16 +26,12 @@ pub fn parameter_vector<B: FusedOps>(model: &GptNeoX<B>) -> Vec<f32> {
 ///
 /// # Errors
 /// Batches that the model cannot take, or without a predicted token.
-pub fn loss_gradient<AB>(
+pub fn loss_gradient<AB: TrainingBackend>(
     model: &GptNeoX<AB>,
     batches: &[Batch],
     spec: &TrainSpec,
     device: &AB::Device,
-) -> Result<LossGradient, Error>
-where
-    AB: AutodiffBackend + FusedOps,
-    AB::InnerBackend: FusedOps,
-{
+) -> Result<LossGradient, Error> {
     let targets: usize = batches.iter().map(Batch::target_count).sum();
     if targets == 0 {
         return Err(Error::Batch { step: 0, reason: "no token of the batches is predicted".to_owned() });

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Shape, TensorPrimitive};
-use fused_ops::{AdamWStep, FusedOps, Slot, Updated};
+use fused_ops::{AdamWStep, FusedOps, Slot, TrainingBackend, Updated};
 use gptneox_model::GptNeoX;
 
 use crate::{AdamWSpec, Decay};
@@ -17,11 +17,7 @@ pub(crate) struct Moments<B: FusedOps> {
     pub(crate) v: FloatTensor<B>,
 }
 
-pub(crate) fn zeros<AB>(model: &GptNeoX<AB>) -> Vec<Moments<AB::InnerBackend>>
-where
-    AB: AutodiffBackend + FusedOps,
-    AB::InnerBackend: FusedOps,
-{
+pub(crate) fn zeros<AB: TrainingBackend>(model: &GptNeoX<AB>) -> Vec<Moments<AB::InnerBackend>> {
     struct Zeros<B: FusedOps>(Vec<Moments<B>>);
     impl<AB: AutodiffBackend<InnerBackend = B>, B: FusedOps> ModuleVisitor<AB> for Zeros<B> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
@@ -58,18 +54,14 @@ pub(crate) struct Told<B: FusedOps> {
 /// 1. The model's parameters are taken out of it, so that nobody else holds them and they can be written in place.
 /// 2. Norm, factor and update of all of them.
 /// 3. The new ones are put back.
-pub(crate) fn update<AB>(
+pub(crate) fn update<AB: TrainingBackend>(
     model: GptNeoX<AB>,
     grads: GradientsParams,
     moments: &mut Vec<Moments<AB::InnerBackend>>,
     spec: &AdamWSpec,
     (loss, clip): (Tensor<AB::InnerBackend, 1>, f64),
     step: AdamWStep,
-) -> (GptNeoX<AB>, Told<AB::InnerBackend>)
-where
-    AB: AutodiffBackend + FusedOps,
-    AB::InnerBackend: FusedOps,
-{
+) -> (GptNeoX<AB>, Told<AB::InnerBackend>) {
     let device = loss.device();
     let old = std::mem::take(moments).into_iter();
     let mut take = Take { grads, old, spec, taken: Vec::new() };

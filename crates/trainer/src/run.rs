@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use burn::tensor::backend::AutodiffBackend;
 use data_mixer::{BatchSource, LedgerFile, prefetch};
-use fused_ops::FusedOps;
+use fused_ops::TrainingBackend;
 
 use crate::checkpoint::{checkpoints, file_name, verify_checkpoint};
 use crate::log::Log;
@@ -54,16 +53,12 @@ pub enum Outcome {
 ///
 /// # Errors
 /// Batches that cannot be had, files that cannot be written, a run that diverged.
-pub fn run<AB>(
+pub fn run<AB: TrainingBackend>(
     mut trainer: Trainer<AB>,
     source: &dyn BatchSource,
     options: &RunOptions<'_>,
     observe: &mut dyn FnMut(u64, Option<&StepRecord>) -> Control,
-) -> Result<(Trainer<AB>, Outcome), Error>
-where
-    AB: AutodiffBackend + FusedOps,
-    AB::InnerBackend: FusedOps,
-{
+) -> Result<(Trainer<AB>, Outcome), Error> {
     let io = |source| Error::Io { path: options.dir.to_owned(), source };
     std::fs::create_dir_all(options.dir).map_err(io)?;
     // The newest that is whole and ahead: a damaged one costs the steps since the one before.
@@ -107,11 +102,7 @@ where
     Ok((trainer, Outcome::Stopped))
 }
 
-fn checkpoint<AB>(trainer: &Trainer<AB>, options: &RunOptions<'_>) -> Result<(), Error>
-where
-    AB: AutodiffBackend + FusedOps,
-    AB::InnerBackend: FusedOps,
-{
+fn checkpoint<AB: TrainingBackend>(trainer: &Trainer<AB>, options: &RunOptions<'_>) -> Result<(), Error> {
     trainer.save(&options.dir.join(file_name(trainer.step)))?;
     for (_, old) in checkpoints(options.dir).into_iter().skip(options.keep.max(1)) {
         // What cannot be removed now is removed after the next checkpoint.

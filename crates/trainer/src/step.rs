@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor, TensorData};
 use data_mixer::{Batch, LedgerHead};
-use fused_ops::{AdamWStep, FusedOps};
+use fused_ops::{AdamWStep, FusedOps, TrainingBackend};
 use gptneox_model::{GptNeoX, GptNeoXConfig, Input};
 use schedule::{LrSchedule, Step};
 
@@ -15,11 +14,7 @@ use crate::optimizer::{self, Moments};
 use crate::{Error, StepRecord, TrainSpec};
 
 /// A model in training: weights, optimiser state, position.
-pub struct Trainer<AB>
-where
-    AB: AutodiffBackend + FusedOps,
-    AB::InnerBackend: FusedOps,
-{
+pub struct Trainer<AB: TrainingBackend> {
     /// Always there between calls; taken while a step updates it, so that its parameters are unshared.
     pub(crate) model: Option<GptNeoX<AB>>,
     pub(crate) moments: Vec<Moments<AB::InnerBackend>>,
@@ -46,11 +41,7 @@ pub(crate) fn input<B: FusedOps>(batch: &Batch, device: &B::Device) -> Input<B> 
     Input { ids: tensor(batch.inputs.clone(), batch.time, device), document_starts: starts }
 }
 
-impl<AB> Trainer<AB>
-where
-    AB: AutodiffBackend + FusedOps,
-    AB::InnerBackend: FusedOps,
-{
+impl<AB: TrainingBackend> Trainer<AB> {
     /// A run at step 0 with a fresh optimiser.
     ///
     /// # Errors

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule as _;
-use burn::tensor::backend::AutodiffBackend;
 use data_mixer::{Batch, BatchSource, IGNORE, stream_key};
 use fused_ops::backends::{Flex, NdArray};
-use fused_ops::{FusedOps, Precision};
+use fused_ops::{Precision, TrainingBackend};
 use gptneox_model::{GptNeoX, GptNeoXConfig, NamedTensor, export_parameters};
 use schedule::LrSpec;
 use trainer::{
@@ -57,11 +56,7 @@ impl BatchSource for Random {
     }
 }
 
-fn fresh<AB>() -> Trainer<AB>
-where
-    AB: AutodiffBackend + FusedOps,
-    AB::InnerBackend: FusedOps,
-{
+fn fresh<AB: TrainingBackend>() -> Trainer<AB> {
     let device = Default::default();
     Trainer::new(GptNeoX::init(&config(), 7, &device).unwrap(), spec(), &device).unwrap()
 }
@@ -71,11 +66,7 @@ fn options(dir: &Path, until: u64) -> RunOptions<'_> {
 }
 
 /// A run that is stopped after `stop` steps (`None`: never).
-fn train<AB>(dir: &Path, stop: Option<u64>) -> (Trainer<AB>, Outcome)
-where
-    AB: AutodiffBackend + FusedOps,
-    AB::InnerBackend: FusedOps,
-{
+fn train<AB: TrainingBackend>(dir: &Path, stop: Option<u64>) -> (Trainer<AB>, Outcome) {
     run(fresh(), &Random, &options(dir, STEPS), &mut |step, _| {
         if Some(step) == stop { Control::Stop } else { Control::Continue }
     })
@@ -95,19 +86,11 @@ fn log_without_times(dir: &Path) -> Vec<serde_json::Value> {
         .collect()
 }
 
-fn parameters<AB>(trainer: &Trainer<AB>) -> Vec<NamedTensor>
-where
-    AB: AutodiffBackend + FusedOps,
-    AB::InnerBackend: FusedOps,
-{
+fn parameters<AB: TrainingBackend>(trainer: &Trainer<AB>) -> Vec<NamedTensor> {
     export_parameters(trainer.model())
 }
 
-fn resume_is_exact<AB>()
-where
-    AB: AutodiffBackend + FusedOps,
-    AB::InnerBackend: FusedOps,
-{
+fn resume_is_exact<AB: TrainingBackend>() {
     let whole_dir = tempfile::tempdir().unwrap();
     let (whole, outcome) = train::<AB>(whole_dir.path(), None);
     assert_eq!(outcome, Outcome::Finished);
@@ -407,11 +390,7 @@ fn impossible_recipes_are_refused() {
 }
 
 /// What is logged of an update is how far the parameters moved; gradients on fixed batches are those of training.
-fn vectors_agree<AB>()
-where
-    AB: AutodiffBackend + FusedOps,
-    AB::InnerBackend: FusedOps,
-{
+fn vectors_agree<AB: TrainingBackend>() {
     let mut trainer = fresh::<AB>();
     for step in 0..3 {
         let batch = Random.batch(step).unwrap();

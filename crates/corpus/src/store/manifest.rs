@@ -1,12 +1,11 @@
 //! A store of several files: the list that makes a folder of shards one store.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::shard::Shard;
-use super::{StoreError, io, temporary};
+use super::{StoreError, io};
 
 const FILE: &str = "store.json";
 
@@ -46,10 +45,7 @@ pub fn finish_store(dir: &Path, files: &[String]) -> Result<(), StoreError> {
     let manifest = Manifest { format: 1, shards: listed };
     let mut text = serde_json::to_vec_pretty(&manifest).expect("strings and numbers are JSON");
     text.push(b'\n');
-    let mut file = temporary(dir).map_err(io(dir))?;
-    file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(io(&path))?;
-    file.persist(&path).map_err(|e| io(&path)(e.error))?;
-    Ok(())
+    atomic_file::write(&path, &text).map_err(io(&path))
 }
 
 /// The shards of a store.

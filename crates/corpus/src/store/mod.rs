@@ -75,15 +75,3 @@ pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
 pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
-
-/// A file that gets its name when it is complete; readable by whom files usually are.
-pub(crate) fn temporary(dir: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        // Less what the umask takes away.
-        let _ = builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(dir)
-}

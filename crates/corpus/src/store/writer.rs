@@ -3,11 +3,11 @@
 use std::io::{BufWriter, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use atomic_file::AtomicFile;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::header::Header;
-use super::{StoreError, StoreInfo, TokenWidth, io, parent, temporary};
+use super::{StoreError, StoreInfo, TokenWidth, io, parent};
 
 /// A document as it is stored.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,7 +32,7 @@ pub struct StoreWriter {
     width: TokenWidth,
     /// Bytes kept for the header: its numbers grow until the end.
     room: usize,
-    out: BufWriter<NamedTempFile>,
+    out: BufWriter<AtomicFile>,
     hash: Xxh3,
     offsets: Vec<u64>,
     hashes: Vec<u64>,
@@ -66,7 +66,7 @@ impl StoreWriter {
         };
         // Written again, in place, once its numbers are known: none is longer than these.
         let placeholder = header.encode(0);
-        let mut out = BufWriter::with_capacity(1 << 18, temporary(dir).map_err(io(dir))?);
+        let mut out = BufWriter::with_capacity(1 << 18, AtomicFile::create(path).map_err(io(dir))?);
         out.write_all(&placeholder).map_err(io(path))?;
         Ok(Self {
             path: path.to_owned(),
@@ -183,8 +183,6 @@ impl StoreWriter {
         let mut file = out.into_inner().map_err(|e| io(&path)(e.into_error()))?;
         file.seek(SeekFrom::Start(0)).map_err(io(&path))?;
         file.write_all(&header.encode(room)).map_err(io(&path))?;
-        file.as_file().sync_all().map_err(io(&path))?;
-        file.persist(&path).map_err(|e| io(&path)(e.error))?;
-        Ok(())
+        file.commit().map(drop).map_err(io(&path))
     }
 }

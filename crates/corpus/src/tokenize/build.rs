@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use atomic_file::AtomicFile;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -242,10 +243,10 @@ fn take(from: &Path, to: &Path) -> Result<(), TokenizeError> {
         _ => {}
     }
     if fs::hard_link(from, to).is_err() {
-        let folder = crate::store::parent(to);
-        let temporary = crate::store::temporary(folder).map_err(io(folder))?;
-        fs::copy(from, temporary.path()).map_err(io(from))?;
-        temporary.persist(to).map_err(|e| io(to)(e.error))?;
+        let mut copy = AtomicFile::create(to).map_err(io(to))?;
+        let mut original = File::open(from).map_err(io(from))?;
+        std::io::copy(&mut original, &mut copy).map_err(io(to))?;
+        copy.commit().map_err(io(to))?;
     }
     Ok(())
 }

@@ -127,15 +127,11 @@ impl Tokenizer {
     /// # Errors
     /// A file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), TokenizeError> {
-        use std::io::Write as _;
         let error = |reason: String| TokenizeError::File { path: path.to_owned(), reason };
         let json = self.inner.to_string(false).map_err(|e| error(e.to_string()))?;
         let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(dir).map_err(|e| error(e.to_string()))?;
-        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(|e| error(e.to_string()))?;
-        file.write_all(json.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(|e| error(e.to_string()))?;
-        file.persist(path).map_err(|e| error(e.to_string()))?;
-        Ok(())
+        atomic_file::write(path, json.as_bytes()).map_err(|e| error(e.to_string()))
     }
 
     /// The fingerprint and vocabulary, as a store of this name records them.

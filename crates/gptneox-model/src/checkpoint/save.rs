@@ -1,8 +1,8 @@
 //! Writing a checkpoint directory.
 
+use atomic_file::AtomicFile;
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 
 use fused_ops::FusedOps;
@@ -111,12 +111,12 @@ pub fn save_pretrained<B: FusedOps>(model: &GptNeoX<B>, dir: &Path, options: &Sa
             }
             let path = dir.join(INDEX);
             let text = serde_json::to_vec_pretty(&index).map_err(|e| format_error(&path, e))?;
-            write_atomically(&path, &text)?;
+            atomic_file::write(&path, &text).map_err(io(&path))?;
         }
     }
     let config = HuggingFaceConfig::from(model.config()).stored_as(options.storage.name());
     let text = serde_json::to_vec_pretty(&config).map_err(|e| format_error(&config_path, e))?;
-    write_atomically(&config_path, &text)
+    atomic_file::write(&config_path, &text).map_err(io(&config_path))
 }
 
 fn check_f16(dir: &Path, tensors: &[NamedTensor]) -> Result<(), Error> {
@@ -170,26 +170,13 @@ fn remove_earlier(dir: &Path) -> Result<(), Error> {
 }
 
 fn write_weights(path: &Path, tensors: &[&NamedTensor], storage: Storage) -> Result<(), Error> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let file = tempfile::NamedTempFile::new_in(dir).map_err(io(path))?;
+    let file = AtomicFile::create(path).map_err(io(path))?;
     // transformers refuses files without this entry.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let views = tensors.iter().map(|tensor| (tensor.name.as_str(), Stored { tensor, storage }));
-    safetensors::serialize_to_file(views, Some(metadata), file.path()).map_err(|e| match e {
+    safetensors::serialize_to_file(views, Some(metadata), file.temporary_path()).map_err(|e| match e {
         SafeTensorError::IoError(e) => io(path)(e),
         other => format_error(path, other),
     })?;
-    // Reopened by path: the serialiser wrote through a handle of its own.
-    File::open(file.path()).and_then(|f| f.sync_all()).map_err(io(path))?;
-    file.persist(path).map_err(|e| io(path)(e.error))?;
-    Ok(())
-}
-
-fn write_atomically(path: &Path, data: &[u8]) -> Result<(), Error> {
-    use std::io::Write as _;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(io(path))?;
-    file.write_all(data).and_then(|()| file.as_file().sync_all()).map_err(io(path))?;
-    file.persist(path).map_err(|e| io(path)(e.error))?;
-    Ok(())
+    file.commit().map(drop).map_err(io(path))
 }

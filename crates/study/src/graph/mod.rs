@@ -93,10 +93,6 @@ impl<'a> Graph<'a> {
         self.data
     }
 
-    pub(crate) fn machine(&self) -> &'a Machine {
-        self.machine
-    }
-
     /// Adds a job; of the same job asked for twice, the higher claim on its files counts.
     pub(crate) fn add(&mut self, job: impl Into<Job>, payload: Payload) {
         let job = job.into();
@@ -176,6 +172,11 @@ impl<'a> Graph<'a> {
             return Ok(Err(failure.clone()));
         }
         self.store.result::<K>(&address)?.map(Ok).ok_or(Error::NoJob { address })
+    }
+
+    /// What computed a job; `None` of one that failed.
+    pub(crate) fn computed_by(&self, address: &Address) -> Result<Option<Machine>, Error> {
+        if self.failures.contains_key(address) { Ok(None) } else { self.store.computed_by(address) }
     }
 
     /// What computed the jobs of this graph, where it was not one class of machine.

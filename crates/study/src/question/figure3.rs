@@ -1,29 +1,30 @@
 //! Does proximity advantage predict what midtraining gains? (Section 5.1; Figure 3.)
 
 use forgetting_eval::{
-    Block, Correlation, Summary, block_permutation_p, cluster_bootstrap, pearson, pearson_within_blocks,
+    Block, Correlation, Paired, Summary, block_permutation_p, cluster_bootstrap, pearson, pearson_within_blocks,
     relative_improvement, spearman,
 };
+use report::{Column, Dot, Estimate, Figure, Format, Page, Scatter, Table};
 
+use super::comparison::{LEVEL, unit};
 use super::losses::{self, Losses};
-use super::{Question, ends, number, proximity, signed};
+use super::{Question, proximity};
 use crate::graph::Graph;
-use crate::render::page::{Figure, Picture};
-use crate::render::scatter::{Dot, Scatter};
-use crate::{ArmId, DataTable, Error, Page, SetId};
+use crate::{ArmId, Error, SetId, Study};
 
 /// Shuffles and draws.
 const PERMUTATIONS: usize = 10_000;
 const RESAMPLES: usize = 2_000;
-const LEVEL: f64 = 0.95;
 
 /// A mix and a fine-tuning set.
 struct Pair {
     arm: ArmId,
     set: SetId,
-    advantage: f64,
-    noise_floor: f64,
-    improvement: f64,
+    /// With its interval over documents.
+    advantage: Estimate,
+    noise_floor: Option<f64>,
+    /// With its interval over seeds: that of the difference in losses, relative to the control's mean loss.
+    improvement: Estimate,
 }
 
 /// Figure 3: proximity advantage and relative improvement of every (mix, fine-tuning set) but the control's.
@@ -40,142 +41,181 @@ impl Question for Figure3 {
         losses::needs(graph)
     }
 
-    fn answer(&self, graph: &mut Graph<'_>) -> Result<Page, Error> {
+    fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
         let closeness = proximity::closeness(graph)?;
         let losses = Losses::of(graph)?;
-        let mut page = page(graph, &closeness, &pairs(graph, &closeness, &losses))?;
+        let study = graph.study();
+        let pairs = pairs(study, &closeness, &losses);
+        let correlations = Correlations::of(study, &pairs);
+        let mut page = Page::new(&format!("{} ({})", super::heading(name), study.spec().model_name));
+        page.asked = format!(
+            "Do mixes that are closer to a fine-tuning set than {} lower the loss on it more?",
+            study[study.control()].name()
+        );
+        page.found = correlations.sentences();
+        page.figures = vec![figure(name, study, &closeness, &pairs)];
+        page.tables = vec![correlations.table(), points(name, study, &pairs)];
+        page.notes = vec![
+            "The plain interval and p take all pairs for independent. The mixes of one fine-tuning set share its control and \
+             its scale, so that they are not: the interval of the cluster bootstrap draws whole sets, and the permutation p \
+             shuffles improvements within each set."
+                .to_owned(),
+            unit(study),
+        ];
         page.notes.extend(losses.failures());
+        page.details = losses.details();
         Ok(page)
     }
 }
 
 /// Every mix and set of which both the mix's and the control's fine-tunes have results.
-fn pairs(graph: &Graph<'_>, closeness: &proximity::Closeness, losses: &Losses) -> Vec<Pair> {
-    let study = graph.study();
-    let mean = |arm, set| Some(Summary::of(&losses.values(arm, set, |m| m.sft_loss)?).mean);
+fn pairs(study: &Study, closeness: &proximity::Closeness, losses: &Losses) -> Vec<Pair> {
+    let values = |arm, set| losses.values(arm, set, |m| m.sft_loss);
     let mut pairs = Vec::new();
     for set in study.sets() {
         for arm in study.treated() {
-            let (Some(control), Some(loss)) = (mean(study.control(), set), mean(arm, set)) else { continue };
+            let (Some(control), Some(loss)) = (values(study.control(), set), values(arm, set)) else { continue };
             let a = proximity::advantage(study, closeness, arm, set);
+            let base = Summary::of(&control).mean;
+            let difference = Paired::of(&loss, &control).ok().and_then(|p| p.summary.interval(LEVEL));
             pairs.push(Pair {
                 arm,
                 set,
-                advantage: a.value,
-                noise_floor: a.noise_floor.unwrap_or(0.0),
-                improvement: relative_improvement(control, loss),
+                advantage: Estimate { value: a.value, interval: a.interval },
+                noise_floor: a.noise_floor,
+                improvement: Estimate {
+                    value: relative_improvement(base, Summary::of(&loss).mean),
+                    interval: difference.map(|(low, high)| (-high / base, -low / base)),
+                },
             });
         }
     }
     pairs
 }
 
-fn page(graph: &Graph<'_>, closeness: &proximity::Closeness, pairs: &[Pair]) -> Result<Page, Error> {
-    let study = graph.study();
-    let spec = study.spec();
-    // The mixes of a set share its control, its examples and its scale: they are one block.
-    let block = |set: SetId| {
-        let of_set = || pairs.iter().filter(move |p| p.set == set);
-        Block { x: of_set().map(|p| p.advantage).collect(), y: of_set().map(|p| p.improvement).collect() }
-    };
-    let blocks: Vec<Block> = study.sets().map(block).filter(|b: &Block| !b.x.is_empty()).collect();
-    let seed = study.seed("resampling of correlations", 0);
-    let (table, lines) = correlations(&blocks, seed);
-    let title = format!("Figure 3 ({}): proximity advantage and improvement by midtraining", spec.model_name);
-    let mut points =
-        DataTable::new("figure3", &title, &["dataset", "mix", "proximity_advantage", "noise_floor", "improvement"]);
-    for p in pairs {
-        points.rows.push(vec![
-            study[p.set].name.clone(),
-            study[p.arm].name().to_owned(),
-            signed(p.advantage, 6),
-            number(p.noise_floor, 6),
-            signed(p.improvement, 6),
-        ]);
-    }
+fn columns(table: Table, study: &Study, pairs: &[Pair]) -> Table {
+    let six = Format::Signed(4);
+    table
+        .with(Column::text("dataset", pairs.iter().map(|p| study[p.set].name.as_str())).heading("set"))
+        .with(Column::text("mix", pairs.iter().map(|p| study[p.arm].name())))
+        .with(Column::number("proximity_advantage", six, pairs.iter().map(|p| p.advantage.value)).heading("PA"))
+        .with(Column::interval("pa_ci", six, pairs.iter().map(|p| p.advantage.interval)).heading("95 % interval"))
+        .with(Column::number("noise_floor", Format::Fixed(4), pairs.iter().map(|p| p.noise_floor)).documents_only())
+        .with(Column::number("improvement", six, pairs.iter().map(|p| p.improvement.value)))
+        .with(
+            Column::interval("improvement_ci", six, pairs.iter().map(|p| p.improvement.interval))
+                .heading("its 95 % interval")
+                .documents_only(),
+        )
+}
+
+fn points(name: &str, study: &Study, pairs: &[Pair]) -> Table {
+    let title = "Proximity advantage (Eq. 6) and relative improvement of each mix on each set";
+    columns(Table::new(name, title), study, pairs)
+        .grouped()
+        .note("Intervals of PA are over documents, those of improvements over seeds.")
+}
+
+fn figure(name: &str, study: &Study, closeness: &proximity::Closeness, pairs: &[Pair]) -> Figure {
     let shapes: Vec<ArmId> = study.treated().collect();
+    let percent = |e: Estimate| Estimate {
+        value: 100.0 * e.value,
+        interval: e.interval.map(|(low, high)| (100.0 * low, 100.0 * high)),
+    };
     let dot = |p: &Pair| Dot {
         x: p.advantage,
-        y: 100.0 * p.improvement,
+        y: percent(p.improvement),
         colour: p.set.place(),
         shape: shapes.iter().position(|arm| *arm == p.arm).unwrap_or(0),
-        faint: p.advantage.abs() <= p.noise_floor,
     };
     let picture = Scatter {
-        title: title.clone(),
-        subtitle: lines,
         x_axis: format!("proximity advantage of the mix towards the set, every side at {} tokens", closeness.budget),
         y_axis: format!("improvement over {} in fine-tuned loss, %", study[study.control()].name()),
         dots: pairs.iter().map(dot).collect(),
-        colours: ("fine-tuning set".to_owned(), spec.sft.sets.iter().map(|s| s.name.clone()).collect()),
+        colours: ("fine-tuning set".to_owned(), study.spec().sft.sets.iter().map(|s| s.name.clone()).collect()),
         shapes: ("midtraining mix".to_owned(), shapes.iter().map(|arm| study[*arm].name().to_owned()).collect()),
     };
-    let notes = vec![
-        "The plain interval and p take all pairs for independent. The mixes of one fine-tuning set share its control and its \
-         scale, so that they are not: the interval of the cluster bootstrap draws whole sets, and the permutation p shuffles \
-         improvements within each set."
-            .to_owned(),
-        format!("Improvements are means over {} pretraining × {} fine-tuning seeds.", spec.pretrain_seeds, spec.sft_seeds),
-    ];
-    Ok(Page {
-        title,
-        tables: vec![points.clone(), table],
-        figures: vec![Figure { name: "figure3".to_owned(), data: points, picture: Picture::Scatter(picture) }],
-        notes,
-        ..Page::default()
-    })
+    let title = format!("Proximity advantage and improvement by midtraining ({})", study.spec().model_name);
+    Figure::new(columns(Table::new(name, &title), study, pairs), picture)
+        .subtitle(["Lines: 95 % intervals, of PA over documents, of improvements over seeds.".to_owned()])
 }
 
-/// As a table, and as lines for the figure.
-fn correlations(blocks: &[Block], seed: u64) -> (DataTable, Vec<String>) {
-    let header = ["statistic", "value", "n", "p", "low", "high", "how"];
-    let mut table = DataTable::new("correlation", "Correlation of proximity advantage and improvement", &header);
-    let Block { x, y } = Block::pooled(blocks);
-    let mut push = |name: &str, found: &Result<Correlation, forgetting_eval::Error>, how: &str| {
-        let row = match found {
-            Ok(c) => {
-                let [low, high] = ends(c.interval(LEVEL), 3);
-                vec![signed(c.r, 3), c.n.to_string(), format!("{:.2e}", c.p), low, high, how.to_owned()]
-            }
-            Err(reason) => {
-                vec!["–".into(), x.len().to_string(), "–".into(), "–".into(), "–".into(), reason.to_string()]
+/// How proximity advantage and improvement go together, by several ways to look at it.
+struct Correlations {
+    rows: Vec<Row>,
+}
+
+struct Row {
+    name: &'static str,
+    r: Option<f64>,
+    n: usize,
+    p: Option<f64>,
+    interval: Option<(f64, f64)>,
+    how: String,
+}
+
+impl Correlations {
+    fn of(study: &Study, pairs: &[Pair]) -> Self {
+        // The mixes of a set share its control, its examples and its scale: they are one block.
+        let block = |set: SetId| {
+            let of_set = || pairs.iter().filter(move |p| p.set == set);
+            Block {
+                x: of_set().map(|p| p.advantage.value).collect(),
+                y: of_set().map(|p| p.improvement.value).collect(),
             }
         };
-        table.rows.push(std::iter::once(name.to_owned()).chain(row).collect());
-    };
-    let plain = pearson(&x, &y);
-    push("Pearson r", &plain, "pairs taken for independent");
-    push("Spearman rho", &spearman(&x, &y), "pairs taken for independent");
-    push("Pearson r within sets", &pearson_within_blocks(blocks), "z-scores within each set, pooled");
-    let r = |drawn: &[Block]| {
-        let Block { x, y } = Block::pooled(drawn);
-        Ok(pearson(&x, &y)?.r)
-    };
-    let clustered = cluster_bootstrap(blocks, RESAMPLES, seed, r).and_then(|b| b.interval(LEVEL));
-    let permuted = block_permutation_p(blocks, PERMUTATIONS, seed);
-    let mut lines = Vec::new();
-    match &plain {
-        Ok(c) => {
-            let [low, high] = ends(c.interval(LEVEL), 2);
-            lines.push(format!(
-                "r = {:.3}, n = {}, p = {:.1e}, 95 % interval {low} to {high} (pairs taken for independent)",
-                c.r, c.n, c.p
-            ));
-            let [low, high] = ends(clustered.as_ref().ok().copied(), 2);
-            let p = permuted.as_ref().map_or(f64::NAN, |p| *p);
-            lines.push(format!("by fine-tuning sets: 95 % interval {low} to {high} (cluster bootstrap), p = {p:.1e} (permutation within sets)"));
-            let [low, high] = ends(clustered.ok(), 3);
-            table.rows.push(vec![
-                "Pearson r by sets".into(),
-                signed(c.r, 3),
-                c.n.to_string(),
-                format!("{p:.2e}"),
-                low,
-                high,
-                format!("{RESAMPLES} draws of whole sets; {PERMUTATIONS} shuffles within sets"),
-            ]);
+        let blocks: Vec<Block> = study.sets().map(block).filter(|b: &Block| !b.x.is_empty()).collect();
+        let seed = study.seed("resampling of correlations", 0);
+        let Block { x, y } = Block::pooled(&blocks);
+        let row = |name, found: &Result<Correlation, forgetting_eval::Error>, how: &str| match found {
+            Ok(c) => Row { name, r: Some(c.r), n: c.n, p: Some(c.p), interval: c.interval(LEVEL), how: how.to_owned() },
+            Err(reason) => Row { name, r: None, n: x.len(), p: None, interval: None, how: reason.to_string() },
+        };
+        let plain = pearson(&x, &y);
+        let mut rows = vec![
+            row("Pearson r", &plain, "pairs taken for independent"),
+            row("Spearman rho", &spearman(&x, &y), "pairs taken for independent"),
+            row("Pearson r within sets", &pearson_within_blocks(&blocks), "z-scores within each set, pooled"),
+        ];
+        if let Ok(plain) = plain {
+            let r = |drawn: &[Block]| {
+                let Block { x, y } = Block::pooled(drawn);
+                Ok(pearson(&x, &y)?.r)
+            };
+            let clustered = cluster_bootstrap(&blocks, RESAMPLES, seed, r).and_then(|b| b.interval(LEVEL));
+            rows.push(Row {
+                name: "Pearson r by sets",
+                r: Some(plain.r),
+                n: plain.n,
+                p: block_permutation_p(&blocks, PERMUTATIONS, seed).ok(),
+                interval: clustered.ok(),
+                how: format!("{RESAMPLES} draws of whole sets; {PERMUTATIONS} shuffles within sets"),
+            });
         }
-        Err(reason) => lines.push(format!("no correlation: {reason}")),
+        Self { rows }
     }
-    (table, lines)
+
+    fn table(&self) -> Table {
+        let rows = || self.rows.iter();
+        Table::new("correlation", "Correlation of proximity advantage and improvement")
+            .with(Column::text("statistic", rows().map(|r| r.name)))
+            .with(Column::number("value", Format::Signed(3), rows().map(|r| r.r)))
+            .with(Column::interval("ci", Format::Signed(3), rows().map(|r| r.interval)).heading("95 % interval"))
+            .with(Column::count("n", rows().map(|r| r.n as u64)))
+            .with(Column::number("p", Format::Probability, rows().map(|r| r.p)))
+            .with(Column::text("how", rows().map(|r| r.how.as_str())))
+    }
+
+    fn sentences(&self) -> Vec<String> {
+        let Some(row) = self.rows.iter().find(|r| r.name == "Pearson r by sets") else {
+            return vec![format!("No correlation: {}.", self.rows[0].how)];
+        };
+        let interval = row.interval.map_or_else(
+            || "no interval: there are too few sets".to_owned(),
+            |(low, high)| format!("95 % interval {low:+.2} to {high:+.2}, over fine-tuning sets"),
+        );
+        let p = row.p.map_or_else(String::new, |p| format!(", p = {p:.4} by shuffling within sets"));
+        let r = row.r.unwrap_or(f64::NAN);
+        vec![format!("Pearson r = {r:+.2} over {} pairs of a mix and a set ({interval}{p}).", row.n)]
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use forgetting_eval::Summary;
-use serde::Serialize;
+use report::{Column, Format, Table};
 
 use crate::graph::{Cell, Graph, Rate};
 use crate::job::{Evaluate, Finetune, HeldOutLoss, Kind as _, Model, Pretrain, Select};
@@ -11,98 +11,91 @@ use crate::store::Failure;
 use crate::{Address, ArmId, Error, SetId};
 
 /// One fine-tuned model.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Measurement {
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Measurement {
     /// The arm's name.
-    pub mix: String,
+    pub(super) mix: String,
     /// The set's name.
-    pub dataset: String,
+    pub(super) dataset: String,
     /// The pretraining seed.
-    pub pretrain_seed: u64,
+    pub(super) pretrain_seed: u64,
     /// The fine-tuning seed.
-    pub sft_seed: u64,
+    pub(super) sft_seed: u64,
     /// Peak learning rate of fine-tuning.
-    pub lr: f64,
+    pub(super) lr: f64,
     /// Held-out loss on the set.
-    pub sft_loss: f64,
+    pub(super) sft_loss: f64,
     /// Its standard error over held-out documents.
-    pub sft_document_se: Option<f64>,
+    pub(super) sft_document_se: Option<f64>,
     /// Held-out general loss before fine-tuning.
-    pub c4_before: f64,
+    pub(super) c4_before: f64,
     /// Held-out general loss after fine-tuning.
-    pub c4_loss: f64,
+    pub(super) c4_loss: f64,
     /// Its standard error over held-out documents.
-    pub c4_document_se: Option<f64>,
+    pub(super) c4_document_se: Option<f64>,
     /// The same loss in bits per byte.
-    pub c4_bits_per_byte: Option<f64>,
+    pub(super) c4_bits_per_byte: Option<f64>,
     /// Training examples.
-    pub examples: u64,
+    pub(super) examples: u64,
     /// Of these, cut at the longest row.
-    pub truncated: u64,
+    pub(super) truncated: u64,
     /// Examples passed over.
-    pub dropped: u64,
+    pub(super) dropped: u64,
     /// Where each number lies in the store.
-    pub addresses: Addresses,
-    #[serde(skip)]
+    pub(super) addresses: Addresses,
     cell: (ArmId, SetId),
 }
 
 /// Where a measurement's numbers lie.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Addresses {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Addresses {
     /// The pretrained state.
-    pub pretrain: Address,
+    pub(super) pretrain: Address,
     /// Its general loss.
-    pub c4_before: Address,
+    pub(super) c4_before: Address,
     /// The fine-tune.
-    pub finetune: Address,
+    pub(super) finetune: Address,
     /// Its loss on the set.
-    pub sft_loss: Address,
+    pub(super) sft_loss: Address,
     /// Its general loss.
-    pub c4_loss: Address,
+    pub(super) c4_loss: Address,
 }
 
 /// One point of a learning-rate sweep.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SweepPoint {
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct SweepPoint {
     /// The arm it was tried on.
-    pub mix: String,
+    pub(super) mix: String,
     /// The set.
-    pub dataset: String,
+    pub(super) dataset: String,
     /// The rate.
-    pub lr: f64,
+    pub(super) lr: f64,
     /// Held-out loss on the set, mean over pretraining seeds; `None` where a fine-tune diverged.
-    pub sft_loss: Option<f64>,
+    pub(super) sft_loss: Option<f64>,
 }
 
 /// A fine-tune without a result.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Missing {
-    pub(crate) mix: String,
-    pub(crate) dataset: String,
-    pub(crate) pretrain_seed: u64,
-    pub(crate) sft_seed: u64,
-    pub(crate) reason: String,
-    #[serde(skip)]
+#[derive(Debug, Clone, PartialEq)]
+struct Missing {
+    mix: String,
+    dataset: String,
+    reason: String,
     cell: (ArmId, SetId),
 }
 
 /// All losses of a study.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Losses {
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Losses {
     /// Every fine-tuned model of the tables.
-    pub measurements: Vec<Measurement>,
+    pub(super) measurements: Vec<Measurement>,
     /// Those without a result, and why.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) failed: Vec<Missing>,
+    failed: Vec<Missing>,
     /// The sweeps, where there were any.
-    pub sweep: Vec<SweepPoint>,
+    pub(super) sweep: Vec<SweepPoint>,
     /// Each arm's held-out general loss before fine-tuning, by pretraining seed; `None` where pretraining failed.
-    pub c4_before: BTreeMap<String, Vec<Option<f64>>>,
+    pub(super) c4_before: BTreeMap<String, Vec<Option<f64>>>,
     /// Entropy of the held-out general text's token distribution: the loss without any context.
-    pub unigram_entropy: f64,
-    /// The backend.
-    pub engine: String,
+    pub(super) unigram_entropy: f64,
 }
 
 /// The jobs of one fine-tune.
@@ -169,8 +162,6 @@ impl Losses {
                 Err(failure) => failed.push(Missing {
                     mix: study[jobs.cell.arm].name().to_owned(),
                     dataset: study[jobs.cell.set].name.clone(),
-                    pretrain_seed: jobs.cell.pretrain_seed,
-                    sft_seed: jobs.cell.sft_seed,
                     // A failure that follows from another one says which.
                     reason: if failure.root.is_some() { failure.reason } else { failure.to_string() },
                     cell: (jobs.cell.arm, jobs.cell.set),
@@ -183,13 +174,12 @@ impl Losses {
             sweep: sweeps(graph)?,
             c4_before,
             unigram_entropy: graph.data().unigram_entropy,
-            engine: graph.machine().backend.clone(),
         })
     }
 
     /// A loss of an arm on a set, one value a seed — with several pretraining seeds, each is the mean over its
     /// fine-tunes; `None` where one of its fine-tunes has no result.
-    pub fn values(&self, arm: ArmId, set: SetId, value: impl Fn(&Measurement) -> f64) -> Option<Vec<f64>> {
+    pub(super) fn values(&self, arm: ArmId, set: SetId, value: impl Fn(&Measurement) -> f64) -> Option<Vec<f64>> {
         if self.failed.iter().any(|m| m.cell == (arm, set)) {
             return None;
         }
@@ -200,7 +190,7 @@ impl Losses {
     }
 
     /// A value of an arm on a set: by pretraining seed, those of its fine-tunes.
-    pub fn nested(&self, arm: ArmId, set: SetId, value: impl Fn(&Measurement) -> f64) -> Vec<Vec<f64>> {
+    pub(super) fn nested(&self, arm: ArmId, set: SetId, value: impl Fn(&Measurement) -> f64) -> Vec<Vec<f64>> {
         let mut seeds = BTreeMap::<u64, Vec<f64>>::new();
         for m in self.of_cell(arm, set) {
             seeds.entry(m.pretrain_seed).or_default().push(value(m));
@@ -209,12 +199,27 @@ impl Losses {
     }
 
     /// The fine-tunes of an arm on a set.
-    pub(crate) fn of_cell(&self, arm: ArmId, set: SetId) -> impl Iterator<Item = &Measurement> {
+    pub(super) fn of_cell(&self, arm: ArmId, set: SetId) -> impl Iterator<Item = &Measurement> {
         self.measurements.iter().filter(move |m| m.cell == (arm, set))
     }
 
+    /// An arm's general loss before fine-tuning, mean over pretraining seeds.
+    pub(super) fn before_mean(&self, arm: &str) -> Option<f64> {
+        let values = self.c4_before.get(arm)?.iter().copied().collect::<Option<Vec<f64>>>()?;
+        Some(Summary::of(&values).mean)
+    }
+
+    /// Where each number lies, and which rates were tried.
+    pub(super) fn details(&self) -> Vec<Table> {
+        let mut details = vec![measurements(&self.measurements)];
+        if !self.sweep.is_empty() {
+            details.push(sweep(&self.sweep));
+        }
+        details
+    }
+
     /// What failed: each reason once, with the cells that lack a result for it.
-    pub(crate) fn failures(&self) -> Vec<String> {
+    pub(super) fn failures(&self) -> Vec<String> {
         let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
         for m in &self.failed {
             let cell = format!("{} on {}", m.mix, m.dataset);
@@ -231,6 +236,51 @@ impl Losses {
         };
         reasons.iter().map(line).collect()
     }
+}
+
+/// Every fine-tuned model with the folders of the store that hold its numbers.
+fn measurements(all: &[Measurement]) -> Table {
+    let number = |name: &str, value: fn(&Measurement) -> Option<f64>| {
+        Column::number(name, Format::Fixed(6), all.iter().map(value))
+    };
+    let count = |name: &str, value: fn(&Measurement) -> u64| Column::count(name, all.iter().map(value));
+    let folder = |name: &str, value: fn(&Addresses) -> &Address| {
+        Column::text(name, all.iter().map(|m| value(&m.addresses).to_string()))
+    };
+    Table::new("measurements", "Every fine-tuned model, and the folders of the store that hold its numbers")
+        .with(Column::text("dataset", all.iter().map(|m| m.dataset.as_str())).heading("set"))
+        .with(Column::text("mix", all.iter().map(|m| m.mix.as_str())))
+        .with(count("pretrain_seed", |m| m.pretrain_seed))
+        .with(count("sft_seed", |m| m.sft_seed))
+        .with(Column::number("lr", Format::Scientific(1), all.iter().map(|m| m.lr)).heading("rate"))
+        .with(number("sft_loss", |m| Some(m.sft_loss)).heading("SFT"))
+        .with(number("c4_before", |m| Some(m.c4_before)).heading("C4 before"))
+        .with(number("c4_loss", |m| Some(m.c4_loss)).heading("C4"))
+        .with(number("sft_document_se", |m| m.sft_document_se).file_only())
+        .with(number("c4_document_se", |m| m.c4_document_se).file_only())
+        .with(number("c4_bits_per_byte", |m| m.c4_bits_per_byte).file_only())
+        .with(count("examples", |m| m.examples).file_only())
+        .with(count("truncated", |m| m.truncated).file_only())
+        .with(count("dropped", |m| m.dropped).file_only())
+        .with(folder("pretrain_address", |a| &a.pretrain).heading("pretrained in"))
+        .with(folder("finetune_address", |a| &a.finetune).heading("fine-tuned in"))
+        .with(folder("sft_loss_address", |a| &a.sft_loss).heading("SFT evaluated in"))
+        .with(folder("c4_before_address", |a| &a.c4_before).heading("C4 before evaluated in"))
+        .with(folder("c4_loss_address", |a| &a.c4_loss).heading("C4 evaluated in"))
+        .note("Folders are below the store; each holds job.json, its inputs, and done.json, its result.")
+}
+
+fn sweep(points: &[SweepPoint]) -> Table {
+    Table::new(
+        "sweep",
+        "Learning rates that were tried, with the held-out loss on the set, mean over pretraining seeds",
+    )
+    .with(Column::text("dataset", points.iter().map(|p| p.dataset.as_str())).heading("set"))
+    .with(Column::text("mix", points.iter().map(|p| p.mix.as_str())))
+    .with(Column::number("lr", Format::Scientific(1), points.iter().map(|p| p.lr)).heading("rate"))
+    .with(Column::number("sft_loss", Format::Fixed(4), points.iter().map(|p| p.sft_loss)).heading("SFT"))
+    .grouped()
+    .note("Without a loss: a fine-tune diverged.")
 }
 
 fn measure(graph: &Graph<'_>, jobs: &Jobs) -> Result<Result<Measurement, Failure>, Error> {

@@ -2,6 +2,7 @@
 //!
 //! Adding one is one file here and one line in this list.
 
+mod comparison;
 mod figure3;
 mod losses;
 mod proximity;
@@ -13,10 +14,11 @@ mod theory;
 
 use crate::graph::Graph;
 use crate::plan::Plan;
-use crate::{Error, Page, Study};
+use crate::protocol::{APPS, GENERAL, PYCODE, STARCODER};
+use crate::{Error, Study};
+use report::Page;
 
 pub use figure3::Figure3;
-pub use losses::{Losses, Measurement};
 pub use proximity::Similarities;
 pub use representations::Representations;
 pub use table1::{Table1, preflights};
@@ -27,7 +29,8 @@ pub use theory::Theory;
 /// What is asked of a study.
 ///
 /// ```
-/// use study::{Error, Graph, Page, Question, Step};
+/// use report::{Column, Format, Page, Table};
+/// use study::{Error, Graph, Question, Step};
 ///
 /// /// How far each arm's loss on general text is after half of the run.
 /// struct HalfWay;
@@ -54,20 +57,21 @@ pub use theory::Theory;
 ///         self.losses(graph).map(|_| ())
 ///     }
 ///
-///     fn answer(&self, graph: &mut Graph<'_>) -> Result<Page, Error> {
-///         let mut page = Page::new("Half way");
+///     fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
+///         let (mut arms, mut losses) = (Vec::new(), Vec::new());
 ///         for job in self.losses(graph)? {
-///             page.notes.push(match graph.loss(&job)? {
-///                 Ok(loss) => format!("{}: {:.3}", job.label, loss.loss),
-///                 Err(failure) => format!("failed: {failure}"),
-///             });
+///             arms.push(job.label.clone());
+///             losses.push(graph.loss(&job)?.ok().map(|loss| loss.loss));
 ///         }
-///         Ok(page)
+///         let table = Table::new(name, "Held-out loss on general text half way, nats per token")
+///             .with(Column::text("mix", arms))
+///             .with(Column::number("c4_loss", Format::Fixed(3), losses));
+///         Ok(table.into())
 ///     }
 /// }
 /// ```
 pub trait Question {
-    /// What files of the answer and records of the store are called.
+    /// What it is asked under where no other name is given.
     fn name(&self) -> &str;
 
     /// Whether models are trained for it. Where not, arms whose mixture cannot be had are marked, not an error.
@@ -91,34 +95,89 @@ pub trait Question {
     /// Jobs that cannot be asked for.
     fn needs(&self, graph: &mut Graph<'_>) -> Result<(), Error>;
 
-    /// The answer, from the results of the jobs. What failed is said on the page.
+    /// The answer, from the results of the jobs. What failed is said on the page. `name`: what it was asked under, the
+    /// name of its first table and of its figures.
     ///
     /// # Errors
     /// Results that cannot be read or make no page.
-    fn answer(&self, graph: &mut Graph<'_>) -> Result<Page, Error>;
+    fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error>;
 
     /// The answer for a study that holds token counts alone.
     ///
     /// # Errors
     /// A question that needs the data.
-    fn on_stated(&self, study: &Study, plan: &Plan) -> Result<Page, Error> {
-        let _ = (study, plan);
+    fn on_stated(&self, name: &str, study: &Study, plan: &Plan) -> Result<Page, Error> {
+        let _ = (name, study, plan);
         let reason = "preset = paper holds token counts alone: plan it (--print-plan), or give --data".to_owned();
         Err(Error::Usage { reason })
     }
 }
 
-/// A number for a table; nothing where there is none.
-fn number(value: f64, decimals: usize) -> String {
-    if value.is_nan() { "–".to_owned() } else { format!("{value:.decimals$}") }
+/// Every question that a study can be asked, by its name.
+const QUESTIONS: [(&str, &(dyn Question + Sync)); 13] = [
+    ("table1", &Table1),
+    ("table2", &Table2),
+    ("table5", &Table5),
+    ("figure2", &Similarities::Figure2),
+    ("figure3", &Figure3),
+    ("figure6", &Representations::of(STARCODER, PYCODE, APPS)),
+    ("figure7", &Similarities::Figure7),
+    ("figure9", &Representations::of(STARCODER, PYCODE, APPS)),
+    ("figure10", &Representations::of(STARCODER, PYCODE, APPS)),
+    ("figure11", &Representations::of(STARCODER, PYCODE, GENERAL)),
+    ("figure12", &Representations::of(STARCODER, PYCODE, GENERAL)),
+    ("figure13", &Representations::of(STARCODER, PYCODE, GENERAL)),
+    ("theory", &Theory),
+];
+
+/// The question of a name. (Figures 6, 9 and 10 ask the same of models of three sizes, as do 11 to 13.)
+///
+/// # Errors
+/// An unknown name (lists those there are).
+pub fn question(name: &str) -> Result<&'static dyn Question, Error> {
+    let found = QUESTIONS.iter().find(|(known, _)| *known == name);
+    let names = || QUESTIONS.map(|(name, _)| name).join(", ");
+    found
+        .map(|(_, q)| *q as &dyn Question)
+        .ok_or_else(|| Error::field("--question", name, format!("is unknown; there are: {}", names())))
 }
 
-/// With its sign.
-fn signed(value: f64, decimals: usize) -> String {
-    if value.is_nan() { "–".to_owned() } else { format!("{value:+.decimals$}") }
+/// A question under a name: that of its files, and of its record in the store.
+pub struct Named<'q>(pub &'q str, pub &'q dyn Question);
+
+impl Question for Named<'_> {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn trains(&self) -> bool {
+        self.1.trains()
+    }
+
+    fn check(&self, study: &Study) -> Result<(), Error> {
+        self.1.check(study)
+    }
+
+    fn needs(&self, graph: &mut Graph<'_>) -> Result<(), Error> {
+        self.1.needs(graph)
+    }
+
+    fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
+        self.1.answer(name, graph)
+    }
+
+    fn on_stated(&self, name: &str, study: &Study, plan: &Plan) -> Result<Page, Error> {
+        self.1.on_stated(name, study, plan)
+    }
 }
 
-/// An interval's ends.
-fn ends(interval: Option<(f64, f64)>, decimals: usize) -> [String; 2] {
-    interval.map_or(["–".to_owned(), "–".to_owned()], |(low, high)| [signed(low, decimals), signed(high, decimals)])
+/// What a page calls itself: `table2` is Table 2.
+fn heading(name: &str) -> String {
+    for (prefix, word) in [("table", "Table"), ("figure", "Figure")] {
+        match name.strip_prefix(prefix) {
+            Some(number) if number.parse::<u32>().is_ok() => return format!("{word} {number}"),
+            _ => {}
+        }
+    }
+    name.to_owned()
 }

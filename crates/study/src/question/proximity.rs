@@ -1,15 +1,14 @@
 //! How close the mixes and the fine-tuning sets are (Appendix D; Figures 2 and 7).
 
-use metrics_proximity::{Advantage, JsForm, SimilarityMatrix};
+use metrics_proximity::{Advantage, JsForm, Similarity, SimilarityMatrix};
+use report::{Column, Figure, Format, Heatmap, Heatmaps, Page, Table};
 
-use super::{Question, ends, number, signed};
+use super::Question;
 use crate::graph::{Graph, mixture};
 use crate::job;
-use crate::render::heatmap::{Heatmap, Heatmaps};
-use crate::render::page::{Figure, Picture};
 use crate::spec::GENERAL;
 use crate::store::Payload;
-use crate::{ArmId, DataTable, Error, Page, SetId, Study};
+use crate::{ArmId, Error, SetId, Study};
 
 pub(super) use crate::job::Closeness;
 
@@ -42,28 +41,25 @@ impl Question for Similarities {
         Ok(())
     }
 
-    fn answer(&self, graph: &mut Graph<'_>) -> Result<Page, Error> {
-        let study = graph.study();
+    fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
         let closeness = closeness(graph)?;
-        let (mixes, all) = (study.arms().count(), closeness.controlled.rows.len());
-        let shown = Shown { study, closeness: &closeness };
-        match self {
+        let (mixes, all) = (graph.study().arms().count(), closeness.controlled.rows.len());
+        let shown = Shown { study: graph.study(), closeness: &closeness, name };
+        Ok(match self {
             Self::Figure2 => shown.page(
-                "figure2",
-                "Figure 2: similarity of pretraining and midtraining mixes with fine-tuning sets",
+                "Similarity of pretraining and midtraining mixes with fine-tuning sets",
                 (0..mixes, mixes..all),
                 ("mix", "fine-tuning set"),
             ),
             Self::Figure7 => shown.page(
-                "figure7",
-                "Figure 7: similarity of pretraining mixes, midtraining mixes and fine-tuning sets",
+                "Similarity of pretraining mixes, midtraining mixes and fine-tuning sets",
                 (0..all, 0..all),
                 ("data set", "data set"),
             ),
-        }
+        })
     }
 
-    fn on_stated(&self, _: &Study, _: &crate::Plan) -> Result<Page, Error> {
+    fn on_stated(&self, _: &str, _: &Study, _: &crate::Plan) -> Result<Page, Error> {
         let reason = "preset = paper holds token counts alone: a similarity needs the data (--data)".to_owned();
         Err(Error::Usage { reason })
     }
@@ -134,141 +130,165 @@ type Ranges = (std::ops::Range<usize>, std::ops::Range<usize>);
 struct Shown<'a> {
     study: &'a Study,
     closeness: &'a Closeness,
+    name: &'a str,
+}
+
+/// A cell of the matrix under one of the two named variants.
+struct Cell<'a> {
+    variant: &'static str,
+    row: &'a str,
+    column: &'a str,
+    similarity: &'a Similarity,
 }
 
 impl Shown<'_> {
-    /// The two named variants: their names, what they are, and what was found.
-    fn variants(&self) -> [(&'static str, String, &SimilarityMatrix); 2] {
-        let controlled = format!("every side at {} tokens", self.closeness.budget);
-        [
-            ("controlled", controlled, &self.closeness.controlled),
-            ("paper", "vocabularies as observed".to_owned(), &self.closeness.paper),
-        ]
+    /// Both variants, as a figure and tables.
+    fn page(&self, title: &str, (rows, columns): Ranges, axes: (&str, &str)) -> Page {
+        let (controlled, paper) = (&self.closeness.controlled, &self.closeness.paper);
+        let variants = [("controlled", part(controlled, &rows, &columns)), ("paper", part(paper, &rows, &columns))];
+        let mut page = Page::new(&format!("{}: {title}", super::heading(self.name)));
+        page.asked = "How close is each mix to each fine-tuning set, and closer than general text alone?".to_owned();
+        page.found = self.closest();
+        page.tables = vec![self.advantages(), self.matrix(title, &variants[0].1), self.corpora()];
+        page.figures = vec![self.figure(title, &variants, axes)];
+        page.notes = variants.iter().filter_map(|(variant, matrix)| warning(variant, matrix)).collect();
+        page
     }
 
-    fn corpora_table(&self) -> DataTable {
-        let mut table = DataTable::new("corpora", "What was counted", &["role", "documents", "tokens", "types"]);
-        for c in &self.closeness.corpora {
-            table.rows.push(vec![c.role.clone(), c.documents.to_string(), c.tokens.to_string(), c.types.to_string()]);
-        }
-        table
+    /// The closest mix of each set, in a sentence with its interval.
+    fn closest(&self) -> Vec<String> {
+        let line = |set: SetId| {
+            let (arm, a) = self.best(set)?;
+            let interval = a.interval.map_or_else(String::new, |(low, high)| {
+                format!(" (95 % interval over documents {low:+.4} to {high:+.4})")
+            });
+            let (set, arm) = (&self.study[set].name, self.study[arm].name());
+            Some(format!("Closest to {set}: {arm}, with a proximity advantage of {:+.4}{interval}.", a.value))
+        };
+        self.study.sets().filter_map(line).collect()
     }
 
-    fn advantage_table(&self) -> DataTable {
+    fn best(&self, set: SetId) -> Option<(ArmId, &Advantage)> {
+        let of = |arm| (arm, advantage(self.study, self.closeness, arm, set));
+        self.study.arms().map(of).max_by(|a, b| a.1.value.total_cmp(&b.1.value))
+    }
+
+    fn corpora(&self) -> Table {
+        let corpora = || self.closeness.corpora.iter();
+        Table::new("corpora", "What was counted")
+            .with(Column::text("role", corpora().map(|c| c.role.as_str())))
+            .with(Column::count("documents", corpora().map(|c| c.documents)))
+            .with(Column::count("tokens", corpora().map(|c| c.tokens)))
+            .with(Column::count("types", corpora().map(|c| c.types)).meaning("tokens that occur"))
+    }
+
+    fn advantages(&self) -> Table {
+        let (study, sets) = (self.study, self.study.sets().count());
+        let pairs: Vec<(SetId, ArmId)> = study.sets().flat_map(|set| study.arms().map(move |arm| (set, arm))).collect();
+        let of = |(set, arm): &(SetId, ArmId)| advantage(study, self.closeness, *arm, *set);
+        let paper =
+            |(set, arm): &(SetId, ArmId)| self.closeness.advantages_paper[arm.place() * sets + set.place()].value;
+        let closest: Vec<bool> =
+            pairs.iter().map(|(set, arm)| self.best(*set).is_some_and(|(best, _)| best == *arm)).collect();
         let title = format!(
-            "Proximity advantage PA(M→T) = prox(M, T) − prox(C4, T) (Eq. 6), every side at {} tokens; 95 % intervals over \
-             documents",
+            "Proximity advantage PA(M→T) = prox(M, T) − prox(C4, T) (Eq. 6), every side at {} tokens",
             self.closeness.budget
         );
-        let header = ["dataset", "mix", "PA", "low", "high", "noise_floor", "PA_paper", "KL_reduction", "closest"];
-        let mut table = DataTable::new("proximity_advantage", &title, &header);
-        let (study, paper) = (self.study, &self.closeness.advantages_paper);
-        let (arms, sets) = (study.arms().count(), study.sets().count());
-        for (set, name) in study.sets().map(|set| (set.place(), study[set].name.clone())) {
-            let of = |arm: usize| &self.closeness.advantages[arm * sets + set];
-            let best = (0..arms).max_by(|a, b| of(*a).value.total_cmp(&of(*b).value));
-            for (arm, mix) in study.arms().map(|arm| (arm.place(), study[arm].name())) {
-                let a = of(arm);
-                let [low, high] = ends(a.interval, 4);
-                table.rows.push(vec![
-                    name.clone(),
-                    mix.to_owned(),
-                    signed(a.value, 4),
-                    low,
-                    high,
-                    number(a.noise_floor.unwrap_or(f64::NAN), 4),
-                    signed(paper[arm * sets + set].value, 4),
-                    signed(a.kl_reduction, 3),
-                    if best == Some(arm) { "yes" } else { "" }.to_owned(),
-                ]);
-            }
-            if let Some(best) = study.arms().find(|arm| Some(arm.place()) == best) {
-                table.notes.push(format!("closest to {name}: {}", study[best].name()));
-            }
-        }
-        table.notes.push(
-            "noise_floor: what |PA| reaches in 95 % of random halvings of the general text, where nothing is mixed in. \
-             PA_paper: vocabularies as observed. KL_reduction: KL(T‖C4) − KL(T‖M) in nats (Xie et al. 2023), with 1 % of the \
-             uniform distribution mixed in."
-                .to_owned(),
-        );
-        table
+        Table::new("proximity_advantage", &title)
+            .with(Column::text("dataset", pairs.iter().map(|(set, _)| study[*set].name.as_str())).heading("set"))
+            .with(Column::text("mix", pairs.iter().map(|(_, arm)| study[*arm].name())))
+            .with(Column::number("PA", Format::Signed(4), pairs.iter().map(|p| of(p).value)).marked(closest.clone()))
+            .with(
+                Column::interval("pa_ci", Format::Signed(4), pairs.iter().map(|p| of(p).interval))
+                    .heading("95 % interval"),
+            )
+            .with(
+                Column::number("noise_floor", Format::Fixed(4), pairs.iter().map(|p| of(p).noise_floor)).meaning(
+                    "what |PA| reaches in 95 % of random halvings of the general text, where nothing is mixed in",
+                ),
+            )
+            .with(
+                Column::number("PA_paper", Format::Signed(4), pairs.iter().map(paper))
+                    .documents_only()
+                    .meaning("with vocabularies as observed"),
+            )
+            .with(
+                Column::number("KL_reduction", Format::Signed(3), pairs.iter().map(|p| of(p).kl_reduction))
+                    .documents_only()
+                    .meaning(
+                        "KL(T‖C4) − KL(T‖M) in nats (Xie et al. 2023), with 1 % of the uniform distribution mixed in",
+                    ),
+            )
+            .with(Column::count("closest", closest.iter().map(|c| u64::from(*c))).file_only())
+            .grouped()
+            .note("Intervals are over documents. * or bold: the closest mix of each set.")
     }
 
-    /// The matrix under both variants, as a figure and a table of all similarities.
-    fn page(
-        &self,
-        name: &str,
-        title: &str,
-        (rows, columns): Ranges,
-        (row_axis, column_axis): (&str, &str),
-    ) -> Result<Page, Error> {
-        let header =
-            ["variant", "row", "column", "combined", "cosine", "jaccard", "js_similarity", "overlap", "shared_mass"];
-        let mut data = DataTable::new(name, title, &header);
-        let mut panels = Vec::new();
-        let mut warnings = Vec::new();
-        for (variant, what, matrix) in self.variants() {
-            let matrix = part(matrix, &rows, &columns);
-            for (row, cells) in matrix.rows.iter().zip(&matrix.cells) {
-                for (column, s) in matrix.columns.iter().zip(cells) {
-                    let values = [s.combined, s.cosine, s.jaccard, s.js(JsForm::Divergence), s.overlap, s.shared_mass];
-                    let labels = [variant.to_owned(), row.clone(), column.clone()];
-                    data.rows.push(labels.into_iter().chain(values.map(|v| number(v, 6))).collect());
-                }
-            }
-            if let Some((row, column, warning)) = matrix.warnings.first() {
-                warnings.push(format!(
-                    "{variant} variant, {} cells: {} and {}: {warning}",
-                    matrix.warnings.len(),
-                    matrix.rows[*row],
-                    matrix.columns[*column]
-                ));
-            }
-            panels.push(Heatmap {
-                title: format!("{variant}: {what}"),
-                row_axis: row_axis.to_owned(),
-                column_axis: column_axis.to_owned(),
-                values: matrix.values(|s| s.combined),
-                rows: matrix.rows,
-                columns: matrix.columns,
-            });
-        }
-        let values = panels.iter().flat_map(|p| p.values.iter().flatten()).copied();
-        let low = values.fold(1.0, f64::min);
+    /// The controlled variant's combined score, as a matrix to read.
+    fn matrix(&self, title: &str, matrix: &SimilarityMatrix) -> Table {
+        let title = format!("{title}; every side at {} tokens", self.closeness.budget);
+        let labels = Column::text("data_set", matrix.rows.iter().map(String::as_str)).heading("");
+        let scores = matrix.values(|s| s.combined);
+        matrix.columns.iter().enumerate().fold(Table::new(self.name, &title).with(labels), |table, (j, name)| {
+            table.with(Column::number(name, Format::Fixed(3), scores.iter().map(|row| row[j])).heading(name))
+        })
+    }
+
+    fn figure(&self, title: &str, variants: &[(&'static str, SimilarityMatrix); 2], axes: (&str, &str)) -> Figure {
+        let what = |variant: &str| match variant {
+            "controlled" => format!("controlled: every side at {} tokens", self.closeness.budget),
+            _ => format!("{variant}: vocabularies as observed"),
+        };
+        let panel = |(variant, matrix): &(&'static str, SimilarityMatrix)| Heatmap {
+            title: what(variant),
+            row_axis: axes.0.to_owned(),
+            column_axis: axes.1.to_owned(),
+            values: matrix.values(|s| s.combined).into_iter().map(|row| row.into_iter().map(Some).collect()).collect(),
+            rows: matrix.rows.clone(),
+            columns: matrix.columns.clone(),
+        };
+        let cells: Vec<Cell<'_>> = variants.iter().flat_map(|(variant, matrix)| cells(variant, matrix)).collect();
+        let low = cells.iter().map(|c| c.similarity.combined).fold(1.0, f64::min);
         let picture = Heatmaps {
-            title: title.to_owned(),
-            subtitle:
-                "combined = 0.4 · cosine + 0.3 · Jaccard + 0.3 · (1 − JSD in bits) of token distributions; mixes with \
-                       their share of C4"
-                    .to_owned(),
-            panels,
+            panels: variants.iter().map(panel).collect(),
             across: 2,
             scale: ((low * 20.0).floor() / 20.0, 1.0),
             measure: "similarity".to_owned(),
         };
-        let figure = Figure { name: name.to_owned(), data: data.clone(), picture: Picture::Heatmaps(picture) };
-        Ok(Page {
-            title: title.to_owned(),
-            tables: vec![
-                self.matrix_table(name, title, &part(&self.closeness.controlled, &rows, &columns)),
-                self.advantage_table(),
-                self.corpora_table(),
-            ],
-            figures: vec![figure],
-            notes: warnings,
-            ..Page::default()
-        })
+        let number = |name: &str, value: fn(&Similarity) -> f64| {
+            Column::number(name, Format::Fixed(4), cells.iter().map(|c| value(c.similarity)))
+        };
+        let data = Table::new(self.name, title)
+            .with(Column::text("variant", cells.iter().map(|c| c.variant)))
+            .with(Column::text("row", cells.iter().map(|c| c.row)))
+            .with(Column::text("column", cells.iter().map(|c| c.column)))
+            .with(number("combined", |s| s.combined))
+            .with(number("cosine", |s| s.cosine))
+            .with(number("jaccard", |s| s.jaccard))
+            .with(number("js_similarity", |s| s.js(JsForm::Divergence)))
+            .with(number("overlap", |s| s.overlap))
+            .with(number("shared_mass", |s| s.shared_mass));
+        Figure::new(data, picture).subtitle([
+            "combined = 0.4 · cosine + 0.3 · Jaccard + 0.3 · (1 − JSD in bits) of token distributions; mixes with their \
+             share of C4"
+                .to_owned(),
+        ])
     }
+}
 
-    /// The controlled variant's combined score, as a matrix to read.
-    fn matrix_table(&self, name: &str, title: &str, matrix: &SimilarityMatrix) -> DataTable {
-        let labels: Vec<&str> = std::iter::once("").chain(matrix.columns.iter().map(String::as_str)).collect();
-        let title = format!("{title}; every side at {} tokens", self.closeness.budget);
-        let mut table = DataTable::new(name, &title, &labels);
-        for (label, values) in matrix.rows.iter().zip(matrix.values(|s| s.combined)) {
-            table.rows.push(std::iter::once(label.clone()).chain(values.iter().map(|v| number(*v, 3))).collect());
-        }
-        table
-    }
+fn cells<'a>(variant: &'static str, matrix: &'a SimilarityMatrix) -> impl Iterator<Item = Cell<'a>> {
+    matrix.rows.iter().zip(&matrix.cells).flat_map(move |(row, cells)| {
+        matrix.columns.iter().zip(cells).map(move |(column, similarity)| Cell { variant, row, column, similarity })
+    })
+}
+
+/// What the comparison of very different corpora warns of.
+fn warning(variant: &str, matrix: &SimilarityMatrix) -> Option<String> {
+    let (row, column, warning) = matrix.warnings.first()?;
+    Some(format!(
+        "{variant} variant, {} cells: {} and {}: {warning}",
+        matrix.warnings.len(),
+        matrix.rows[*row],
+        matrix.columns[*column]
+    ))
 }

@@ -3,24 +3,34 @@
 use std::fmt::Write as _;
 
 use data_mixer::Preflight;
+use report::{Column, Format, Page, Table, TextFile};
 use schedule::Tokens;
 
 use super::Question;
 use crate::graph::Graph;
 use crate::plan::Plan;
 use crate::spec::{DataSpec, GENERAL, Sources};
-use crate::{DataTable, Error, Page, Study};
+use crate::{Error, Study};
 
 /// The mixes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Table1;
 
-/// What there is of a role.
+/// What there is of a role; of one that is only stated, its tokens.
+#[derive(Default)]
 struct Amount {
-    documents: String,
+    documents: Option<u64>,
     tokens: u64,
-    bytes_per_token: String,
-    held_out: String,
+    bytes_per_token: Option<f64>,
+    held_out: Option<u64>,
+}
+
+/// A row of the table.
+struct Row {
+    role: String,
+    amount: Amount,
+    used: Option<Tokens>,
+    arm: String,
 }
 
 impl Question for Table1 {
@@ -37,68 +47,84 @@ impl Question for Table1 {
         Ok(())
     }
 
-    fn answer(&self, graph: &mut Graph<'_>) -> Result<Page, Error> {
+    fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
         let data = graph.data();
         let amount = |role: &str| {
             let stores = data.roles.get(role)?;
             Some(Amount {
-                documents: stores.train.documents.to_string(),
+                documents: Some(stores.train.documents),
                 tokens: stores.train.tokens,
-                bytes_per_token: format!("{:.2}", stores.train.text_bytes as f64 / stores.train.tokens as f64),
-                held_out: stores.held_out.tokens.to_string(),
+                bytes_per_token: Some(stores.train.text_bytes as f64 / stores.train.tokens as f64),
+                held_out: Some(stores.held_out.tokens),
             })
         };
         let plan = Plan::marked(graph.study(), data)?;
-        let mut table = table(graph.study(), &plan, &amount)?;
-        table.files.push(("tables/token_counts.csv".to_owned(), token_counts(graph)?));
-        Ok(table.into())
+        let mut page = page(name, graph.study(), &plan, &amount)?;
+        let counts = token_counts(graph)?;
+        page.texts.push(TextFile {
+            name: "token_counts.csv".to_owned(),
+            title: "How often each token occurs in each role's training text".to_owned(),
+            text: counts,
+            shown: false,
+        });
+        Ok(page)
     }
 
-    fn on_stated(&self, study: &Study, plan: &Plan) -> Result<Page, Error> {
+    fn on_stated(&self, name: &str, study: &Study, plan: &Plan) -> Result<Page, Error> {
         let DataSpec::Stated { tokens } = &study.spec().data else {
             return Err(Error::field("data", "given", "is to be prepared, not stated"));
         };
-        let amount = |role: &str| {
-            let tokens = tokens.get(role).copied().unwrap_or(0);
-            let none = String::new;
-            Some(Amount { documents: none(), tokens, bytes_per_token: none(), held_out: none() })
-        };
-        Ok(table(study, plan, &amount)?.into())
+        let amount = |role: &str| Some(Amount { tokens: tokens.get(role).copied().unwrap_or(0), ..Amount::default() });
+        page(name, study, plan, &amount)
     }
 }
 
-fn table(study: &Study, plan: &Plan, amount: &dyn Fn(&str) -> Option<Amount>) -> Result<DataTable, Error> {
+fn page(name: &str, study: &Study, plan: &Plan, amount: &dyn Fn(&str) -> Option<Amount>) -> Result<Page, Error> {
     let spec = study.spec();
-    let title = format!("Table 1 ({}): the mixes, and what the arms take of them.", spec.model_name);
-    let header = [
-        "midtrain_mix",
-        "documents",
-        "tokens",
-        "num_tokens_B",
-        "bytes_per_token",
-        "held_out_tokens",
-        "most_used",
-        "arm",
-    ];
-    let mut table = DataTable::new("table1", &title, &header);
-    let notes = match &spec.data {
+    let sources = match &spec.data {
         DataSpec::Files { sources, .. } => sources.clone(),
         DataSpec::Stated { .. } => Sources::paper()?,
         DataSpec::Generated { .. } => Sources::default(),
     };
-    for role in mixes(study) {
-        let Some(of) = amount(&role) else { continue };
+    let row = |role: String| {
+        let amount = amount(&role)?;
         let (used, arm) = most_used(study, plan, &role);
-        let billions = format!("{:.6}", of.tokens as f64 / 1e9);
-        let billions = billions.trim_end_matches('0').trim_end_matches('.').to_owned();
-        let used = used.map_or_else(String::new, |t| t.0.to_string());
-        let tokens = of.tokens.to_string();
-        table.rows.push(vec![role.clone(), of.documents, tokens, billions, of.bytes_per_token, of.held_out, used, arm]);
-        if let Some(note) = notes.0.get(&role).and_then(|files| files.note.as_ref()) {
-            table.notes.push(format!("{role}: {}", note.trim()));
-        }
-    }
-    Ok(table)
+        Some(Row { role, amount, used, arm })
+    };
+    let rows: Vec<Row> = mixes(study).into_iter().filter_map(row).collect();
+    let note = |row: &Row| {
+        let note = sources.0.get(&row.role)?.note.as_ref()?;
+        Some(format!("{}: {}", row.role, note.trim()))
+    };
+    let notes = rows.iter().filter_map(note);
+    let count = |name: &str, value: fn(&Row) -> Option<u64>| Column::count(name, rows.iter().map(value));
+    let table = Table::new(name, &format!("The mixes, and what the arms take of them ({})", spec.model_name))
+        .with(Column::text("midtrain_mix", rows.iter().map(|r| r.role.as_str())).heading("mix"))
+        .with(count("documents", |r| r.amount.documents))
+        .with(count("tokens", |r| Some(r.amount.tokens)))
+        .with(
+            Column::number("num_tokens_B", Format::Fixed(4), rows.iter().map(|r| r.amount.tokens as f64 / 1e9))
+                .heading("in billions")
+                .documents_only(),
+        )
+        .with(
+            Column::number("bytes_per_token", Format::Fixed(2), rows.iter().map(|r| r.amount.bytes_per_token))
+                .documents_only(),
+        )
+        .with(count("held_out_tokens", |r| r.amount.held_out).documents_only())
+        .with(count("most_used", |r| r.used.map(|t| t.0)).meaning("tokens of it that pass in the arm that takes most"))
+        .with(Column::text("arm", rows.iter().map(|r| r.arm.as_str())).heading("by arm"))
+        .notes(notes);
+    let mut page = Page::new(&format!("{} ({})", super::heading(name), spec.model_name));
+    page.asked = "How much is there of each mix, and is it enough for what the arms take?".to_owned();
+    let refused = plan.arms.iter().filter(|a| a.preflight.is_err()).count();
+    page.found.push(format!(
+        "Of {} arms, {} can be trained as specified; {refused} would need more of a source than there is.",
+        plan.arms.len(),
+        plan.arms.len() - refused
+    ));
+    page.tables.push(table);
+    Ok(page)
 }
 
 /// General text, then what the arms mix in.

@@ -1,9 +1,13 @@
 //! Table 2: does midtraining help fine-tuning on the domain it resembles, and what does it cost in general loss?
 
+use forgetting_eval::{Paired, Summary, forgetting, relative_improvement};
+use report::{BarPanel, Bars, Column, Estimate, Figure, Format, Page, Table};
+
 use super::Question;
-use super::losses::{self, Losses};
+use super::comparison::{LEVEL, comparison, unit};
+use super::losses::{self, Losses, Measurement};
 use crate::graph::Graph;
-use crate::{Error, Page, render};
+use crate::{ArmId, Error, SetId, Study};
 
 /// The losses of every arm on every set, as differences to the control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,7 +22,268 @@ impl Question for Table2 {
         losses::needs(graph)
     }
 
-    fn answer(&self, graph: &mut Graph<'_>) -> Result<Page, Error> {
-        render::table2(graph.study(), &Losses::of(graph)?)
+    fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
+        let losses = Losses::of(graph)?;
+        let study = graph.study();
+        let rows = rows(study, &losses);
+        let control = study[study.control()].name();
+        let mut page = Page::new(&format!("{} ({})", super::heading(name), study.spec().model_name));
+        page.asked =
+            "Does midtraining lower the loss after fine-tuning on a domain that it resembles, and what happens \
+                      to the loss on general text?"
+                .to_owned();
+        page.found = found(study, &rows, control);
+        page.tables = vec![table(name, study, &rows, control), comparison(study, &losses)?, before(study, &losses)];
+        page.figures = vec![figure(name, study, &rows, control)];
+        page.notes = losses.failures();
+        page.details = losses.details();
+        Ok(page)
     }
+}
+
+/// An arm on a set.
+struct Row {
+    arm: ArmId,
+    set: SetId,
+    /// `None` where a fine-tune has no result.
+    sft: Option<Loss>,
+    c4: Option<Loss>,
+    c4_before: Option<f64>,
+    /// The general loss after fine-tuning in bits per byte, where bytes are known.
+    c4_bits_per_byte: Option<f64>,
+    lr: Option<f64>,
+}
+
+/// One loss: its mean over seeds, and its paired difference to the control's.
+#[derive(Clone)]
+struct Loss {
+    values: Summary,
+    /// `None` where the control has no result.
+    delta: Option<Summary>,
+    /// Relative improvement over the control.
+    improvement: Option<f64>,
+    /// Standard error over held-out documents, mean over seeds: what the held-out set's size alone leaves open.
+    document_se: Option<f64>,
+    /// The lowest of its set, or not to be told from it.
+    best: bool,
+}
+
+impl Loss {
+    fn interval(&self) -> Option<(f64, f64)> {
+        self.delta.as_ref()?.interval(LEVEL)
+    }
+}
+
+/// What is shown of a fine-tuned model.
+type Value = fn(&Measurement) -> f64;
+/// The same where it may be unknown.
+type Maybe = fn(&Measurement) -> Option<f64>;
+
+const SFT: Value = |m| m.sft_loss;
+const C4: Value = |m| m.c4_loss;
+
+fn rows(study: &Study, losses: &Losses) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for set in study.sets() {
+        let first = rows.len();
+        rows.extend(study.arms().map(|arm| row(study, losses, arm, set)));
+        mark_best(losses, &mut rows[first..], SFT, |row| &mut row.sft);
+        mark_best(losses, &mut rows[first..], C4, |row| &mut row.c4);
+    }
+    rows
+}
+
+fn row(study: &Study, losses: &Losses, arm: ArmId, set: SetId) -> Row {
+    let complete = losses.values(arm, set, SFT).is_some();
+    let mean = |value: Maybe| {
+        let values = losses.values(arm, set, |m| value(m).unwrap_or(f64::NAN))?;
+        Some(Summary::of(&values).mean).filter(|mean| !mean.is_nan())
+    };
+    let loss = |value: Value, error: Maybe| {
+        let values = losses.values(arm, set, value)?;
+        let summary = Summary::of(&values);
+        let control = losses.values(study.control(), set, value);
+        // Every arm has the same seeds, so pairing cannot fail.
+        let delta = control.as_ref().and_then(|control| Some(Paired::of(&values, control).ok()?.summary));
+        let improvement = control.as_ref().map(|base| relative_improvement(Summary::of(base).mean, summary.mean));
+        Some(Loss { values: summary, delta, improvement, document_se: mean(error), best: false })
+    };
+    Row {
+        arm,
+        set,
+        sft: loss(SFT, |m| m.sft_document_se),
+        c4: loss(C4, |m| m.c4_document_se),
+        c4_before: losses.before_mean(study[arm].name()),
+        c4_bits_per_byte: mean(|m| m.c4_bits_per_byte),
+        lr: losses.of_cell(arm, set).next().map(|m| m.lr).filter(|_| complete),
+    }
+}
+
+/// Marks the lowest mean of a set, and what the seeds do not tell from it: whose paired difference to it has an interval
+/// that holds 0.
+fn mark_best(losses: &Losses, rows: &mut [Row], value: Value, loss: impl Fn(&mut Row) -> &mut Option<Loss>) {
+    let mean = |row: &mut Row| loss(row).as_ref().map(|l| l.values.mean);
+    let means: Vec<Option<f64>> = rows.iter_mut().map(mean).collect();
+    let lowest = (0..rows.len())
+        .filter(|i| means[*i].is_some())
+        .min_by(|a, b| means[*a].unwrap_or(f64::NAN).total_cmp(&means[*b].unwrap_or(f64::NAN)));
+    let Some(lowest) = lowest else { return };
+    let of = |row: &Row| losses.values(row.arm, row.set, value);
+    let best = of(&rows[lowest]);
+    for i in 0..rows.len() {
+        let difference = of(&rows[i]).zip(best.as_ref()).and_then(|(values, best)| Paired::of(&values, best).ok());
+        let interval = difference.and_then(|d| d.summary.interval(LEVEL));
+        let told_apart = interval.is_none_or(|(low, _)| low > 0.0);
+        if let Some(loss) = loss(&mut rows[i]) {
+            loss.best = i == lowest || means[i] == means[lowest] || !told_apart;
+        }
+    }
+}
+
+/// What came out, in sentences.
+fn found(study: &Study, rows: &[Row], control: &str) -> Vec<String> {
+    let treated: Vec<(&Row, &Loss, &Summary)> = rows
+        .iter()
+        .filter(|r| r.arm != study.control())
+        .filter_map(|r| r.sft.as_ref().and_then(|l| Some((r, l, l.delta.as_ref()?))))
+        .collect();
+    let lowest = treated.iter().min_by(|a, b| a.2.mean.total_cmp(&b.2.mean));
+    let Some((row, loss, delta)) = lowest else { return vec!["Nothing can be compared yet.".to_owned()] };
+    let largest = if delta.mean < 0.0 { "The largest gain" } else { "No mix gains anything; the smallest loss" };
+    let mut lines = vec![format!(
+        "{largest}: {} on {}, {:+.3} nats per token against {control}{}.",
+        study[row.arm].name(),
+        study[row.set].name,
+        delta.mean,
+        loss.interval().map_or_else(
+            || " (one seed: no interval)".to_owned(),
+            |(low, high)| format!(" (95 % interval {low:+.3} to {high:+.3})")
+        )
+    )];
+    let ends: Vec<(f64, f64)> = treated.iter().filter_map(|(_, loss, _)| loss.interval()).collect();
+    if !ends.is_empty() {
+        let (lower, higher) = (ends.iter().filter(|i| i.1 < 0.0).count(), ends.iter().filter(|i| i.0 > 0.0).count());
+        lines[0] += &format!(
+            " Of {} comparisons of a mix with {control}, the interval lies below 0 in {lower}, above 0 in {higher}, and \
+             holds 0 in {}.",
+            ends.len(),
+            ends.len() - lower - higher
+        );
+    }
+    lines.push(unit(study));
+    lines
+}
+
+/// A number of a loss.
+type Get = fn(&Loss) -> Option<f64>;
+const MEAN: Get = |l| Some(l.values.mean);
+const DELTA: Get = |l| Some(l.delta?.mean);
+
+fn table(name: &str, study: &Study, rows: &[Row], control: &str) -> Table {
+    let spec = study.spec();
+    let sft = |value: Get| rows.iter().map(move |r| r.sft.as_ref().and_then(value));
+    let c4 = |value: Get| rows.iter().map(move |r| r.c4.as_ref().and_then(value));
+    let marks = |loss: fn(&Row) -> &Option<Loss>| rows.iter().map(move |r| loss(r).as_ref().is_some_and(|l| l.best));
+    let intervals = |loss: fn(&Row) -> &Option<Loss>| {
+        rows.iter().map(move |r| loss(r).as_ref().filter(|_| r.arm != study.control()).and_then(Loss::interval))
+    };
+    let forgotten = rows.iter().map(|r| Some(forgetting(r.c4_before?, r.c4.as_ref()?.values.mean)));
+    let (loss, change) = (Format::Fixed(3), Format::Signed(3));
+    let title = format!(
+        "Losses after fine-tuning, nats per token ({}; study seed {}, {} pretraining × {} fine-tuning seeds)",
+        spec.model_name, spec.study_seed, spec.pretrain_seeds, spec.sft_seeds
+    );
+    Table::new(name, &title)
+        .with(Column::text("model", rows.iter().map(|_| spec.model_name.as_str())).file_only())
+        .with(Column::text("dataset", rows.iter().map(|r| study[r.set].name.as_str())).heading("set"))
+        .with(Column::text("mix", rows.iter().map(|r| study[r.arm].name())))
+        .with(Column::text("mix_weight", rows.iter().map(|r| study[r.arm].spec().weight().to_string())).file_only())
+        .with(
+            Column::number("sft_loss", loss, sft(MEAN))
+                .heading("SFT")
+                .absent("failed")
+                .marked(marks(|r| &r.sft))
+                .meaning("held-out loss on the set after fine-tuning on it"),
+        )
+        .with(Column::number("sft_delta", change, sft(DELTA)).heading("Δ"))
+        .with(Column::interval("sft_delta_ci", change, intervals(|r| &r.sft)).heading("95 % interval"))
+        .with(
+            Column::number("c4_loss", loss, c4(MEAN))
+                .heading("C4")
+                .absent("failed")
+                .marked(marks(|r| &r.c4))
+                .meaning("held-out loss on general text after fine-tuning"),
+        )
+        .with(Column::number("c4_delta", change, c4(DELTA)).heading("Δ C4"))
+        .with(Column::interval("c4_delta_ci", change, intervals(|r| &r.c4)).heading("95 % interval, C4").documents_only())
+        .with(
+            Column::number("forgetting", change, forgotten)
+                .documents_only()
+                .meaning("how much the general loss rose in fine-tuning (Eq. 9)"),
+        )
+        .with(
+            Column::count("seeds", rows.iter().map(|r| r.sft.as_ref().map(|l| l.values.n as u64))).file_only(),
+        )
+        .with(Column::text("unit", rows.iter().map(|_| super::comparison::seeds(study))).file_only())
+        .with(Column::number("sft_sd", loss, sft(|l| l.values.sd)).heading("sd").documents_only())
+        .with(Column::number("sft_delta_sd", loss, sft(|l| l.delta?.sd)).file_only())
+        .with(Column::number("c4_sd", loss, c4(|l| l.values.sd)).heading("sd, C4").documents_only())
+        .with(Column::number("c4_delta_sd", loss, c4(|l| l.delta?.sd)).file_only())
+        .with(Column::number("c4_before", loss, rows.iter().map(|r| r.c4_before)).file_only())
+        .with(Column::number("sft_improvement", change, sft(|l| l.improvement)).file_only())
+        .with(Column::number("c4_improvement", change, c4(|l| l.improvement)).file_only())
+        .with(Column::number("sft_lr", Format::Scientific(1), rows.iter().map(|r| r.lr)).heading("rate").documents_only())
+        .with(Column::number("sft_document_se", loss, sft(|l| l.document_se)).file_only())
+        .with(Column::number("c4_document_se", loss, c4(|l| l.document_se)).file_only())
+        .with(Column::number("c4_bits_per_byte", loss, rows.iter().map(|r| r.c4_bits_per_byte)).file_only())
+        .grouped()
+        .note(format!(
+            "Δ: difference to {control}, paired by seed, with its t-interval. * or bold: the lowest of its set, and all whose \
+             paired difference to it has a 95 % interval that holds 0 (with one seed the lowest alone)."
+        ))
+}
+
+/// The general loss before fine-tuning.
+fn before(study: &Study, losses: &Losses) -> Table {
+    let arms: Vec<&str> = study.arms().map(|arm| study[arm].name()).collect();
+    let entropy = losses.unigram_entropy;
+    Table::new("before", "Held-out loss on general text before fine-tuning, nats per token")
+        .with(Column::text("mix", arms.clone()))
+        .with(
+            Column::number("c4_before", Format::Fixed(3), arms.iter().map(|arm| losses.before_mean(arm))).heading("C4"),
+        )
+        .with(Column::number("unigram_entropy", Format::Fixed(3), arms.iter().map(|_| entropy)).file_only())
+        .note(format!("A model that ignores context would have {entropy:.3}, the unigram entropy."))
+}
+
+fn figure(name: &str, study: &Study, rows: &[Row], control: &str) -> Figure {
+    let treated: Vec<&Row> = rows.iter().filter(|r| r.arm != study.control()).collect();
+    let delta = |loss: &Option<Loss>| {
+        let loss = loss.as_ref()?;
+        Some(Estimate { value: loss.delta.as_ref()?.mean, interval: loss.interval() })
+    };
+    let panel = |set: SetId| BarPanel {
+        title: study[set].name.clone(),
+        groups: treated
+            .iter()
+            .filter(|r| r.set == set)
+            .map(|r| (study[r.arm].name().to_owned(), vec![delta(&r.sft), delta(&r.c4)]))
+            .collect(),
+    };
+    let picture = Bars {
+        axis: "nats per token".to_owned(),
+        series: vec!["loss on the fine-tuning set".to_owned(), "loss on held-out general text".to_owned()],
+        panels: study.sets().map(panel).collect(),
+    };
+    let values = |loss: fn(&Row) -> &Option<Loss>| treated.iter().map(move |r| delta(loss(r)));
+    let change = Format::Signed(3);
+    let title = format!("Change of the loss against {control} ({}); lower is better", study.spec().model_name);
+    let data = Table::new(name, &title)
+        .with(Column::text("dataset", treated.iter().map(|r| study[r.set].name.as_str())))
+        .with(Column::text("mix", treated.iter().map(|r| study[r.arm].name())))
+        .with(Column::number("sft_delta", change, values(|r| &r.sft).map(|e| e.map(|e| e.value))))
+        .with(Column::interval("sft_delta_ci", change, values(|r| &r.sft).map(|e| e?.interval)))
+        .with(Column::number("c4_delta", change, values(|r| &r.c4).map(|e| e.map(|e| e.value))))
+        .with(Column::interval("c4_delta_ci", change, values(|r| &r.c4).map(|e| e?.interval)));
+    Figure::new(data, picture).subtitle([format!("95 % t-intervals of paired differences; {}", unit(study))])
 }

@@ -6,7 +6,8 @@ use crate::job::{self, Shared};
 use crate::plan::Plan;
 use crate::spec::{DataSpec, Sources};
 use crate::store::Payload;
-use crate::{DataTable, Error, Page, SetId, Study};
+use crate::{Error, SetId, Study};
+use report::{Column, Page, Table};
 
 /// Tokens of the sequences that are looked for (as GPT-3's authors did).
 const NGRAM: usize = 13;
@@ -29,69 +30,110 @@ impl Question for Table5 {
         Ok(())
     }
 
-    fn answer(&self, graph: &mut Graph<'_>) -> Result<Page, Error> {
+    fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
         let study = graph.study();
-        let mut table = empty(study);
+        let (mut rows, mut notes) = (Vec::new(), Vec::new());
         for set in study.sets() {
             let job = overlap(graph, set);
-            match graph.outcome(&job)? {
-                Ok(shared) => push(&mut table, graph, set, &shared),
-                Err(failure) => table.notes.push(format!("failed: {failure}")),
+            let shared = match graph.outcome(&job)? {
+                Ok(shared) => Some(shared),
+                Err(failure) => {
+                    notes.push(format!("failed: {failure}"));
+                    None
+                }
+            };
+            if let Some((count, role)) = shared.as_ref().and_then(|s| s.most.as_ref()) {
+                let set = &study[set].name;
+                notes.push(format!("{set}: most share text with {role} ({count} held-out examples)"));
             }
+            rows.push(row(graph, set, shared));
         }
-        table.notes.push(format!(
-            "held_out_contaminated: held-out examples that share {NGRAM} consecutive tokens with training text of any \
-             role, of those long enough to tell. (A preamble that all examples have is such a text.) \
-             held_out_half_contained: those of which half of all sequences of {NGRAM} tokens occur in one role."
-        ));
-        Ok(table.into())
+        let mut page = page(name, study, &rows);
+        page.found.push(contamination(&rows));
+        page.notes = notes;
+        Ok(page)
     }
 
-    fn on_stated(&self, study: &Study, _: &Plan) -> Result<Page, Error> {
-        let mut table = empty(study);
+    fn on_stated(&self, name: &str, study: &Study, _: &Plan) -> Result<Page, Error> {
         let sources = match &study.spec().data {
             DataSpec::Stated { .. } => Sources::paper()?,
             _ => Sources::default(),
         };
+        let (mut rows, mut notes) = (Vec::new(), Vec::new());
         for set in study.sets().map(|set| &study[set]) {
             let files = sources.0.get(&set.role);
-            let stated = files.and_then(|f| f.stated_examples).map_or_else(String::new, |n| n.to_string());
-            let mut row = vec![set.name.clone(), stated, masked(set.mask_prompt)];
-            row.resize(table.header.len(), String::new());
-            table.rows.push(row);
+            let stated = files.and_then(|f| f.stated_examples);
+            rows.push(Row { name: set.name.clone(), train: stated, masked: set.mask_prompt, ..Row::default() });
             let note = files.and_then(|f| f.note.as_ref());
-            table.notes.extend(note.map(|note| format!("{}: {}", set.name, note.trim())));
+            notes.extend(note.map(|note| format!("{}: {}", set.name, note.trim())));
         }
-        Ok(table.into())
+        let mut page = page(name, study, &rows);
+        page.notes = notes;
+        Ok(page)
     }
 }
 
-fn empty(study: &Study) -> DataTable {
+/// What is known of a set; of one that is only stated, its size.
+#[derive(Default)]
+struct Row {
+    name: String,
+    train: Option<u64>,
+    masked: bool,
+    available: Option<u64>,
+    held_out: Option<u64>,
+    tokens: Option<u64>,
+    targets: Option<u64>,
+    truncated: Option<u64>,
+    dropped: Option<u64>,
+    /// `None` where the search failed.
+    shared: Option<Shared>,
+}
+
+fn page(name: &str, study: &Study, rows: &[Row]) -> Page {
     let s = &study.spec().sft;
     let title = format!(
-        "Table 5 ({}): the fine-tuning sets. Rows of at most {} tokens; longer examples: {:?}.",
+        "The fine-tuning sets ({}). Rows of at most {} tokens; longer examples: {:?}",
         study.spec().model_name,
         s.max_time,
         s.truncation
     );
-    let header = [
-        "dataset",
-        "train_samples",
-        "prompt_masked",
-        "available",
-        "held_out",
-        "tokens",
-        "targets",
-        "truncated",
-        "dropped",
-        "held_out_contaminated",
-        "held_out_half_contained",
-    ];
-    DataTable::new("table5", &title, &header)
+    let count = |name: &str, value: fn(&Row) -> Option<u64>| Column::count(name, rows.iter().map(value));
+    let shared = |name: &str, value: fn(&Shared) -> u64| {
+        Column::count(name, rows.iter().map(move |r| r.shared.as_ref().map(value)))
+    };
+    let table = Table::new(name, &title)
+        .with(Column::text("dataset", rows.iter().map(|r| r.name.as_str())).heading("set"))
+        .with(count("train_samples", |r| r.train).heading("train"))
+        .with(Column::text("prompt_masked", rows.iter().map(|r| if r.masked { "Yes" } else { "No" })).heading("masked"))
+        .with(count("available", |r| r.available))
+        .with(count("held_out", |r| r.held_out))
+        .with(count("tokens", |r| r.tokens).documents_only())
+        .with(count("targets", |r| r.targets).documents_only().meaning("tokens that are in the loss"))
+        .with(count("truncated", |r| r.truncated).heading("cut"))
+        .with(count("dropped", |r| r.dropped).documents_only())
+        .with(shared("held_out_contaminated", |s| s.any).heading("shared").meaning(&format!(
+            "held-out examples that share {NGRAM} consecutive tokens with training text of any role (a preamble that all \
+             examples have is such a text)"
+        )))
+        .with(shared("held_out_half_contained", |s| s.half).heading("half").meaning(&format!(
+            "those of which half of all sequences of {NGRAM} tokens occur in one role"
+        )))
+        .with(shared("held_out_judged", |s| s.judged).heading("of").meaning("held-out examples long enough to tell"));
+    let mut page = Page::new(&format!("{} ({})", super::heading(name), study.spec().model_name));
+    page.asked = "What are models fine-tuned on, and is what they are evaluated on really held out?".to_owned();
+    page.tables.push(table);
+    page
 }
 
-fn masked(mask: bool) -> String {
-    if mask { "Yes" } else { "No" }.to_owned()
+fn contamination(rows: &[Row]) -> String {
+    let sum = |value: fn(&Shared) -> u64| rows.iter().filter_map(|r| r.shared.as_ref()).map(value).sum::<u64>();
+    format!(
+        "Of {} held-out examples long enough to tell, {} share {NGRAM} consecutive tokens with training text, and {} are half \
+         contained in one role's.",
+        sum(|s| s.judged),
+        sum(|s| s.any),
+        sum(|s| s.half)
+    )
 }
 
 /// Adds the search for a set's held-out examples in its own training examples and all that is pretrained on.
@@ -110,24 +152,19 @@ fn overlap(graph: &mut Graph<'_>, set: SetId) -> job::Overlap {
     job
 }
 
-fn push(table: &mut DataTable, graph: &Graph<'_>, set: SetId, shared: &Shared) {
+fn row(graph: &Graph<'_>, set: SetId, shared: Option<Shared>) -> Row {
     let (study, data) = (graph.study(), graph.data());
     let (train, held_out) = (data.train_rows(set).report, data.held_out_rows(set).report);
-    let name = &study[set].name;
-    table.rows.push(vec![
-        name.clone(),
-        train.examples.to_string(),
-        masked(study[set].mask_prompt),
-        data.role(&study[set].role).train.documents.to_string(),
-        held_out.examples.to_string(),
-        train.positions.to_string(),
-        train.targets.to_string(),
-        train.truncated.to_string(),
-        train.dropped.to_string(),
-        format!("{} of {}", shared.any, shared.judged),
-        format!("{} of {}", shared.half, shared.judged),
-    ]);
-    if let Some((count, role)) = &shared.most {
-        table.notes.push(format!("{name}: most share text with {role} ({count} held-out examples)"));
+    Row {
+        name: study[set].name.clone(),
+        train: Some(train.examples),
+        masked: study[set].mask_prompt,
+        available: Some(data.role(&study[set].role).train.documents),
+        held_out: Some(held_out.examples),
+        tokens: Some(train.positions),
+        targets: Some(train.targets),
+        truncated: Some(train.truncated),
+        dropped: Some(train.dropped),
+        shared,
     }
 }

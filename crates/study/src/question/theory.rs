@@ -1,13 +1,12 @@
 //! The theory's terms along a study's fine-tuning paths (Section 2 and Appendix A).
 
-use forgetting_eval::theory::{Bounds, Smoothness};
+use forgetting_eval::theory::{Bounds, Displacement, Initialisation, Path, Segment, Smoothness};
+use report::{Column, Curves, Figure, Format, Lines, Page, Table, TextFile};
 
-use super::{Question, number, signed};
+use super::Question;
 use crate::graph::{Graph, Rate};
 use crate::job;
-use crate::render::lines::{Curves, Lines};
-use crate::render::page::{Figure, Picture};
-use crate::{ArmId, DataTable, Error, Page, SetId};
+use crate::{ArmId, Error, SetId, Study};
 
 /// A path, and whose it is.
 struct Walked {
@@ -49,7 +48,7 @@ impl Question for Theory {
         Ok(())
     }
 
-    fn answer(&self, graph: &mut Graph<'_>) -> Result<Page, Error> {
+    fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
         let study = graph.study();
         let (mut walked, mut failed) = (Vec::new(), Vec::new());
         for set in study.sets() {
@@ -67,187 +66,267 @@ impl Question for Theory {
                 }
             }
         }
-        let mut page = page(graph, &walked)?;
+        let mut page = Shown { name, study, walked: &walked }.page()?;
         page.notes.extend(failed);
         Ok(page)
     }
 }
 
-fn page(graph: &Graph<'_>, walked: &[Walked]) -> Result<Page, Error> {
-    let (study, spec) = (graph.study(), graph.study().spec());
-    let names = |w: &Walked| [study[w.set].name.clone(), study[w.arm].name().to_owned()];
-    let title = format!("The theory's terms ({})", spec.model_name);
-    let path = path_table(walked, &names);
-    let figures =
-        if walked.is_empty() { Vec::new() } else { vec![figure(walked, &names, &title, study.arms().count())] };
-    let replayed = walked.iter().map(|w| w.result.end_difference).fold(0.0, f64::max);
-    let notes = vec![
-        format!(
-            "J_P: {} fixed held-out general sequences; J_T: {} fixed training examples. Each fine-tune was walked again \
-             from its base, {} step(s) between points; its end differs from the stored model by at most {replayed:e} in \
-             any parameter.",
-            spec.eval.path_rows, spec.eval.path_rows, spec.eval.path_stride
-        ),
-        "Eq. 3 to 5 are for gradient descent with η ≤ 1/L_T. Fine-tuning used AdamW, whose steps are far longer than η·∇J_T: \
-         the columns A_alignment to eq5 are the paper's formulas at the learning rates used, and bound nothing here; the \
-         columns steps_* are the same argument with the steps that were taken."
-            .to_owned(),
-        "L_P and L_T are the largest ‖∇J(θ+Δθ) − ∇J(θ)‖/‖Δθ‖ between neighbouring points: lower estimates. A steps_bound \
-         below the forgetting would refute the estimate, not the theorem."
-            .to_owned(),
-    ];
-    Ok(Page {
-        title,
-        tables: vec![path, midtraining_table(walked, &names)],
-        figures,
-        notes,
-        files: vec![("paths.json".to_owned(), crate::files::json("paths.json", &records(walked, &names))?)],
-        ..Page::default()
-    })
+struct Shown<'a> {
+    name: &'a str,
+    study: &'a Study,
+    walked: &'a [Walked],
 }
 
-type Names<'a> = &'a dyn Fn(&Walked) -> [String; 2];
-
-fn path_table(walked: &[Walked], names: Names<'_>) -> DataTable {
-    let header = [
-        "dataset",
-        "mix",
-        "forgetting",
-        "A_alignment",
-        "B_energy",
-        "eq3",
-        "eq4",
-        "eq5",
-        "steps_alignment",
-        "steps_energy",
-        "steps_bound",
-        "holds",
-        "cosine_first",
-        "cosine_mean",
-        "L_P",
-        "L_T",
-        "eta_L_T",
-        "J_T_first",
-        "J_T_last",
-    ];
-    let title = "Forgetting along fine-tuning, Δ_P = J_P(θ_K) − J_P(θ_0), and its bounds (Eq. 3 to 5, 9)";
-    let mut table = DataTable::new("theory", title, &header);
-    for w in walked {
-        let (b, path) = (w.bounds(), &w.result.path);
-        let cosines: Vec<f64> = path.segments.iter().map(forgetting_eval::theory::Segment::cosine).collect();
-        let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
-        let last = path.losses_t[path.losses_t.len() - 1];
-        let values = [b.forgetting, b.alignment, b.energy, b.eq3(), b.eq4(), b.eq5()];
-        let steps = [b.actual_alignment, b.actual_energy, b.actual()];
-        let mut row = names(w).to_vec();
-        row.extend(values.into_iter().chain(steps).map(|v| signed(v, 4)));
-        row.push(if b.forgetting <= b.actual() { "yes" } else { "no" }.to_owned());
-        row.extend([signed(cosines.first().copied().unwrap_or(f64::NAN), 3), signed(mean, 3)]);
-        row.extend([b.smoothness.l_p, b.smoothness.l_t, b.rate_times_l_t].map(|v| number(v, 2)));
-        row.extend([path.losses_t[0], last].map(|v| number(v, 4)));
-        table.rows.push(row);
-    }
-    table.notes.push(
-        "holds: forgetting ≤ steps_bound = Σ⟨∇J_P, Δθ⟩ + L_P/2·Σ‖Δθ‖² with the steps that were taken. eta_L_T: the largest \
-         step size times L_T; above 1, Eq. 4 and 5 assume what is not so. J_T* = 0 in eq5."
-            .to_owned(),
-    );
-    table
-}
-
-fn midtraining_table(walked: &[Walked], names: Names<'_>) -> DataTable {
-    let header = [
-        "dataset",
-        "mix",
-        "J_T_before",
-        "J_T_after",
-        "linear",
-        "delta_norm",
-        "cosine",
-        "L_T_least",
-        "eq14",
-        "eq15",
-        "steps",
-        "path_length",
-        "alpha",
-        "G",
-        "S",
-        "eq17",
-        "eq18",
-        "eq19",
-    ];
-    let title = "What midtraining changed before fine-tuning began (Eq. 14 to 19)";
-    let mut table = DataTable::new("midtraining", title, &header);
-    for w in walked {
-        let (Some(i), Some(d)) = (&w.result.initialisation, &w.result.displacement) else { continue };
-        let (bounds, l_t) = (w.bounds(), w.smoothness().l_t);
-        let (left, right) = i.eq15(l_t);
-        let mut row = names(w).to_vec();
-        row.extend([i.loss_before, i.loss_after].map(|v| number(v, 4)));
-        row.push(signed(i.linear, 4));
-        row.push(number(i.displacement_square.sqrt(), 4));
-        row.push(signed(i.cosine(), 3));
-        row.push(number(i.least_l_t(), 3));
-        row.push(number(i.eq14(l_t), 4));
-        row.push(if left <= right { "holds" } else { "does not" }.to_owned());
-        row.push(d.steps.to_string());
-        row.push(number(d.length, 3));
-        row.push(format!("{:.2e}", d.alpha));
-        row.push(format!("{:.2e}", d.g));
-        row.push(number(d.s, 2));
-        row.extend([d.eq17(), d.eq18(l_t), d.eq19(&bounds, i)].map(|v| number(v, 3)));
-        table.rows.push(row);
-    }
-    table.notes.push(
-        "linear: ⟨∇J_T(θ_pre), δ⟩. eq14: bound on J_T after midtraining. eq15: whether the sufficient condition for a lower \
-         J_T holds. path_length: Σ‖φ_{u+1} − φ_u‖ from the log, at least delta_norm = ‖δ‖; eq17 = α·G·S, at least path_length."
-            .to_owned(),
-    );
-    table
-}
-
-fn figure(walked: &[Walked], names: Names<'_>, title: &str, arms: usize) -> Figure {
-    let curves =
-        ["measured", "first order (gradient of J_P times step)", "bound (first order + L_P/2 times squared step)"]
-            .map(str::to_owned);
-    let mut data = DataTable::new("theory", title, &["dataset", "mix", "point", "measured", "first_order", "bound"]);
-    let mut panels = Vec::new();
-    for w in walked {
-        let path = &w.result.path;
-        let l_p = w.smoothness().l_p;
-        let mut ys = vec![vec![0.0], vec![0.0], vec![0.0]];
-        let (mut first, mut energy) = (0.0, 0.0);
-        for (segment, loss) in path.segments.iter().zip(&path.losses_p[1..]) {
-            first += segment.step_dot_p;
-            energy += l_p / 2.0 * segment.step_square;
-            ys[0].push(loss - path.losses_p[0]);
-            ys[1].push(first);
-            ys[2].push(first + energy);
+impl Shown<'_> {
+    fn page(&self) -> Result<Page, Error> {
+        let eval = &self.study.spec().eval;
+        let replayed = self.walked.iter().map(|w| w.result.end_difference).fold(0.0, f64::max);
+        let mut page = Page::new(&format!("The theory's terms ({})", self.study.spec().model_name));
+        page.asked =
+            "What do the theory's terms say of forgetting along each fine-tune, beside what was measured?".to_owned();
+        page.found = self.found();
+        page.tables = vec![self.paths(), self.midtraining()];
+        if !self.walked.is_empty() {
+            page.figures.push(self.figure());
         }
-        let points = path.losses_p.len();
-        let x: Vec<f64> = (0..points).map(|k| k as f64 * w.result.steps as f64 / (points - 1).max(1) as f64).collect();
-        let [set, arm] = names(w);
-        for k in 0..points {
-            let values = ys.iter().map(|y| number(y[k], 6));
-            data.rows.push([set.clone(), arm.clone(), k.to_string()].into_iter().chain(values).collect());
-        }
-        panels.push(Curves { title: format!("{arm}, fine-tuned on {set}"), x, ys });
+        page.notes = vec![
+            format!(
+                "J_P: {} fixed held-out general sequences; J_T: {} fixed training examples. Each fine-tune was walked again \
+                 from its base, {} step(s) between points; its end differs from the stored model by at most {replayed:e} in \
+                 any parameter.",
+                eval.path_rows, eval.path_rows, eval.path_stride
+            ),
+            "Eq. 3 to 5 are for gradient descent with η ≤ 1/L_T. Fine-tuning used AdamW, whose steps are far longer than \
+             η·∇J_T: the columns A_alignment to eq5 are the paper's formulas at the learning rates used, and bound nothing \
+             here; the columns steps_* are the same argument with the steps that were taken."
+                .to_owned(),
+            "L_P and L_T are the largest ‖∇J(θ+Δθ) − ∇J(θ)‖/‖Δθ‖ between neighbouring points: lower estimates. A steps_bound \
+             below the forgetting would refute the estimate, not the theorem."
+                .to_owned(),
+        ];
+        page.texts.push(TextFile {
+            name: "paths.json".to_owned(),
+            title: "Every point of every path".to_owned(),
+            text: self.records()?,
+            shown: false,
+        });
+        Ok(page)
     }
-    let picture = Lines {
-        title: format!("{title}: forgetting along fine-tuning, J_P(θ_k) − J_P(θ_0)"),
-        x_axis: "step of fine-tuning".to_owned(),
-        y_axis: "nats per token".to_owned(),
-        names: curves.to_vec(),
-        panels,
-        across: arms.clamp(1, 3),
-    };
-    Figure { name: "theory".to_owned(), data, picture: Picture::Lines(picture) }
+
+    fn names(&self, w: &Walked) -> [&str; 2] {
+        [&self.study[w.set].name, self.study[w.arm].name()]
+    }
+
+    fn found(&self) -> Vec<String> {
+        let most = self.walked.iter().max_by(|a, b| a.bounds().forgetting.total_cmp(&b.bounds().forgetting));
+        let Some(most) = most else { return Vec::new() };
+        let holds = self.walked.iter().filter(|w| holds(&w.bounds())).count();
+        let [set, mix] = self.names(most);
+        vec![format!(
+            "Most was forgotten by {mix} on {set}: {:+.4} nats per token; the bound from the steps that were taken held on \
+             {holds} of {} paths. One path an arm and set: there are no intervals.",
+            most.bounds().forgetting,
+            self.walked.len()
+        )]
+    }
+
+    fn paths(&self) -> Table {
+        struct Row<'a> {
+            names: [&'a str; 2],
+            bounds: Bounds,
+            path: &'a Path,
+        }
+        let row = |w| Row { names: self.names(w), bounds: w.bounds(), path: &w.result.path };
+        let rows: Vec<Row<'_>> = self.walked.iter().map(row).collect();
+        let signed = |name: &str, value: fn(&Bounds) -> f64| {
+            Column::number(name, Format::Signed(4), rows.iter().map(|r| value(&r.bounds)))
+        };
+        let fixed = |name: &str, value: fn(&Bounds) -> f64| {
+            Column::number(name, Format::Fixed(2), rows.iter().map(|r| value(&r.bounds)))
+        };
+        let of_path = |name: &str, format, value: fn(&Path) -> Option<f64>| {
+            Column::number(name, format, rows.iter().map(|r| value(r.path)))
+        };
+        Table::new(self.name, "Forgetting along fine-tuning, Δ_P = J_P(θ_K) − J_P(θ_0), and its bounds (Eq. 3 to 5, 9)")
+            .with(Column::text("dataset", rows.iter().map(|r| r.names[0])).heading("set"))
+            .with(Column::text("mix", rows.iter().map(|r| r.names[1])))
+            .with(signed("forgetting", |b| b.forgetting).heading("Δ_P"))
+            .with(signed("steps_alignment", |b| b.actual_alignment).heading("first order"))
+            .with(signed("steps_energy", |b| b.actual_energy).heading("energy").documents_only())
+            .with(
+                signed("steps_bound", Bounds::actual)
+                    .heading("bound")
+                    .meaning("Σ⟨∇J_P, Δθ⟩ + L_P/2·Σ‖Δθ‖² with the steps that were taken"),
+            )
+            .with(
+                Column::text("holds", rows.iter().map(|r| if holds(&r.bounds) { "yes" } else { "no" }))
+                    .meaning("whether the forgetting is at most the bound"),
+            )
+            .with(
+                of_path("cosine_first", Format::Signed(3), |p| p.segments.first().map(Segment::cosine))
+                    .documents_only(),
+            )
+            .with(
+                of_path("cosine_mean", Format::Signed(3), mean_cosine)
+                    .heading("cosine")
+                    .meaning("of the gradients of J_P and J_T, mean over the path"),
+            )
+            .with(signed("A_alignment", |b| b.alignment).heading("A").documents_only())
+            .with(signed("B_energy", |b| b.energy).heading("B").documents_only())
+            .with(signed("eq3", Bounds::eq3).heading("Eq. 3").documents_only())
+            .with(signed("eq4", Bounds::eq4).heading("Eq. 4").documents_only())
+            .with(signed("eq5", Bounds::eq5).heading("Eq. 5").documents_only().meaning("with J_T* = 0"))
+            .with(fixed("L_P", |b| b.smoothness.l_p).documents_only())
+            .with(fixed("L_T", |b| b.smoothness.l_t).documents_only())
+            .with(
+                fixed("eta_L_T", |b| b.rate_times_l_t)
+                    .heading("η·L_T")
+                    .documents_only()
+                    .meaning("the largest step size times L_T; above 1, Eq. 4 and 5 assume what is not so"),
+            )
+            .with(of_path("J_T_first", Format::Fixed(4), |p| p.losses_t.first().copied()).documents_only())
+            .with(of_path("J_T_last", Format::Fixed(4), |p| p.losses_t.last().copied()).documents_only())
+            .grouped()
+    }
+
+    fn midtraining(&self) -> Table {
+        struct Row<'a> {
+            names: [&'a str; 2],
+            bounds: Bounds,
+            l_t: f64,
+            i: &'a Initialisation,
+            d: &'a Displacement,
+        }
+        let row = |w| {
+            let Walked { result, .. }: &Walked = w;
+            let (i, d) = (result.initialisation.as_ref()?, result.displacement.as_ref()?);
+            Some(Row { names: self.names(w), bounds: w.bounds(), l_t: w.smoothness().l_t, i, d })
+        };
+        let rows: Vec<Row<'_>> = self.walked.iter().filter_map(row).collect();
+        let number =
+            |name: &str, format, value: fn(&Row<'_>) -> f64| Column::number(name, format, rows.iter().map(value));
+        let (three, four, signed) = (Format::Fixed(3), Format::Fixed(4), Format::Signed(4));
+        let eq15 = |r: &Row<'_>| {
+            let (left, right) = r.i.eq15(r.l_t);
+            if left <= right { "holds" } else { "does not" }
+        };
+        Table::new("midtraining", "What midtraining changed before fine-tuning began (Eq. 14 to 19)")
+            .with(Column::text("dataset", rows.iter().map(|r| r.names[0])).heading("set"))
+            .with(Column::text("mix", rows.iter().map(|r| r.names[1])))
+            .with(number("J_T_before", four, |r| r.i.loss_before).heading("J_T before"))
+            .with(number("J_T_after", four, |r| r.i.loss_after).heading("J_T after"))
+            .with(number("linear", signed, |r| r.i.linear).meaning("⟨∇J_T(θ_pre), δ⟩"))
+            .with(number("delta_norm", four, |r| r.i.displacement_square.sqrt()).heading("‖δ‖"))
+            .with(number("cosine", Format::Signed(3), |r| r.i.cosine()))
+            .with(number("L_T_least", three, |r| r.i.least_l_t()).documents_only())
+            .with(
+                number("eq14", four, |r| r.i.eq14(r.l_t))
+                    .heading("Eq. 14")
+                    .documents_only()
+                    .meaning("bound on J_T after midtraining"),
+            )
+            .with(
+                Column::text("eq15", rows.iter().map(eq15))
+                    .heading("Eq. 15")
+                    .documents_only()
+                    .meaning("whether the sufficient condition for a lower J_T holds"),
+            )
+            .with(Column::count("steps", rows.iter().map(|r| r.d.steps)).documents_only())
+            .with(
+                number("path_length", three, |r| r.d.length)
+                    .documents_only()
+                    .meaning("Σ‖φ_{u+1} − φ_u‖ from the log, at least ‖δ‖"),
+            )
+            .with(number("alpha", Format::Scientific(2), |r| r.d.alpha).heading("α").documents_only())
+            .with(number("G", Format::Scientific(2), |r| r.d.g).documents_only())
+            .with(number("S", Format::Fixed(2), |r| r.d.s).documents_only())
+            .with(
+                number("eq17", three, |r| r.d.eq17())
+                    .heading("Eq. 17")
+                    .documents_only()
+                    .meaning("α·G·S, at least path_length"),
+            )
+            .with(number("eq18", three, |r| r.d.eq18(r.l_t)).heading("Eq. 18").documents_only())
+            .with(number("eq19", three, |r| r.d.eq19(&r.bounds, r.i)).heading("Eq. 19").documents_only())
+            .grouped()
+    }
+
+    fn figure(&self) -> Figure {
+        struct Point<'a> {
+            names: [&'a str; 2],
+            k: usize,
+            /// Measured, first order, bound.
+            ys: [f64; 3],
+        }
+        let (mut points, mut panels) = (Vec::new(), Vec::new());
+        for w in self.walked {
+            let names = self.names(w);
+            let curve = along(w);
+            let last = (curve.len() - 1).max(1) as f64;
+            panels.push(Curves {
+                title: format!("{}, fine-tuned on {}", names[1], names[0]),
+                x: (0..curve.len()).map(|k| k as f64 * w.result.steps as f64 / last).collect(),
+                ys: (0..3).map(|i| curve.iter().map(|ys| ys[i]).collect()).collect(),
+            });
+            points.extend(curve.into_iter().enumerate().map(|(k, ys)| Point { names, k, ys }));
+        }
+        let title = format!(
+            "Forgetting along fine-tuning, J_P(θ_k) − J_P(θ_0), and its bound ({})",
+            self.study.spec().model_name
+        );
+        let y = |name: &str, i: usize| Column::number(name, Format::Signed(4), points.iter().map(move |p| p.ys[i]));
+        let data = Table::new(self.name, &title)
+            .with(Column::text("dataset", points.iter().map(|p| p.names[0])))
+            .with(Column::text("mix", points.iter().map(|p| p.names[1])))
+            .with(Column::count("point", points.iter().map(|p| p.k as u64)))
+            .with(y("measured", 0))
+            .with(y("first_order", 1))
+            .with(y("bound", 2));
+        let picture = Lines {
+            x_axis: "step of fine-tuning".to_owned(),
+            y_axis: "nats per token".to_owned(),
+            names: ["measured", "first order (gradient of J_P times step)", "bound (with L_P/2 times squared step)"]
+                .map(str::to_owned)
+                .to_vec(),
+            // The bound is far above what is measured: on its scale nothing else would be seen.
+            scaled_to: 2,
+            panels,
+            across: self.study.arms().count().clamp(1, 3),
+        };
+        Figure::new(data, picture)
+    }
+
+    fn records(&self) -> Result<String, Error> {
+        let record = |w: &Walked| {
+            let [set, arm] = self.names(w);
+            serde_json::json!({ "dataset": set, "mix": arm, "bounds": w.bounds(), "result": w.result })
+        };
+        let records: Vec<serde_json::Value> = self.walked.iter().map(record).collect();
+        let bytes = crate::files::json("paths.json", &records)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
 }
 
-fn records(walked: &[Walked], names: Names<'_>) -> serde_json::Value {
-    let record = |w: &Walked| {
-        let [set, arm] = names(w);
-        serde_json::json!({ "dataset": set, "mix": arm, "bounds": w.bounds(), "result": w.result })
-    };
-    walked.iter().map(record).collect()
+/// Whether the forgetting is at most the bound from the steps that were taken.
+fn holds(bounds: &Bounds) -> bool {
+    bounds.forgetting <= bounds.actual()
+}
+
+fn mean_cosine(path: &Path) -> Option<f64> {
+    let count = path.segments.len();
+    (count > 0).then(|| path.segments.iter().map(Segment::cosine).sum::<f64>() / count as f64)
+}
+
+/// At each point of a path: the forgetting measured, its first order, and its bound.
+fn along(w: &Walked) -> Vec<[f64; 3]> {
+    let path = &w.result.path;
+    let l_p = w.smoothness().l_p;
+    let (mut out, mut first, mut energy) = (vec![[0.0; 3]], 0.0, 0.0);
+    for (segment, loss) in path.segments.iter().zip(&path.losses_p[1..]) {
+        first += segment.step_dot_p;
+        energy += l_p / 2.0 * segment.step_square;
+        out.push([loss - path.losses_p[0], first, first + energy]);
+    }
+    out
 }

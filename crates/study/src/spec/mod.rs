@@ -12,7 +12,7 @@ use schedule::{Convention, Phase, Span, Weight};
 use serde::{Deserialize, Serialize};
 use trainer::AdamWSpec;
 
-pub use presets::{Mix, PRESETS, Protocol, Size, preset};
+pub use presets::{PRESETS, preset};
 pub use sources::{RoleFiles, Sources};
 
 use crate::Error;
@@ -376,6 +376,14 @@ impl StudySpec {
             return Err(parse(reason));
         }
         toml::from_str(text).map_err(|e| parse(e.to_string()))
+    }
+
+    /// As the text of a TOML file, every field written out.
+    ///
+    /// # Errors
+    /// A number that TOML cannot hold.
+    pub fn to_toml(&self) -> Result<String, Error> {
+        toml::to_string(self).map_err(|e| Error::Parse { path: "spec.toml".into(), reason: e.to_string() })
     }
 
     /// From a TOML file.

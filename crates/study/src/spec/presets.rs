@@ -10,76 +10,10 @@ use super::{
     StudySpec, TokenizerSpec,
 };
 use crate::Error;
+use crate::protocol::{Mix, Probe, Protocol, SftSet, Size};
 
 /// The presets' names.
 pub const PRESETS: [&str; 3] = ["smoke", "mini", "paper"];
-
-/// What an arm mixes into the general text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mix<'a> {
-    /// The specialised role.
-    pub role: &'a str,
-    /// Its share of each batch, as a decimal number.
-    pub weight: &'a str,
-    /// When it begins, in steps of the paper's run; presets scale it to theirs.
-    pub start: u64,
-}
-
-/// One of the paper's three smaller sizes, or its stand-in at a preset's size: findings that depend on size need several.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Size {
-    /// 70m.
-    S,
-    /// 160m.
-    #[default]
-    M,
-    /// 410m.
-    L,
-}
-
-impl Size {
-    /// Hidden size, blocks and heads of the stand-ins of a preset.
-    fn of(self, ladder: [(usize, usize, usize); 3]) -> (usize, usize, usize) {
-        ladder[self as usize]
-    }
-
-    fn letter(self) -> &'static str {
-        ["s", "m", "l"][self as usize]
-    }
-}
-
-/// A protocol as the paper states it: what an example declares.
-///
-/// ```
-/// use study::{Mix, Protocol, Size};
-///
-/// const PROTOCOL: Protocol<'_> = Protocol {
-///     size: Size::S,
-///     arms: &[("C4", None), ("Starcoder (20%)", Some(Mix { role: "starcoder", weight: "0.20", start: 6_000 }))],
-///     sft: &[("Pycode", "sft/pycode", false)],
-///     probes: &[("APPS", "probe")],
-///     ..Protocol::PAPER
-/// };
-/// ```
-#[derive(Debug, Clone, Copy)]
-pub struct Protocol<'a> {
-    /// The model's size.
-    pub size: Size,
-    /// Steps of the paper's pretraining run.
-    pub steps: u64,
-    /// Arms: name, and what is mixed in.
-    pub arms: &'a [(&'a str, Option<Mix<'a>>)],
-    /// Fine-tuning sets: name, role, whether the prompt is masked.
-    pub sft: &'a [(&'a str, &'a str, bool)],
-    /// Probes of representations: name, role.
-    pub probes: &'a [(&'a str, &'a str)],
-}
-
-impl Protocol<'_> {
-    /// What the paper's tables and figures have in common: 61 000 steps (of 1024 sequences of 2048 tokens: 128 B
-    /// tokens); no arms, sets and probes yet.
-    pub const PAPER: Protocol<'static> = Protocol { size: Size::M, steps: 61_000, arms: &[], sft: &[], probes: &[] };
-}
 
 /// The protocol at a preset's size, on the generated corpus (`paper`: on stated token counts, to be planned).
 ///
@@ -92,26 +26,20 @@ pub fn preset(name: &str, protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
         "paper" => paper(protocol.size)?,
         _ => return Err(Error::field("preset", name, format!("is unknown; presets: {}", PRESETS.join(", ")))),
     };
-    spec.arms = protocol
-        .arms
-        .iter()
-        .map(|(arm, mix)| {
-            let Some(Mix { role, weight, start }) = mix else {
-                return Ok(ArmSpec::control(arm));
-            };
-            let scaled = u128::from(*start) * u128::from(spec.pretrain.steps) / u128::from(protocol.steps.max(1));
-            let phase = Weight::parse(weight).and_then(|w| Phase::constant(Span::from(scaled as u64), role, w));
-            let phase = phase.map_err(|source| Error::Schedule { what: format!("arm {arm}"), source })?;
-            Ok(ArmSpec { name: (*arm).to_owned(), phases: vec![phase] })
-        })
-        .collect::<Result<_, Error>>()?;
-    spec.sft.sets = protocol
-        .sft
-        .iter()
-        .map(|(name, role, mask)| SftSetSpec { name: (*name).into(), role: (*role).into(), mask_prompt: *mask })
-        .collect();
-    spec.probes =
-        protocol.probes.iter().map(|(name, role)| ProbeSpec { name: (*name).into(), role: (*role).into() }).collect();
+    for arm in protocol.arms {
+        let mut spec_of = ArmSpec::control(arm.name);
+        if let Some(Mix { role, weight, start }) = arm.mix {
+            let scaled = u128::from(start) * u128::from(spec.pretrain.steps) / u128::from(protocol.steps.max(1));
+            let phase = Phase::constant(Span::from(scaled as u64), role, weight);
+            let error = |source| Error::Schedule { what: format!("arm {}", arm.name), source };
+            spec_of.phases.push(phase.map_err(error)?);
+        }
+        spec.arms.push(spec_of);
+    }
+    let set = |s: &SftSet<'_>| SftSetSpec { name: s.name.into(), role: s.role.into(), mask_prompt: s.mask_prompt };
+    spec.sft.sets = protocol.sft.iter().map(set).collect();
+    let probe = |p: &Probe<'_>| ProbeSpec { name: p.name.into(), role: p.role.into() };
+    spec.probes = protocol.probes.iter().map(probe).collect();
     Ok(spec)
 }
 
@@ -172,8 +100,8 @@ fn smoke(size: Size) -> StudySpec {
     }
 }
 
-const TENTH: Weight = match Weight::from_parts_const(100_000_000) {
-    Some(weight) => weight,
+const TENTH: Weight = match Weight::from_percent(10) {
+    Some(tenth) => tenth,
     None => Weight::ZERO,
 };
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
-use study::{Error, Graph, Kernels, LrChoice, Page, Pretrain, Question, Step, Store, StudySpec, Table2};
+use report::Page;
+use study::{Error, Graph, Kernels, LrChoice, Pretrain, Question, Step, Store, StudySpec, Table2};
 
 use crate::support::{Run, STEPS, arm, ask, copy, count, runs, spec, steps_trained};
 
@@ -27,7 +28,7 @@ impl Question for States {
         self.jobs(graph).map(|_| ())
     }
 
-    fn answer(&self, graph: &mut Graph<'_>) -> Result<Page, Error> {
+    fn answer(&self, _: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
         let mut page = Page::new("states");
         page.notes.extend(self.jobs(graph)?.iter().map(|state| state.step.to_string()));
         Ok(page)
@@ -180,8 +181,8 @@ fn a_grid_grows_at_its_edge_in_rounds() {
     // Rates so low that more is always better.
     spec.sft.lr = LrChoice::SweepBase { grid: vec![1e-6, 2e-6], extend: 2 };
     let answer = ask(&spec, &store, &Table2);
-    let table = &answer.page.files.iter().find(|(name, _)| name == "tables/table2.csv").unwrap().1;
-    assert!(String::from_utf8_lossy(table).contains(",8e-6,"), "{}", String::from_utf8_lossy(table));
+    let table = answer.page.tables[0].csv();
+    assert!(table.contains(",8e-6,"), "{table}");
     // Two rates, then one, then another; the last is the final fine-tune too.
     assert_eq!((count(&store, "finetune"), count(&store, "select")), (4, 3));
     // Not asked for, the grid stays; its fine-tunes are known.

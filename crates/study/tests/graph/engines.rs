@@ -76,7 +76,7 @@ fn a_lost_job_is_tried_once_more_then_failed() {
     let answered = answer(&Table2, &study, &data, &store, &mut twice, &mut quiet()).unwrap();
     let reasons: Vec<&str> = answered.failures.iter().map(|failure| failure.reason.as_str()).collect();
     assert_eq!(reasons, ["its process was ended by signal 9, for the second time"]);
-    assert!(answered.page.text(false).contains("failed"));
+    assert!(answered.page.text(80).contains("failed"));
     // That is no result: the next run tries again.
     let mut once = losing("finetune", 1);
     let answered = answer(&Table2, &study, &data, &store, &mut once, &mut quiet()).unwrap();
@@ -142,7 +142,7 @@ fn a_signal_stops_between_steps_and_at_the_next_start_all_goes_on() {
         let inner = OnDevice::new("flex", Default::default(), 1e9);
         let breaking = Breaking { inner, kind, signal: Some(signal.clone()) };
         let mut engine = LocalEngine::new(Box::new(breaking), signal.clone());
-        let mut progress = study::Progress::new(true, signal);
+        let mut progress = study::Progress::new((), signal);
         let result = prepare(&study, &store, &mut engine, &mut progress)
             .and_then(|data| answer(&Table2, &study, &data, &store, &mut engine, &mut progress));
         assert!(matches!(result, Err(Error::Stopped { signal: 15 })), "{kind}: {result:?}");
@@ -195,7 +195,7 @@ fn parts_of_a_role_make_the_same_study() {
         }
         std::fs::remove_dir_all(store.root().join("finetune")).unwrap();
         assert!(ask(&spec, &store, &Table2).page == answered.page);
-        answered.page.text(false)
+        answered.page.text(80)
     });
     assert_eq!(pages[0], pages[1]);
 }

@@ -16,7 +16,7 @@ fn two_arms() -> StudySpec {
 }
 
 fn figure6() -> impl Question {
-    Representations { figure: "figure6", arm: "Code", set: "Pycode", probe: "APPS" }
+    Representations { arm: "Code", set: "Pycode", probe: "APPS" }
 }
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -27,13 +27,13 @@ fn store() -> (tempfile::TempDir, Store) {
 
 /// Pages are long: a difference is said, not printed.
 #[track_caller]
-fn same_page(page: &study::Page, expected: &study::Page) {
-    let text = |page: &study::Page| page.text(false);
+fn same_page(page: &report::Page, expected: &report::Page) {
+    let text = |page: &report::Page| page.text(80);
     assert_eq!(text(page), text(expected));
     assert!(page == expected, "same text, but other files or pictures");
 }
 
-fn sound(answer: &Answer) -> &study::Page {
+fn sound(answer: &Answer) -> &report::Page {
     assert_eq!(answer.failures, Vec::<Failure>::new());
     &answer.page
 }

@@ -61,7 +61,7 @@ pub(crate) fn engine_with(signal: StopSignal) -> LocalEngine {
 }
 
 pub(crate) fn quiet() -> Progress {
-    Progress::new(true, StopSignal::default())
+    Progress::new((), StopSignal::default())
 }
 
 pub(crate) fn data(study: &Study, store: &Store) -> Data {

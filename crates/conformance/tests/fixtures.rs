@@ -1,0 +1,61 @@
+//! Every fixture of other software within its tolerance. Needs MIDTRAIN_SHARED; says so when it is unset.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
+}
+
+fn shared() -> Option<PathBuf> {
+    let shared = std::env::var_os("MIDTRAIN_SHARED").map(PathBuf::from);
+    if shared.is_none() {
+        eprintln!("skipped: MIDTRAIN_SHARED is not set");
+    }
+    shared
+}
+
+#[test]
+fn reference_fixtures_agree() {
+    let Some(shared) = shared() else { return };
+    let output = Command::new(env!("CARGO_BIN_EXE_conformance")).arg(shared.join("reference")).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(text.trim_end().ends_with("29 ok, 0 fail, 0 unsupported"), "{text}");
+}
+
+#[test]
+fn own_fixtures_agree() {
+    let output = Command::new(env!("CARGO_BIN_EXE_conformance")).arg(fixture("reference")).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.trim_end().ends_with("10 ok, 0 fail, 0 unsupported"), "{text}");
+}
+
+#[test]
+fn a_changed_fixture_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("models/parallel");
+    std::fs::create_dir_all(&to).unwrap();
+    for file in ["model.safetensors", "config.json", "expected.json", "expected.safetensors"] {
+        std::fs::write(to.join(file), std::fs::read(fixture("reference/models/parallel").join(file)).unwrap()).unwrap();
+    }
+    let run = || Command::new(env!("CARGO_BIN_EXE_conformance")).arg(dir.path()).output().unwrap();
+    assert!(run().status.success());
+    let config = to.join("config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"gelu_new\"")).unwrap();
+    let output = run();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("FAIL        models/parallel/expected.safetensors"));
+}
+
+#[test]
+fn a_folder_without_fixtures_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_conformance")).arg(dir.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_conformance")).arg(dir.path()).args(["--family", "modls"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("families: models, generate"));
+}

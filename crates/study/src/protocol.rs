@@ -1,0 +1,166 @@
+//! The paper's protocol in its own words: what an example declares, before a preset gives it a size.
+//!
+//! ```
+//! use study::protocol::{APPS, C4, PYCODE, Protocol, STARCODER, Size};
+//!
+//! const PROTOCOL: Protocol<'_> =
+//!     Protocol { size: Size::S, arms: &[C4, STARCODER], sft: &[PYCODE], probes: &[APPS], ..Protocol::PAPER };
+//! assert_eq!(STARCODER.mix.unwrap().weight.as_f64(), 0.2);
+//! # let _ = PROTOCOL;
+//! ```
+
+use schedule::Weight;
+
+/// One of the paper's three smaller sizes, or its stand-in at a preset's size: findings that depend on size need several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Size {
+    /// 70m.
+    S,
+    /// 160m.
+    #[default]
+    M,
+    /// 410m.
+    L,
+}
+
+impl Size {
+    /// Hidden size, blocks and heads of the stand-ins of a preset.
+    pub(crate) fn of(self, ladder: [(usize, usize, usize); 3]) -> (usize, usize, usize) {
+        ladder[self as usize]
+    }
+
+    pub(crate) fn letter(self) -> &'static str {
+        ["s", "m", "l"][self as usize]
+    }
+}
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(letter: &str) -> Result<Self, String> {
+        let found = [Self::S, Self::M, Self::L].into_iter().find(|size| size.letter() == letter);
+        found.ok_or_else(|| "must be s, m or l".to_owned())
+    }
+}
+
+/// A protocol as the paper states it.
+#[derive(Debug, Clone, Copy)]
+pub struct Protocol<'a> {
+    /// The model's size.
+    pub size: Size,
+    /// Steps of the paper's pretraining run.
+    pub steps: u64,
+    /// What is pretrained on; the first is the control.
+    pub arms: &'a [Arm<'a>],
+    /// What is fine-tuned on.
+    pub sft: &'a [SftSet<'a>],
+    /// What representations are probed with.
+    pub probes: &'a [Probe<'a>],
+}
+
+impl Protocol<'_> {
+    /// What the paper's tables and figures have in common: 61 000 steps (of 1024 sequences of 2048 tokens: 128 B
+    /// tokens); no arms, sets and probes yet.
+    pub const PAPER: Protocol<'static> = Protocol { size: Size::M, steps: 61_000, arms: &[], sft: &[], probes: &[] };
+}
+
+/// A pretraining run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arm<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What is mixed in; nothing in the control.
+    pub mix: Option<Mix<'a>>,
+}
+
+/// What an arm mixes into the general text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mix<'a> {
+    /// The specialised role.
+    pub role: &'a str,
+    /// Its share of each batch.
+    pub weight: Weight,
+    /// When it begins, in steps of the paper's run; presets scale it to theirs.
+    pub start: u64,
+}
+
+impl<'a> Arm<'a> {
+    /// General text alone.
+    pub const fn control(name: &'a str) -> Self {
+        Self { name, mix: None }
+    }
+
+    /// From a step of the paper's run on, so many percent of each batch are text of a role.
+    ///
+    /// # Panics
+    /// More than 100 %: in a constant, when it is compiled.
+    pub const fn mixed(name: &'a str, role: &'a str, percent: u32, start: u64) -> Self {
+        let Some(weight) = Weight::from_percent(percent) else { panic!("a share is at most 100 %") };
+        Self { name, mix: Some(Mix { role, weight, start }) }
+    }
+}
+
+/// A fine-tuning set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SftSet<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its role.
+    pub role: &'a str,
+    /// Whether its prompts are left out of the loss.
+    pub mask_prompt: bool,
+}
+
+impl<'a> SftSet<'a> {
+    /// Prompt and answer are both learnt.
+    pub const fn new(name: &'a str, role: &'a str) -> Self {
+        Self { name, role, mask_prompt: false }
+    }
+
+    /// Only answers are learnt.
+    pub const fn answers_only(name: &'a str, role: &'a str) -> Self {
+        Self { name, role, mask_prompt: true }
+    }
+}
+
+/// Text that representations are probed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its role.
+    pub role: &'a str,
+}
+
+/// The control: C4 alone.
+pub const C4: Arm<'static> = Arm::control("C4");
+/// Code from step 6 000 on: 12.6 B tokens into the run (Section 3).
+pub const STARCODER: Arm<'static> = Arm::mixed("Starcoder (20%)", "starcoder", 20, 6_000);
+/// Mathematics: a set of 12 B tokens, so that 12 % from step 20 000 on is what it lasts for.
+pub const MATH: Arm<'static> = Arm::mixed("Math (12%)", "math", 12, 20_000);
+/// Instructions.
+pub const FLAN: Arm<'static> = Arm::mixed("FLAN (5%)", "flan", 5, 40_000);
+/// Facts and questions.
+pub const KNOWLEDGE_QA: Arm<'static> = Arm::mixed("KnowledgeQA (20%)", "knowledgeqa", 20, 40_000);
+/// Filtered web text.
+pub const DCLM: Arm<'static> = Arm::mixed("DCLM (20%)", "dclm", 20, 40_000);
+/// The arms of Tables 2 and 8.
+pub const ARMS: &[Arm<'static>] = &[C4, STARCODER, MATH, FLAN, KNOWLEDGE_QA, DCLM];
+
+/// Code problems.
+pub const PYCODE: SftSet<'static> = SftSet::new("Pycode", "sft/pycode");
+/// Word problems.
+pub const GSM8K: SftSet<'static> = SftSet::answers_only("GSM8K", "sft/gsm8k");
+/// Conversations.
+pub const LIMA: SftSet<'static> = SftSet::new("LIMA", "sft/lima");
+/// Science questions. Appendix C's text masks GSM8K's prompts alone; Table 5 masks these too, as here.
+pub const SCIQ: SftSet<'static> = SftSet::answers_only("SciQ", "sft/sciq");
+/// The fine-tuning sets (Table 5).
+pub const SFT: &[SftSet<'static>] = &[PYCODE, GSM8K, LIMA, SCIQ];
+
+/// Code problems that nothing is trained on.
+pub const APPS: Probe<'static> = Probe { name: "APPS", role: "probe" };
+/// Held-out general text.
+pub const GENERAL: Probe<'static> = Probe { name: "C4", role: "general" };
+/// The probes of Figures 6 and 9 to 13.
+pub const PROBES: &[Probe<'static>] = &[APPS, GENERAL];

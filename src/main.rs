@@ -1,0 +1,7 @@
+//! The command `midtrain`.
+
+midtrain::allocator!();
+
+fn main() -> std::process::ExitCode {
+    midtrain::command::main()
+}
