@@ -7,8 +7,8 @@ set -euo pipefail
 [ $# -eq 3 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 2; }
 out=$1 python=$2 peers=$3
 cd "$(dirname "$0")/.."
-cargo build --release --example peer_bench
-bench=target/release/examples/peer_bench
+cargo build --release -p bench --bin peer-bench
+bench=target/release/peer-bench
 mkdir -p "$out"
 versus() { name=$1; shift; "$bench" versus --raw "$out/$name.jsonl" --peer "$python $peers/torch_cka.py" "$@" | tee "$out/$name.txt"; }
 

@@ -9,8 +9,9 @@ set -euo pipefail
 [ $# -eq 5 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2; }
 out=$1 python=$2 peers=$3 tokenizer=$4 jsonl=$5
 cd "$(dirname "$0")/.."
-cargo build --release --example peer_bench --example corpus
-bench=target/release/examples/peer_bench
+cargo build --release -p bench --bin peer-bench
+cargo build --release --bin midtrain
+bench=target/release/peer-bench
 mkdir -p "$out"
 versus() { name=$1; shift; "$bench" versus --raw "$out/$name.jsonl" "$@" | tee "$out/$name.txt"; }
 
@@ -32,7 +33,7 @@ rm "$out/a.bin" "$out/b.bin"
 size=$(stat -c %s "$jsonl")
 for megabytes in 250 1000; do
   for _ in $(seq $((megabytes * 1000000 / size))); do cat "$jsonl"; done > "$out/big.jsonl"
-  /usr/bin/time -v target/release/examples/corpus tokenize --quiet --tokenizer "$tokenizer" --out "$out/store" \
+  /usr/bin/time -v target/release/midtrain tokenize --quiet --tokenizer "$tokenizer" --out "$out/store" \
     "$out/big.jsonl" 2> "$out/memory-$megabytes.txt"
   grep "Maximum resident" "$out/memory-$megabytes.txt"
   rm -r "$out/store" "$out/big.jsonl"

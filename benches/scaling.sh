@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Step time per token as sequences grow: lines of peer_bench into OUT/raw.jsonl, and a plot (needs matplotlib).
+# Step time per token as sequences grow: lines of peer-bench into OUT/raw.jsonl, and a plot (needs matplotlib).
 #
 #     benches/scaling.sh OUT [PYTHON]
 set -euo pipefail
 out=$1 python=${2:-python}
 here=$(cd "$(dirname "$0")/.." && pwd)
-bench=$here/target/release/examples/peer_bench
+bench=$here/target/release/peer-bench
 mkdir -p "$out"
 : > "$out/raw.jsonl"
 for round in 1 2 3; do

@@ -3,12 +3,12 @@
 #
 #     benches/train_step.sh OUT TORCH_TRAIN_STEP.py [PYTHON]
 #
-# TORCH_TRAIN_STEP.py is a script with the options and the JSON line of `peer_bench train-step` that trains with
+# TORCH_TRAIN_STEP.py is a script with the options and the JSON line of `peer-bench train-step` that trains with
 # PyTorch. Nothing else should run on the machine: each round notes the load before it.
 set -euo pipefail
 out=$1 script=$2 python=${3:-python}
 here=$(cd "$(dirname "$0")/.." && pwd)
-bench=$here/target/release/examples/peer_bench
+bench=$here/target/release/peer-bench
 forward=$here/benches/peers/torch_forward.py
 rounds=${ROUNDS:-5}
 mkdir -p "$out"

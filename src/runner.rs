@@ -1,9 +1,11 @@
 //! What every table and figure does around its question: data, plan, run, output.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr as _;
 
+use atomic_file::AtomicFile;
 use clap::Parser as _;
 use report::Page;
 use study::protocol::Protocol;
@@ -281,9 +283,12 @@ impl Runner<'_> {
     }
 }
 
-/// An output directory that cannot be written is found before anything is trained.
+/// An output directory that cannot be written is found before anything is trained; nothing is left behind.
 fn can_be_written(out: &Path) -> Result<(), Error> {
-    let io = |source| Error::Io { path: out.to_owned(), source };
-    std::fs::create_dir_all(out).map_err(io)?;
-    atomic_file::AtomicFile::create(&out.join("report.html")).map(drop).map_err(io)
+    let there = out.ancestors().find(|path| path.exists() || path.as_os_str().is_empty()).unwrap_or(out);
+    let within =
+        if there.is_dir() || there.as_os_str().is_empty() { there.join("report.html") } else { out.to_owned() };
+    let file =
+        if there.is_file() { Err(ErrorKind::NotADirectory.into()) } else { AtomicFile::create(&within).map(drop) };
+    file.map_err(|source| Error::Io { path: out.to_owned(), source })
 }

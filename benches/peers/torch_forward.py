@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Evaluation with PyTorch: forward and token cross-entropy of a GPT-NeoX (Pythia) model, without gradients.
 
-Takes the options of `peer_bench train-step --forward-only` and prints one JSON line with the same fields.
+Takes the options of `peer-bench train-step --forward-only` and prints one JSON line with the same fields.
 With --export DIR it also writes its weights (a Hugging Face directory) and its token ids (DIR/ids.safetensors), so
 that another program can start from the same ones: its first loss should agree with "first_loss".
 

@@ -84,6 +84,11 @@ pub(crate) fn changed(dir: &Path, name: &str, changes: &[(&str, &str)]) -> Strin
     path.display().to_string()
 }
 
+/// Words with single spaces between: what is printed is laid out.
+pub(crate) fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// A CSV file's rows by column: one header, every record of its length.
 pub(crate) fn csv(text: &str) -> Vec<BTreeMap<String, String>> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());

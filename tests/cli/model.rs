@@ -145,7 +145,7 @@ fn what_cannot_be_evaluated_or_continued_is_said() {
     for (args, expected) in [
         (vec!["--model", path(&model)], "holds no tokenizer.json; give --tokenizer FILE"),
         (vec!["--model", "nowhere", "--tokenizer", "nowhere.json"], "nowhere"),
-        (vec!["--model", path(&model), "--precision", "f16"], "precision = f16 must be f32 or bf16"),
+        (vec!["--model", path(&model), "--precision", "f16"], "must be f32 or bf16"),
         (vec!["--model", path(&model), "--backend", "tpu"], "backend = tpu is not in this build"),
     ] {
         let output = run("generate", &args);

@@ -64,13 +64,11 @@ fn what_it_writes() {
             serde_json::from_str::<serde_json::Value>(&done).unwrap()["result"].clone()
         };
         for loss in ["sft_loss", "c4_loss", "c4_before"] {
-            assert_eq!(stored(loss)["total"]["loss"].as_f64().unwrap(), number(&m, loss), "{loss}, to the last bit");
-            // Losses by document are kept; they add up.
-            let documents = stored(loss)["by_document"].as_array().unwrap().clone();
+            // Losses by document are kept; they add up, to the last bit. Of documents there are several.
+            let documents = stored(loss).as_array().unwrap().clone();
             let sum = |what: &str| documents.iter().map(|d| d[what].as_f64().unwrap()).sum::<f64>();
-            assert!((sum("nats") / sum("tokens") - number(&m, loss)).abs() < 1e-9);
-            // Errors over held-out documents, of which there are several.
-            assert!(documents.len() > 1 && stored(loss)["total"]["documents"] == documents.len());
+            assert_eq!(sum("nats") / sum("tokens"), number(&m, loss), "{loss}");
+            assert!(documents.len() > 1);
         }
         // A token of the tiny BPE is one to four bytes.
         assert!(number(&m, "sft_document_se") > 0.0 && number(&m, "c4_document_se") > 0.0);

@@ -1,9 +1,11 @@
 //! Where a job's folder lies in the store: a digest of everything that determines its result, and of nothing else.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::Error;
@@ -73,15 +75,35 @@ impl From<Address> for String {
     }
 }
 
-/// xxh3 of a value's JSON, 32 hexadecimal digits.
+/// xxh3 of a value's JSON with every object's keys in order, 32 hexadecimal digits. (In what order `serde_json` keeps them
+/// depends on a feature that any other crate of a program may turn on.)
 pub(crate) fn digest(value: &impl Serialize) -> String {
-    let json = serde_json::to_vec(value).expect("inputs of a job are plain data with string keys");
-    format!("{:032x}", xxh3_128(&json))
+    const PLAIN: &str = "inputs of a job are plain data with string keys";
+    let value = sorted(serde_json::to_value(value).expect(PLAIN));
+    format!("{:032x}", xxh3_128(&serde_json::to_vec(&value).expect(PLAIN)))
+}
+
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let fields: BTreeMap<String, Value> = map.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            Value::Object(fields.into_iter().collect())
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(sorted).collect()),
+        other => other,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_order_of_fields_does_not_matter() {
+        let of = |text: &str| digest(&serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(of(r#"{"a": [{"x": 1, "y": 2.5}], "b": null}"#), of(r#"{"b": null, "a": [{"y": 2.5, "x": 1}]}"#));
+        assert_ne!(of(r#"{"a": [1, 2]}"#), of(r#"{"a": [2, 1]}"#));
+    }
 
     #[test]
     fn addresses_stay_in_the_store() {

@@ -59,7 +59,7 @@ pub use engine::{
 };
 pub use error::Error;
 pub use graph::{Cell, Graph, Rate};
-pub use job::{Evaluate, Finetune, HeldOutLoss, Job, Pretrain};
+pub use job::{Evaluate, Finetune, Job, Pretrain};
 pub use machine::Machine;
 pub use plan::{Plan, PlannedArm};
 pub use progress::{Progress, Watcher};

@@ -308,7 +308,7 @@ fn check_numbers(spec: &StudySpec) -> Result<(), Error> {
         ("pretrain.batch", spec.pretrain.batch),
         ("pretrain.time", spec.pretrain.time as u64),
         ("pretrain.keep_every", spec.pretrain.keep_every.unwrap_or(1)),
-        ("eval.c4_sequences", spec.eval.c4_sequences),
+        ("eval.general_sequences", spec.eval.general_sequences),
         ("eval.probe_documents", spec.eval.probe_documents),
         ("eval.path_rows", spec.eval.path_rows),
         ("eval.path_stride", spec.eval.path_stride),

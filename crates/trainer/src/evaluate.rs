@@ -7,40 +7,6 @@ use gptneox_model::GptNeoX;
 use crate::step::{input, tensor};
 use crate::{Error, TrainSpec};
 
-/// A sum of losses over predicted tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct EvalLoss {
-    /// Sum of negative log-likelihoods.
-    pub nats: f64,
-    /// Predicted tokens.
-    pub targets: u64,
-}
-
-impl EvalLoss {
-    /// Nats per predicted token; NaN without any.
-    pub fn mean(&self) -> f64 {
-        self.nats / self.targets as f64
-    }
-}
-
-/// The summed loss over batches, in micro-batches and with document boundaries as in training.
-///
-/// # Errors
-/// Batches that cannot be had.
-pub fn evaluate<B: FusedOps>(
-    model: &GptNeoX<B>,
-    batches: impl Iterator<Item = Result<Batch, data_mixer::Error>>,
-    spec: &TrainSpec,
-    device: &B::Device,
-) -> Result<EvalLoss, Error> {
-    let mut sum = EvalLoss::default();
-    evaluate_tokens(model, batches, spec, device, &mut |batch, losses| {
-        sum.targets += batch.target_count() as u64;
-        sum.nats += losses.iter().map(|l| f64::from(*l)).sum::<f64>();
-    })?;
-    Ok(sum)
-}
-
 /// The loss of each position (0 where nothing is predicted): `each` is called with the rows of every micro-batch, in
 /// order, and their losses.
 ///

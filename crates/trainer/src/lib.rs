@@ -39,7 +39,7 @@ mod step;
 
 pub use checkpoint::{checkpoints, keep_weights, load_weights, verify_checkpoint};
 pub use error::Error;
-pub use evaluate::{EvalLoss, evaluate, evaluate_tokens};
+pub use evaluate::evaluate_tokens;
 pub use gradient::{LossGradient, loss_gradient, parameter_vector};
 pub use log::{Phases, SourceLoss, StepRecord};
 pub use run::{Control, Outcome, RunOptions, run};

@@ -1,7 +1,9 @@
 //! Losses of models on held-out text.
 
+use forgetting_eval::DocumentLosses;
+
 use super::Graph;
-use crate::job::{Cost, Evaluate, EvaluateOn, HeldOutLoss, Kind as _, Model, Pretrain};
+use crate::job::{Cost, Evaluate, EvaluateOn, Finetune, Kind as _, Model, Pretrain};
 use crate::spec::GENERAL;
 use crate::store::{Failure, Payload};
 use crate::{Error, SetId};
@@ -16,19 +18,27 @@ impl Graph<'_> {
         self.general_loss(Model::Pretrained(state.address()), &of)
     }
 
-    /// A loss that was asked for, or why there is none.
+    /// A loss that was asked for, document by document, or why there is none.
     ///
     /// # Errors
     /// A store that cannot be read, a job that was not asked for.
-    pub fn loss(&self, job: &Evaluate) -> Result<Result<HeldOutLoss, Failure>, Error> {
-        Ok(self.outcome(job)?.map(|evaluation| evaluation.total))
+    pub fn loss(&self, job: &Evaluate) -> Result<Result<DocumentLosses, Failure>, Error> {
+        self.outcome(job)
     }
 
-    /// Adds a model's loss on held-out general text.
-    pub(crate) fn general_loss(&mut self, model: Model, of: &str) -> Result<Evaluate, Error> {
+    /// Adds the losses of a fine-tuned model: on its set, and on general text.
+    ///
+    /// # Errors
+    /// Held-out text without a whole sequence.
+    pub fn losses_of(&mut self, tuned: &Finetune, set: SetId) -> Result<(Evaluate, Evaluate), Error> {
+        let model = Model::Finetuned(tuned.address());
+        Ok((self.set_loss(model.clone(), set, &tuned.label), self.general_loss(model, &tuned.label)?))
+    }
+
+    fn general_loss(&mut self, model: Model, of: &str) -> Result<Evaluate, Error> {
         let spec = self.study.spec();
         let held_out = &self.data.role(GENERAL).held_out;
-        let count = spec.eval.c4_sequences.min(held_out.sequences(spec.pretrain.time));
+        let count = spec.eval.general_sequences.min(held_out.sequences(spec.pretrain.time));
         if count == 0 {
             let limit = format!("tokens do not fill one sequence of {}", spec.pretrain.time);
             return Err(Error::field("held-out general text", held_out.tokens, limit));
@@ -45,7 +55,7 @@ impl Graph<'_> {
     }
 
     /// Adds the loss on a set's held-out examples.
-    pub(crate) fn set_loss(&mut self, model: Model, set: SetId, of: &str) -> Evaluate {
+    pub(super) fn set_loss(&mut self, model: Model, set: SetId, of: &str) -> Evaluate {
         let spec = self.study.spec();
         let on = EvaluateOn::Examples {
             tokens: self.data.role(&self.study[set].role).held_out.clone(),

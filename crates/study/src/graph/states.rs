@@ -32,7 +32,7 @@ impl Graph<'_> {
     }
 
     /// An arm's last state.
-    pub(crate) fn end(&mut self, arm: ArmId, seed: u64) -> Result<Pretrain, Error> {
+    pub fn end(&mut self, arm: ArmId, seed: u64) -> Result<Pretrain, Error> {
         self.state(arm, seed, Step(self.study.spec().pretrain.steps))
     }
 

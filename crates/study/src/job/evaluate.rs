@@ -108,54 +108,20 @@ pub struct Evaluate {
     pub cost: Cost,
 }
 
-/// A loss on held-out text.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct HeldOutLoss {
-    /// Nats per predicted token.
-    pub loss: f64,
-    /// Predicted tokens.
-    pub tokens: u64,
-    /// Documents they are of.
-    pub documents: u64,
-    /// Standard error of the loss over documents; `None` with one document.
-    pub standard_error: Option<f64>,
-    /// Bits per byte of text, where its bytes are known.
-    pub bits_per_byte: Option<f64>,
-}
-
-/// A model's losses.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Evaluation {
-    /// Over all of it.
-    pub total: HeldOutLoss,
-    /// By document, in order: nats, predicted tokens, bytes where known.
-    pub by_document: DocumentLosses,
-}
-
-impl Evaluation {
-    /// A loss that is not finite is no result: the model diverged.
-    fn of(label: &str, losses: DocumentLosses) -> Result<Self, Error> {
-        let total = losses.total();
-        let loss = total.nats_per_token();
-        if !loss.is_finite() {
-            let reason = if total.tokens == 0 { "no token is predicted" } else { "the loss is not finite" };
-            return Err(Error::NotFinite { what: label.to_owned(), reason: reason.to_owned() });
-        }
-        let total = HeldOutLoss {
-            loss,
-            tokens: total.tokens,
-            documents: losses.documents().len() as u64,
-            standard_error: losses.standard_error(),
-            bits_per_byte: total.bits_per_byte(),
-        };
-        Ok(Self { total, by_document: losses })
+/// A loss that is not finite is no result: the model diverged.
+fn finite(label: &str, losses: DocumentLosses) -> Result<DocumentLosses, Error> {
+    let total = losses.total();
+    if total.nats_per_token().is_finite() {
+        return Ok(losses);
     }
+    let reason = if total.tokens == 0 { "no token is predicted" } else { "the loss is not finite" };
+    Err(Error::NotFinite { what: label.to_owned(), reason: reason.to_owned() })
 }
 
 impl Kind for Evaluate {
     const NAME: &'static str = "evaluate";
     const VERSION: u32 = 1;
-    type Output = Evaluation;
+    type Output = DocumentLosses;
 
     fn address(&self) -> Address {
         let on = match &self.on {
@@ -220,7 +186,7 @@ impl Kind for Evaluate {
         if stopped.get() {
             cx.report.check()?;
         }
-        Evaluation::of(&self.label(), losses)
+        finite(&self.label(), losses)
     }
 }
 

@@ -33,7 +33,7 @@ use crate::{Error, Machine};
 
 pub use cost::Cost;
 pub use counts::{CountTokens, TokenCounts};
-pub use evaluate::{Evaluate, EvaluateOn, Evaluation, HeldOutLoss, Model};
+pub use evaluate::{Evaluate, EvaluateOn, Model};
 pub use finetune::{FineTuned, Finetune};
 pub use overlap::{Overlap, Shared};
 pub use pretrain::{Begun, Pretrain, Pretrained, Setup};

@@ -102,7 +102,7 @@ fn mean(store: &Store, candidate: &Candidate) -> Result<Option<f64>, Error> {
             _ => {}
         }
         let evaluation = store.result::<Evaluate>(address)?;
-        sum += evaluation.ok_or_else(|| Error::NoJob { address: address.clone() })?.total.loss;
+        sum += evaluation.ok_or_else(|| Error::NoJob { address: address.clone() })?.total().nats_per_token();
     }
     Ok(Some(sum / candidate.evaluations.len().max(1) as f64))
 }

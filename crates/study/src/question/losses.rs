@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use forgetting_eval::Summary;
+use forgetting_eval::{DocumentLosses, Summary};
 use report::{Column, Format, Table};
 
 use crate::graph::{Cell, Graph, Rate};
-use crate::job::{Evaluate, Finetune, HeldOutLoss, Kind as _, Model, Pretrain, Select};
+use crate::job::{Evaluate, Finetune, Kind as _, Pretrain, Select};
 use crate::store::Failure;
 use crate::{Address, ArmId, Error, SetId};
 
@@ -122,9 +122,7 @@ fn jobs(graph: &mut Graph<'_>) -> Result<Vec<Jobs>, Error> {
                         Rate::Failed(failure) => Err(Some(failure)),
                         Rate::Known(lr) => {
                             let tuned = graph.finetune_with(cell, lr)?;
-                            let model = Model::Finetuned(tuned.address());
-                            let on_set = graph.set_loss(model.clone(), set, &tuned.label);
-                            let general = graph.general_loss(model, &tuned.label)?;
+                            let (on_set, general) = graph.losses_of(&tuned, set)?;
                             Ok((tuned, on_set, general))
                         }
                     };
@@ -152,7 +150,7 @@ impl Losses {
             for seed in 0..study.spec().pretrain_seeds {
                 let end = graph.end(arm, seed)?;
                 let before = graph.general_loss_of(&end)?;
-                of_seeds.push(graph.loss(&before)?.ok().map(|loss| loss.loss));
+                of_seeds.push(graph.loss(&before)?.ok().map(|loss| loss.total().nats_per_token()));
             }
             c4_before.insert(study[arm].name().to_owned(), of_seeds);
         }
@@ -289,14 +287,14 @@ fn measure(graph: &Graph<'_>, jobs: &Jobs) -> Result<Result<Measurement, Failure
         Err(Some(failure)) => return Ok(Err(failure.clone())),
         Err(None) => return Err(Error::NoJob { address: jobs.end.address() }),
     };
-    let mut losses: Vec<HeldOutLoss> = Vec::new();
+    let mut losses: Vec<DocumentLosses> = Vec::new();
     for job in [&jobs.before, on_set, general] {
         match graph.loss(job)? {
             Ok(loss) => losses.push(loss),
             Err(failure) => return Ok(Err(failure)),
         }
     }
-    let (before, sft, c4) = (losses[0], losses[1], losses[2]);
+    let [before, sft, c4] = &losses[..] else { unreachable!("one of each of three jobs") };
     let report = graph.data().train_rows(jobs.cell.set).report;
     Ok(Ok(Measurement {
         mix: graph.study()[jobs.cell.arm].name().to_owned(),
@@ -304,12 +302,12 @@ fn measure(graph: &Graph<'_>, jobs: &Jobs) -> Result<Result<Measurement, Failure
         pretrain_seed: jobs.cell.pretrain_seed,
         sft_seed: jobs.cell.sft_seed,
         lr: tuned.lr,
-        sft_loss: sft.loss,
-        sft_document_se: sft.standard_error,
-        c4_before: before.loss,
-        c4_loss: c4.loss,
-        c4_document_se: c4.standard_error,
-        c4_bits_per_byte: c4.bits_per_byte,
+        sft_loss: sft.total().nats_per_token(),
+        sft_document_se: sft.standard_error(),
+        c4_before: before.total().nats_per_token(),
+        c4_loss: c4.total().nats_per_token(),
+        c4_document_se: c4.standard_error(),
+        c4_bits_per_byte: c4.total().bits_per_byte(),
         examples: report.examples,
         truncated: report.truncated,
         dropped: report.dropped,

@@ -61,7 +61,7 @@ pub use theory::Theory;
 ///         let (mut arms, mut losses) = (Vec::new(), Vec::new());
 ///         for job in self.losses(graph)? {
 ///             arms.push(job.label.clone());
-///             losses.push(graph.loss(&job)?.ok().map(|loss| loss.loss));
+///             losses.push(graph.loss(&job)?.ok().map(|loss| loss.total().nats_per_token()));
 ///         }
 ///         let table = Table::new(name, "Held-out loss on general text half way, nats per token")
 ///             .with(Column::text("mix", arms))

@@ -318,7 +318,7 @@ pub struct SftSetSpec {
 #[serde(deny_unknown_fields)]
 pub struct EvalSpec {
     /// Held-out general sequences, at most.
-    pub c4_sequences: u64,
+    pub general_sequences: u64,
     /// Documents of a probe, at most.
     #[serde(default = "probe_documents")]
     pub probe_documents: u64,

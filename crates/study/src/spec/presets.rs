@@ -95,7 +95,7 @@ fn smoke(size: Size) -> StudySpec {
             clip: 1.0,
             sets: Vec::new(),
         },
-        eval: EvalSpec { c4_sequences: 64, probe_documents: 200, path_rows: 32, path_stride: 1 },
+        eval: EvalSpec { general_sequences: 64, probe_documents: 200, path_rows: 32, path_stride: 1 },
         probes: Vec::new(),
     }
 }
@@ -135,7 +135,7 @@ fn mini(size: Size) -> StudySpec {
             lr: LrChoice::SweepBase { grid: vec![2e-4, 5e-4, 1e-3], extend: 0 },
             ..smoke.sft
         },
-        eval: EvalSpec { c4_sequences: 120, path_stride: 4, ..smoke.eval },
+        eval: EvalSpec { general_sequences: 120, path_stride: 4, ..smoke.eval },
         ..smoke
     }
 }
@@ -178,7 +178,7 @@ fn paper(size: Size) -> Result<StudySpec, Error> {
             },
             ..smoke.sft
         },
-        eval: EvalSpec { c4_sequences: 1000, ..smoke.eval },
+        eval: EvalSpec { general_sequences: 1000, ..smoke.eval },
         ..smoke
     })
 }

@@ -55,7 +55,7 @@ fn adding_to_a_study_trains_what_is_new_alone() {
     ask(&spec, &store, &Table2);
     assert_eq!((steps_trained(&store), count(&store, "finetune")), (40, before + 4));
     let evaluations = count(&store, "evaluate");
-    spec.eval.c4_sequences = 12;
+    spec.eval.general_sequences = 12;
     ask(&spec, &store, &Table2);
     assert_eq!((steps_trained(&store), count(&store, "finetune")), (40, before + 4));
     assert_eq!(count(&store, "evaluate"), evaluations + 2 + 6, "general losses alone");

@@ -283,7 +283,7 @@ fn results_that_were_changed_or_swapped_are_made_again() {
     std::fs::copy(&second, &first).unwrap();
     std::fs::write(&second, text).unwrap();
     let changed = std::fs::read_to_string(&done[0]).unwrap();
-    let loss = json(&done[0])["result"]["total"]["loss"].to_string();
+    let loss = json(&done[0])["result"][0]["nats"].to_string();
     std::fs::write(&done[0], changed.replacen(&loss, "1.25", 1)).unwrap();
     same_page(sound(&ask(&spec, &store, &Table2)), &page);
 }

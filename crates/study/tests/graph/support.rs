@@ -39,7 +39,7 @@ pub(crate) fn spec() -> StudySpec {
     spec.sft.lr = LrChoice::Fixed { lr: 1e-3 };
     spec.sft.sets.truncate(1);
     spec.sft_seeds = 1;
-    spec.eval.c4_sequences = 8;
+    spec.eval.general_sequences = 8;
     spec.arms = vec![ArmSpec::control("C4")];
     spec
 }
