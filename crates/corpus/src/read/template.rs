@@ -299,7 +299,8 @@ fn look_up<'a>(path: &[Step], record: &'a Value) -> Result<&'a Value, String> {
 fn no_field(key: &str, at: &Value) -> String {
     match at {
         Value::Object(fields) => {
-            let known: Vec<&str> = fields.keys().map(String::as_str).collect();
+            let mut known: Vec<&str> = fields.keys().map(String::as_str).collect();
+            known.sort_unstable();
             format!("no field {key:?}; fields here: {}", known.join(", "))
         }
         Value::Array(columns) => {
@@ -343,7 +344,7 @@ mod tests {
         ] {
             assert_eq!(apply(template, &record).unwrap(), expected, "{template}");
         }
-        assert!(apply("{b}", &record).unwrap_err().contains("fields here: a, n, l, gold, o, e, s"));
+        assert!(apply("{b}", &record).unwrap_err().contains("fields here: a, e, gold, l, n, o, s"));
         assert!(apply("{l[9]}", &record).unwrap_err().contains("element 9 of a list of 2"));
         assert!(apply("{o[0]}", &record).unwrap_err().contains("group of fields"));
         assert!(apply("{x}", &json!(["c0", "c1"])).unwrap_err().contains("columns 0 to 1"));
