@@ -31,7 +31,7 @@ const ALL: [(&str, Backend, bool); 4] = [
     ("cuda", Backend::Cuda, cfg!(feature = "cuda")),
 ];
 
-/// A backend that cannot be had: its name, and why where the build has it.
+/// An unavailable backend: its name, and why where the build has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownBackend(String, Option<&'static str>);
 

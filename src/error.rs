@@ -45,7 +45,7 @@ pub enum Error {
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
     /// An option outside its limits.
@@ -55,7 +55,7 @@ pub enum Error {
         option: &'static str,
         /// The value given.
         value: String,
-        /// What is wrong with it.
+        /// The limit that it breaks.
         limit: String,
     },
 }

@@ -15,7 +15,7 @@ use crate::{Backend, Error};
 /// A model that cannot be loaded, a precision that the backend lacks.
 pub fn load<B: FusedOps>(path: &Path, precision: Precision, device: &B::Device) -> Result<GptNeoX<B>, Error> {
     if precision == Precision::Bf16 && !B::supports_dtype(device, DType::BF16) {
-        let limit = format!("is not to be had on the backend {}", B::name(device));
+        let limit = format!("is unavailable on the backend {}", B::name(device));
         return Err(Error::option("precision", "bf16", limit));
     }
     let model = if path.is_dir() { load_pretrained(path, device)? } else { trainer::load_weights(path, device)? };

@@ -48,7 +48,7 @@ impl OnBackend for Steps {
     }
 }
 
-/// What is wrong with a backend's device, if anything.
+/// How a backend's device differs from a CPU, if it does.
 pub(crate) fn fault(backend: Backend) -> Result<(), Error> {
     let wrong = |reason: String| Error::Train(trainer::Error::Device { reason: format!("self-test: {reason}") });
     let truth = OnBackend::run::<Autodiff<backends::Flex>>(Steps(Precision::F32))?.unwrap_or_default();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use corpus::{
-    BuildProgress, Input, NgramIndex, OnMalformed, SourceFiles, StoreBuilder, Template, TokenStore, Tokenizer,
+    BuildProgress, NgramIndex, OnMalformed, SourceFiles, StoreBuilder, Template, TextInput, TokenStore, Tokenizer,
     train_bpe,
 };
 
@@ -36,12 +36,12 @@ struct FilesArgs {
 }
 
 impl FilesArgs {
-    fn inputs(&self) -> Result<Vec<Input<'static>>, Error> {
+    fn inputs(&self) -> Result<Vec<TextInput<'static>>, Error> {
         let template = self.text.as_ref().map(|text| Template::parse(&self.prompt, text)).transpose()?;
         let malformed = if self.skip_malformed { OnMalformed::Skip } else { OnMalformed::Fail };
         let set = SourceFiles { template, malformed, ..SourceFiles::matching(self.files.clone()) };
         let paths = set.paths(Path::new(""))?;
-        Ok(paths.into_iter().map(|path| Input::file(set.clone(), path)).collect::<Result<_, _>>()?)
+        Ok(paths.into_iter().map(|path| TextInput::file(set.clone(), path)).collect::<Result<_, _>>()?)
     }
 }
 

@@ -132,7 +132,10 @@ fn what_diverges_is_named_and_poisons_nothing() {
         assert_eq!(first.status.code(), Some(1), "{}", stderr(&first));
         assert!(stderr(&first).contains(expected), "{}", stderr(&first));
         let text = String::from_utf8_lossy(&first.stdout).into_owned();
-        assert!(words(&text).contains("GSM8K C4 failed") && (text.contains("failed: ") || text.contains("failed (")), "{text}");
+        assert!(
+            words(&text).contains("GSM8K C4 failed") && (text.contains("failed: ") || text.contains("failed (")),
+            "{text}"
+        );
         let written = files(dir.path());
         // No number where there is none.
         assert!(!written.iter().any(|text| text.contains("NaN") || text.contains("inf")), "{written:?}");

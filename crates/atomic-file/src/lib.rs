@@ -117,6 +117,11 @@ impl Seek for AtomicFile {
     }
 }
 
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,8 +7,8 @@ use burn::tensor::{Int, Tensor, TensorData};
 use fused_ops::FusedOps;
 use gptneox_model::{Site, load_pretrained};
 use metrics_cka::{
-    Accumulator, Activations, Cell, Device, Form, Host, Layer, LayerValues, Matrix, Options, Products, Real, Recorder,
-    SumOptions, Treatment, compare,
+    Accumulator, Activations, Cell, CkaOptions, Device, Form, Host, Layer, LayerValues, Matrix, Products, Real,
+    Recorder, SumOptions, Treatment, compare,
 };
 use safetensors::SafeTensors;
 
@@ -137,7 +137,7 @@ fn cases(folder: &Path, device: &OnDevice) -> Result<Check, String> {
             }
         }
         if let Some(truth) = case["biased_after_unit_variance"].as_f64() {
-            let options = Options { treatments: vec![Treatment::Standardised], groups: 1, ..Options::default() };
+            let options = CkaOptions { treatments: vec![Treatment::Standardised], groups: 1, ..CkaOptions::default() };
             let report = compare(&layout(&x), &layout(&y), options, |receive| {
                 let mut starts = (0..x[0].rows()).step_by(BATCH);
                 starts.try_for_each(|from| receive(&activations::<f64>(&x, from), &activations(&y, from), 0))

@@ -1,6 +1,8 @@
 //! Compares this build with fixtures that other software made: one line a file, then a count.
 //!
-//!     cargo run --release -p conformance -- DIR [--family F] [--backend B] [--dtype bf16] [--tokenizer FILE]
+//! ```sh
+//! cargo run --release -p conformance -- DIR [--family F] [--backend B] [--dtype bf16] [--tokenizer FILE]
+//! ```
 
 use std::path::PathBuf;
 use std::process::ExitCode;

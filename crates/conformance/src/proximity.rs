@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use metrics_proximity::{Counts, Distribution, JsForm, Options, Similarity, proximity_advantage, similarity};
+use metrics_proximity::{Counts, Distribution, JsForm, Similarity, SimilarityOptions, proximity_advantage, similarity};
 use serde_json::Value;
 
 use crate::fixture::{ids, json, list, number};
@@ -24,8 +24,8 @@ fn of_counts(counts: &Value) -> Result<Distribution, String> {
 }
 
 /// Appendix D, with either Jensen–Shannon similarity.
-fn options(js: JsForm) -> Options {
-    Options { js, ..Options::paper() }
+fn options(js: JsForm) -> SimilarityOptions {
+    SimilarityOptions { js, ..SimilarityOptions::paper() }
 }
 
 fn compare(
@@ -105,7 +105,7 @@ fn check(folder: &Path) -> Result<Check, String> {
             let found = proximity_advantage(&mixture, &base, &target, &options(js)).map_err(|e| e.to_string())?;
             check.near(found, number(case, field)?, tolerance, &format!("{field} of {place}"));
         }
-        let cosine = Options { weights: [1.0, 0.0, 0.0], ..Options::paper() };
+        let cosine = SimilarityOptions { weights: [1.0, 0.0, 0.0], ..SimilarityOptions::paper() };
         let found = proximity_advantage(&mixture, &base, &target, &cosine).map_err(|e| e.to_string())?;
         let truth = number(case, "proximity_advantage_cosine_only")?;
         check.near(found, truth, EXACT, &format!("proximity advantage by cosine of {place}"));

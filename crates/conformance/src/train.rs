@@ -8,7 +8,7 @@ use gptneox_model::{export_parameters, load_pretrained};
 use safetensors::SafeTensors;
 use schedule::{Convention, LrSpec, Step};
 use serde_json::Value;
-use trainer::{AdamWSpec, Decay, TrainSpec, Trainer};
+use trainer::{AdamWSpec, DecayGroup, TrainSpec, Trainer};
 
 use crate::fixture::{bytes, f32s, i64s, json, list, number};
 use crate::models::shifted;
@@ -94,7 +94,7 @@ fn trajectory<AB: TrainingBackend>(dir: &Path, spec: &Value, name: &str, run: &V
             beta2: beta(1)?,
             eps: number(spec, "eps")?,
             weight_decay: number(spec, "weight_decay")?,
-            decay: if name.starts_with("wd_2d") { Decay::Matrices } else { Decay::All },
+            decay: if name.starts_with("wd_2d") { DecayGroup::Matrices } else { DecayGroup::All },
         },
         clip: number(spec, "clip_global_norm")?,
         // One micro-batch of the fixture at a time.

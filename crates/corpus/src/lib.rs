@@ -55,6 +55,11 @@ pub use read::{
 mod tokenize;
 #[cfg(feature = "tokenize")]
 pub use tokenize::{
-    BuildProgress, BuildReport, BuiltStores, END_OF_TEXT, EncodedDocument, Input, StoreBuilder, TokenizeError,
+    BuildProgress, BuildReport, BuiltStores, END_OF_TEXT, EncodedDocument, StoreBuilder, TextInput, TokenizeError,
     Tokenizer, train_bpe,
 };
+
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -15,7 +15,7 @@ pub enum Error {
         field: String,
         /// The value given.
         value: String,
-        /// What is wrong with it.
+        /// The limit that it breaks.
         limit: String,
     },
     /// A source that would be repeated more than the spec allows.
@@ -89,7 +89,7 @@ pub enum Error {
         path: PathBuf,
         /// The line, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
     /// A store that cannot be read.

@@ -92,7 +92,7 @@ impl Ledger {
     /// What a run will see, without running it.
     ///
     /// # Errors
-    /// Batches that cannot be had.
+    /// Unavailable batches.
     pub fn of(source: &dyn BatchSource, steps: Range<u64>) -> Result<Self, Error> {
         let mut ledger = Self::new(steps.start, source.source_names());
         for step in steps {

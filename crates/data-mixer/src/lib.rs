@@ -85,11 +85,18 @@ mod prefetch;
 mod pretrain;
 mod sft;
 
+pub use {corpus, schedule};
+
 pub use batch::{Batch, BatchSource, IGNORE, RankView};
 pub use error::Error;
 pub use key::stream_key;
 pub use ledger::{Ledger, LedgerDiff, LedgerFile, LedgerHead};
 pub use mix::{Budget, Draw, MixPlan, MixSpec, Pairing, Permutation, PhaseUse, Preflight, SourceSize, SourceUse};
-pub use prefetch::{Prefetched, prefetch};
+pub use prefetch::{Prefetched, prefetch, prefetch_owned};
 pub use pretrain::{MixedBatches, Sequences};
 pub use sft::{SftBatches, SftReport, SftSpec, Truncation};
+
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,7 +1,8 @@
 //! Batches made on another thread while the last one is trained on.
 
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::{Batch, BatchSource, Error};
 
@@ -47,18 +48,45 @@ pub fn prefetch<R>(
 ) -> R {
     std::thread::scope(|scope| {
         let (sender, queue) = sync_channel(depth.max(1));
-        scope.spawn(move || {
-            for step in steps {
-                let batch = source.batch(step);
-                let failed = batch.is_err();
-                // The consumer has gone, or must not be given anything after an error.
-                if sender.send(batch).is_err() || failed {
-                    return;
-                }
-            }
-        });
+        scope.spawn(move || send(source, steps, &sender));
         // Dropped before the scope waits for the thread, so that a full queue does not hold it.
         let mut batches = Prefetched { queue };
         consume(&mut batches)
     })
+}
+
+/// The same for a consumer that outlives this call: the other thread ends after the last step, the first error, or when what
+/// is returned is dropped.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use data_mixer::{Batch, BatchSource, Error, prefetch_owned};
+/// # struct Counting;
+/// # impl BatchSource for Counting {
+/// #     fn steps(&self) -> u64 { 100 }
+/// #     fn rows(&self, _: u64) -> usize { 1 }
+/// #     fn batch_rows(&self, step: u64, _: std::ops::Range<usize>) -> Result<Batch, Error> {
+/// #         Ok(Batch { time: 1, inputs: vec![step as i32], ..Batch::default() })
+/// #     }
+/// #     fn source_names(&self) -> Vec<String> { vec![] }
+/// # }
+/// let mut batches = prefetch_owned(Arc::new(Counting), 40..100, 2);
+/// assert_eq!(batches.next().unwrap()?.inputs, [40]);
+/// # Ok::<(), Error>(())
+/// ```
+pub fn prefetch_owned(source: Arc<dyn BatchSource>, steps: Range<u64>, depth: usize) -> Prefetched {
+    let (sender, queue) = sync_channel(depth.max(1));
+    std::thread::spawn(move || send(&*source, steps, &sender));
+    Prefetched { queue }
+}
+
+/// Makes batches until the consumer is gone, or must not be given anything after an error.
+fn send(source: &dyn BatchSource, steps: Range<u64>, to: &SyncSender<Result<Batch, Error>>) {
+    for step in steps {
+        let batch = source.batch(step);
+        let failed = batch.is_err();
+        if to.send(batch).is_err() || failed {
+            return;
+        }
+    }
 }

@@ -44,3 +44,8 @@ pub use stats::{
     Block, Bootstrap, Correlation, Error, Level, Nested, Paired, Summary, block_permutation_p, cluster_bootstrap,
     pearson, pearson_within_blocks, percentile_interval, spearman, t_quantile, t_two_sided_p,
 };
+
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

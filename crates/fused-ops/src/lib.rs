@@ -35,6 +35,7 @@ mod tensor;
 mod types;
 
 pub use block::{BlockContext, BlockParameters, BlockSettings};
+pub use burn;
 pub use cached::{KeyValues, cached_attention};
 pub use ops::{FusedOps, TrainingBackend};
 pub use tensor::{
@@ -44,3 +45,8 @@ pub use tensor::{
 pub use types::{
     AdamWStep, AttentionShape, DeviceMemory, Gelu, KeptAttention, Place, Precision, Slot, Updated, loss_rows,
 };
+
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -19,7 +19,7 @@ pub enum Error {
         field: &'static str,
         /// The value given.
         value: String,
-        /// What is wrong with it.
+        /// The limit that it breaks.
         limit: String,
     },
     /// Generation that cannot be done.
@@ -29,7 +29,7 @@ pub enum Error {
         field: &'static str,
         /// Its value.
         value: String,
-        /// What is wrong with it.
+        /// The limit that it breaks.
         limit: String,
     },
     /// A file that cannot be read or written.
@@ -45,7 +45,7 @@ pub enum Error {
     Format {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
     /// A parameter that the checkpoint lacks.

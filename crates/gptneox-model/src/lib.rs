@@ -56,6 +56,8 @@ mod model;
 mod observe;
 mod parameters;
 
+pub use fused_ops;
+
 pub use checkpoint::{SaveOptions, Storage, load_pretrained, save_pretrained};
 pub use compute::Compute;
 pub use config::{GptNeoXConfig, HuggingFaceConfig, PYTHIA_SIZES};
@@ -66,3 +68,8 @@ pub use input::{Input, document_starts};
 pub use model::GptNeoX;
 pub use observe::{Observer, Site};
 pub use parameters::{NamedTensor, export_gradients, export_parameters, parameter_shapes};
+
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -39,7 +39,7 @@ impl std::fmt::Display for Treatment {
 
 /// How two sides are compared.
 #[derive(Debug, Clone)]
-pub struct Options<T> {
+pub struct CkaOptions<T> {
     /// What is done to features, side by side.
     pub treatments: Vec<Treatment>,
     /// Which sums are kept.
@@ -57,7 +57,7 @@ pub struct Options<T> {
     pub products: Arc<dyn Products<T>>,
 }
 
-impl<T: Real> Default for Options<T> {
+impl<T: Real> Default for CkaOptions<T> {
     fn default() -> Self {
         Self {
             treatments: vec![Treatment::Raw],
@@ -108,14 +108,14 @@ enum Pass<T: Real> {
 /// A comparison under way. The caller sends the same batches once for each pass:
 ///
 /// ```
-/// use metrics_cka::{Comparison, Layer, LayerValues, Activations, Options};
+/// use metrics_cka::{Comparison, Layer, LayerValues, Activations, CkaOptions};
 ///
 /// let layer = Layer::new("block.0", 2);
 /// let batch = |seed: u32| {
 ///     let values = (0..40).map(|i| ((i * 7 + seed) as f32 * 0.37).sin()).collect();
 ///     Activations::new(u64::from(seed), vec![LayerValues { layer: layer.clone(), values }])
 /// };
-/// let mut comparison = Comparison::<f32>::new(&[layer.clone()], &[layer.clone()], Options::default())?;
+/// let mut comparison = Comparison::<f32>::new(&[layer.clone()], &[layer.clone()], CkaOptions::default())?;
 /// while comparison.begin_pass() {
 ///     for document in 0..20 {
 ///         let states = batch(document);
@@ -130,7 +130,7 @@ enum Pass<T: Real> {
 #[derive(Debug)]
 pub struct Comparison<T: Real> {
     layers: [Vec<Layer>; 2],
-    options: Options<T>,
+    options: CkaOptions<T>,
     /// By treatment; empty until they are known.
     transforms: Vec<[Vec<Transform>; 2]>,
     jobs: std::collections::VecDeque<Job>,
@@ -143,7 +143,7 @@ impl<T: Real> Comparison<T> {
     ///
     /// # Errors
     /// A side without layers, options outside their limits, a memory in which not even one pair of layers fits.
-    pub fn new(left: &[Layer], right: &[Layer], options: Options<T>) -> Result<Self, Error> {
+    pub fn new(left: &[Layer], right: &[Layer], options: CkaOptions<T>) -> Result<Self, Error> {
         let bad = |field, value: String, limit: &str| Err(Error::Option { field, value, limit: limit.to_owned() });
         if options.treatments.is_empty() {
             return bad("treatments", "[]".into(), "must hold at least one");
@@ -313,14 +313,14 @@ impl<T: Real> Comparison<T> {
     }
 }
 
-/// Runs a comparison on batches that can be had again: `batches` sends all of them, each time it is called.
+/// Runs a comparison on batches that can be made again: `batches` sends all of them, each time it is called.
 ///
 /// # Errors
 /// What `batches` fails with, and as [`Comparison`].
 pub fn compare<T: Real, E: From<Error>>(
     left: &[Layer],
     right: &[Layer],
-    options: Options<T>,
+    options: CkaOptions<T>,
     mut batches: impl FnMut(&mut dyn FnMut(&Activations<T>, &Activations<T>, usize) -> Result<(), Error>) -> Result<(), E>,
 ) -> Result<Report, E> {
     let mut comparison = Comparison::new(left, right, options)?;
@@ -340,7 +340,7 @@ fn row_bytes<T>(widths: &[usize]) -> u64 {
     (widths.iter().sum::<usize>() * size_of::<T>() + 8 * widths.len()) as u64
 }
 
-fn sum_options<T: Real>(layers: &[Vec<Layer>; 2], tile: &Tile, options: &Options<T>) -> SumOptions<T> {
+fn sum_options<T: Real>(layers: &[Vec<Layer>; 2], tile: &Tile, options: &CkaOptions<T>) -> SumOptions<T> {
     // Collecting for the Gram form may take a quarter of the memory.
     let collect = options.memory / 4 / row_bytes::<T>(&widths(layers, tile)).max(1);
     SumOptions {
@@ -353,7 +353,7 @@ fn sum_options<T: Real>(layers: &[Vec<Layer>; 2], tile: &Tile, options: &Options
 }
 
 /// Bytes of a tile's sums and buffer.
-fn job_bytes<T: Real>(layers: &[Vec<Layer>; 2], tile: &Tile, options: &Options<T>) -> u64 {
+fn job_bytes<T: Real>(layers: &[Vec<Layer>; 2], tile: &Tile, options: &CkaOptions<T>) -> u64 {
     let (widths, pairs) = (widths(layers, tile), pairs(tile));
     let rows = match options.form {
         Form::Features => options.chunk,
@@ -364,7 +364,7 @@ fn job_bytes<T: Real>(layers: &[Vec<Layer>; 2], tile: &Tile, options: &Options<T
 }
 
 /// Rectangles of layer pairs that each fit into memory: as few and as equal as that allows.
-fn tiles<T: Real>(left: &[Layer], right: &[Layer], options: &Options<T>) -> Result<Vec<Tile>, Error> {
+fn tiles<T: Real>(left: &[Layer], right: &[Layer], options: &CkaOptions<T>) -> Result<Vec<Tile>, Error> {
     let layers = [left.to_vec(), right.to_vec()];
     let cuts = |count: usize, parts: usize| -> Vec<Range<usize>> {
         (0..parts).map(|p| count * p / parts..count * (p + 1) / parts).collect()

@@ -16,10 +16,10 @@
 //! All pairs of layers of two models, batch by batch: an [`Accumulator`] keeps sums whose size does not depend on the
 //! number of examples, and merges with others; a [`Comparison`] (or [`compare()`]) keeps within a stated memory, gives
 //! intervals over groups of documents, and shows standardised features and those without massive dimensions beside the
-//! raw ones. A [`Recorder`] takes hidden states from a model's observer; sides that did not see the same inputs are
+//! raw ones. A `Recorder` takes hidden states from a model's observer; sides that did not see the same inputs are
 //! refused.
 //!
-//! Products are computed in f32 or f64, on this machine's cores ([`Host`]) or on a burn device ([`Device`]), and are
+//! Products are computed in f32 or f64, on this machine's cores ([`Host`]) or on a burn device (`Device`), and are
 //! added up in f64. Where there is no value there is a [`Reason`]; nothing is cut off at 0 or 1.
 //!
 //! Letters: n examples (tokens), p and q features.
@@ -27,19 +27,32 @@
 mod accumulator;
 mod activations;
 mod comparison;
+#[cfg(feature = "burn")]
+mod device;
 mod error;
 mod gram;
 mod linear;
 mod matrix;
 mod products;
 mod real;
+#[cfg(feature = "burn")]
+mod recorder;
 mod sums;
 
 pub use accumulator::{Accumulator, Form, SumOptions};
-pub use activations::{Activations, Layer, LayerValues, Recorder};
-pub use comparison::{Comparison, Options, Report, Treated, Treatment, compare};
+pub use activations::{Activations, Layer, LayerValues};
+pub use comparison::{CkaOptions, Comparison, Report, Treated, Treatment, compare};
+#[cfg(feature = "burn")]
+pub use device::{Device, TransposedProduct};
 pub use error::{Error, Reason, Side};
 pub use linear::{biased, debiased};
 pub use matrix::{Cell, Matrix};
-pub use products::{Device, Host, Products, TransposedProduct};
+pub use products::{Host, Products};
 pub use real::Real;
+#[cfg(feature = "burn")]
+pub use recorder::Recorder;
+
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

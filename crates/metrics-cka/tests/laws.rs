@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use metrics_cka::{
-    Accumulator, Activations, Cell, Form, Layer, LayerValues, Matrix, Options, SumOptions, Treatment, biased, compare,
-    debiased,
+    Accumulator, Activations, Cell, CkaOptions, Form, Layer, LayerValues, Matrix, SumOptions, Treatment, biased,
+    compare, debiased,
 };
 use ndarray::{Array1, Array2};
 use proptest::prelude::*;
@@ -195,7 +195,7 @@ proptest! {
         let mut run = |memory: u64| {
             passes = 0;
             let treatments = vec![Treatment::Raw, Treatment::Standardised, Treatment::WithoutMassive { ratio: 100.0 }];
-            let options = Options { memory, groups: 3, treatments, chunk: 16, form: Form::Features, ..Options::default() };
+            let options = CkaOptions { memory, groups: 3, treatments, chunk: 16, form: Form::Features, ..CkaOptions::default() };
             compare(&layout(&left), &layout(&right), options, |receive| {
                 passes += 1;
                 for (group, from) in [0usize, 10, 20].into_iter().enumerate() {

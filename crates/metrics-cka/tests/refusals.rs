@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use metrics_cka::{
-    Accumulator, Activations, Comparison, Error, Form, Layer, LayerValues, Options, Reason, Side, SumOptions,
+    Accumulator, Activations, CkaOptions, Comparison, Error, Form, Layer, LayerValues, Reason, Side, SumOptions,
     Treatment, compare,
 };
 
@@ -95,7 +95,7 @@ fn a_comparison_is_made_of_its_passes() {
     let states = Activations::new(0, vec![x]);
     let treatments = vec![Treatment::Standardised];
     let mut comparison =
-        Comparison::new(&layout, &layout, Options { treatments, groups: 1, ..Options::default() }).unwrap();
+        Comparison::new(&layout, &layout, CkaOptions { treatments, groups: 1, ..CkaOptions::default() }).unwrap();
     assert_eq!(comparison.push(&states, &states, 0), Err(Error::NoPass));
     assert_eq!(comparison.passes_left(), 2);
     assert!(comparison.begin_pass());
@@ -121,7 +121,7 @@ fn a_massive_dimension_is_seen() {
     let report = compare(
         std::slice::from_ref(&x.layer),
         std::slice::from_ref(&y.layer),
-        Options { treatments, ..Options::default() },
+        CkaOptions { treatments, ..CkaOptions::default() },
         |receive| {
             // Ten documents, one a group.
             for group in 0..10 {

@@ -3,11 +3,11 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Distribution, DocumentCounts, Error, Options, kl_reduction, similarity};
+use crate::{Distribution, DocumentCounts, Error, SimilarityOptions, kl_reduction, similarity};
 
 /// Which corpora there are, and what is mixed of them.
 #[derive(Debug, Clone)]
-pub struct Landscape {
+pub struct Corpora {
     /// Corpora by name.
     pub corpora: Vec<(String, DocumentCounts)>,
     /// The one that mixtures are compared with.
@@ -62,7 +62,7 @@ pub struct Advantage {
 /// Share of the uniform distribution in [`Advantage::kl_reduction`].
 const UNIFORM: f64 = 0.01;
 
-impl Landscape {
+impl Corpora {
     /// Distributions of all corpora.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl Landscape {
     ///
     /// # Errors
     /// An empty corpus, an index that names no corpus, weights or options outside their limits.
-    pub fn advantages(&self, options: &Options, resampling: &Resampling) -> Result<Vec<Advantage>, Error> {
+    pub fn advantages(&self, options: &SimilarityOptions, resampling: &Resampling) -> Result<Vec<Advantage>, Error> {
         let level = resampling.level;
         if !(level > 0.0 && level < 1.0) {
             return Err(Error::Option { field: "level", value: level, limit: "must be between 0 and 1" });
@@ -146,7 +146,7 @@ impl Landscape {
     }
 
     /// PA, mixtures by targets.
-    fn scores(&self, corpora: &[Distribution], options: &Options) -> Result<Vec<f64>, Error> {
+    fn scores(&self, corpora: &[Distribution], options: &SimilarityOptions) -> Result<Vec<f64>, Error> {
         let (mixtures, targets) = (self.mixed(corpora)?, self.target_distributions(corpora)?);
         let general = self.corpus("general", self.general, corpora)?;
         let score = |a: &Distribution, b: &Distribution| Ok::<f64, Error>(similarity(a, b, options)?.combined);
@@ -163,7 +163,7 @@ impl Landscape {
     fn noise_floors(
         &self,
         targets: &[(String, Distribution)],
-        options: &Options,
+        options: &SimilarityOptions,
         resampling: &Resampling,
     ) -> Result<Option<Vec<f64>>, Error> {
         let (name, general) = &self.corpora[self.general];

@@ -49,12 +49,12 @@ pub enum Error {
         /// Corpora there are.
         corpora: usize,
     },
-    /// What is wrong with a named corpus.
+    /// An invalid corpus, by its name.
     #[error("{name}: {source}")]
     In {
         /// The corpus or mixture.
         name: String,
-        /// What is wrong with it.
+        /// The cause.
         source: Box<Error>,
     },
     /// A store that cannot be read.

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Distribution, Error, Options, Similarity, Warning, similarity, warning};
+use crate::{Distribution, Error, Similarity, SimilarityOptions, Warning, similarity, warning};
 
 /// Similarities of rows with columns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ impl SimilarityMatrix {
     pub fn of(
         rows: &[(String, Distribution)],
         columns: &[(String, Distribution)],
-        options: &Options,
+        options: &SimilarityOptions,
     ) -> Result<Self, Error> {
         let cell = |(row, a): &(String, Distribution), (column, b): &(String, Distribution)| {
             similarity(a, b, options).map_err(Error::within(&format!("{row} and {column}")))

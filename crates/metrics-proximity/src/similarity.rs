@@ -34,7 +34,7 @@ pub enum JsForm {
 
 /// How corpora are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Options {
+pub struct SimilarityOptions {
     /// What counts as a vocabulary.
     pub support: Support,
     /// The Jensen–Shannon similarity.
@@ -43,7 +43,7 @@ pub struct Options {
     pub weights: [f64; 3],
 }
 
-impl Options {
+impl SimilarityOptions {
     /// Appendix D's weights and 1 − JSD₂, every side at the same token budget.
     pub fn controlled(budget: f64) -> Self {
         Self { support: Support::Expected { budget }, ..Self::paper() }
@@ -103,7 +103,7 @@ impl Similarity {
         }
     }
 
-    fn of(p: &[f64], q: &[f64], options: &Options) -> Self {
+    fn of(p: &[f64], q: &[f64], options: &SimilarityOptions) -> Self {
         let degree = |x: f64| match options.support {
             Support::Observed => f64::from(u8::from(x > 0.0)),
             Support::Expected { budget } => occurs(x, budget),
@@ -153,7 +153,7 @@ fn jensen_shannon_bits(p: &[f64], q: &[f64]) -> f64 {
 ///
 /// # Errors
 /// Different vocabularies, options outside their limits.
-pub fn similarity(a: &Distribution, b: &Distribution, options: &Options) -> Result<Similarity, Error> {
+pub fn similarity(a: &Distribution, b: &Distribution, options: &SimilarityOptions) -> Result<Similarity, Error> {
     options.validate()?;
     let (p, q) = (a.as_slice(), b.as_slice());
     if p.len() != q.len() {
@@ -170,7 +170,7 @@ pub fn proximity_advantage(
     mixture: &Distribution,
     general: &Distribution,
     target: &Distribution,
-    options: &Options,
+    options: &SimilarityOptions,
 ) -> Result<f64, Error> {
     Ok(similarity(mixture, target, options)?.combined - similarity(general, target, options)?.combined)
 }
@@ -235,7 +235,7 @@ impl std::fmt::Display for Warning {
 }
 
 /// What to know before two sides are compared.
-pub fn warning(a: &Distribution, b: &Distribution, options: &Options) -> Option<Warning> {
+pub fn warning(a: &Distribution, b: &Distribution, options: &SimilarityOptions) -> Option<Warning> {
     let (left, right) = (a.tokens(), b.tokens());
     let (small, large) = (left.min(right), left.max(right));
     match options.support {
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn disjoint_and_identical() {
-        for options in [Options::paper(), Options::controlled(100.0)] {
+        for options in [SimilarityOptions::paper(), SimilarityOptions::controlled(100.0)] {
             let apart = similarity(&of(&[0, 1]), &of(&[2, 3]), &options).unwrap();
             assert_eq!((apart.cosine, apart.jsd_bits, apart.combined), (0.0, 1.0, 0.0));
             let same = similarity(&of(&[4, 5, 5]), &of(&[4, 5, 5]), &options).unwrap();
@@ -278,19 +278,25 @@ mod tests {
         }
         assert!(Distribution::mixture(&[]).is_err());
         let other = Distribution::of(&Counts::from_counts(vec![1, 2])).unwrap();
-        assert!(matches!(similarity(&a, &other, &Options::paper()), Err(Error::Vocabulary { left: 10, right: 2 })));
-        assert!(similarity(&a, &b, &Options::controlled(f64::NAN)).is_err());
+        assert!(matches!(
+            similarity(&a, &other, &SimilarityOptions::paper()),
+            Err(Error::Vocabulary { left: 10, right: 2 })
+        ));
+        assert!(similarity(&a, &b, &SimilarityOptions::controlled(f64::NAN)).is_err());
     }
 
     #[test]
     fn unequal_sizes_are_told() {
         let (a, b) = (of(&[1, 2, 3]), of(&[1, 2]));
-        let found = warning(&a, &b, &Options::paper());
+        let found = warning(&a, &b, &SimilarityOptions::paper());
         assert_eq!(found, Some(Warning::UnequalSizes { left: 3, right: 2 }));
         assert!(found.unwrap().to_string().contains("3 and 2 tokens"));
-        assert_eq!(warning(&a, &a, &Options::paper()), None);
-        assert_eq!(warning(&a, &b, &Options::controlled(2.0)), None);
-        assert!(matches!(warning(&a, &b, &Options::controlled(3.0)), Some(Warning::BudgetBeyond { tokens: 2, .. })));
+        assert_eq!(warning(&a, &a, &SimilarityOptions::paper()), None);
+        assert_eq!(warning(&a, &b, &SimilarityOptions::controlled(2.0)), None);
+        assert!(matches!(
+            warning(&a, &b, &SimilarityOptions::controlled(3.0)),
+            Some(Warning::BudgetBeyond { tokens: 2, .. })
+        ));
     }
 
     #[test]

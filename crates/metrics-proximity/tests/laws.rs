@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use metrics_proximity::{
-    Counts, Distribution, DocumentCounts, JsForm, Landscape, Options, Resampling, SimilarityMatrix, kl_reduction,
-    proximity_advantage, similarity,
+    Corpora, Counts, Distribution, DocumentCounts, JsForm, Resampling, SimilarityMatrix, SimilarityOptions,
+    kl_reduction, proximity_advantage, similarity,
 };
 use proptest::prelude::*;
 
@@ -17,10 +17,10 @@ fn corpus() -> impl Strategy<Value = Distribution> {
     tokens().prop_map(|t| Distribution::of(&Counts::of_tokens(VOCABULARY, t).unwrap()).unwrap())
 }
 
-fn options() -> impl Strategy<Value = Options> {
-    let support = prop_oneof![Just(Options::paper()), (1f64..1e9).prop_map(Options::controlled)];
+fn options() -> impl Strategy<Value = SimilarityOptions> {
+    let support = prop_oneof![Just(SimilarityOptions::paper()), (1f64..1e9).prop_map(SimilarityOptions::controlled)];
     let form = prop_oneof![Just(JsForm::Divergence), Just(JsForm::DistanceBits), Just(JsForm::DistanceNats)];
-    (support, form).prop_map(|(options, js)| Options { js, ..options })
+    (support, form).prop_map(|(options, js)| SimilarityOptions { js, ..options })
 }
 
 fn mix(parts: &[(&Distribution, f64)]) -> Distribution {
@@ -73,7 +73,7 @@ proptest! {
     #[test]
     fn controlled_proximity_is_continuous_in_the_weight(a in corpus(), b in corpus(), t in corpus()) {
         let little = mix(&[(&a, 1.0 - 1e-9), (&b, 1e-9)]);
-        let advantage = proximity_advantage(&little, &a, &t, &Options::controlled(1000.0)).unwrap();
+        let advantage = proximity_advantage(&little, &a, &t, &SimilarityOptions::controlled(1000.0)).unwrap();
         prop_assert!(advantage.abs() < 1e-4, "{advantage}");
     }
 
@@ -114,8 +114,8 @@ fn documents(from: u32, count: u32) -> DocumentCounts {
     DocumentCounts::of_documents(VOCABULARY, (0..count).map(document)).unwrap()
 }
 
-fn landscape() -> Landscape {
-    Landscape {
+fn landscape() -> Corpora {
+    Corpora {
         corpora: vec![
             ("general".into(), documents(0, 60)),
             ("code".into(), documents(13, 60)),
@@ -133,7 +133,7 @@ fn landscape() -> Landscape {
 
 #[test]
 fn intervals_and_floors() {
-    let found = landscape().advantages(&Options::controlled(2400.0), &Resampling::default()).unwrap();
+    let found = landscape().advantages(&SimilarityOptions::controlled(2400.0), &Resampling::default()).unwrap();
     assert_eq!(found.len(), 6);
     // Nothing mixed in: 0, also in every resample.
     assert_eq!((found[0].value, found[0].interval), (0.0, Some((0.0, 0.0))));
@@ -144,16 +144,16 @@ fn intervals_and_floors() {
     // A millionth of code is below what halves of the general corpus differ by; towards general text it costs.
     assert!(found[2].value.abs() < found[2].noise_floor.unwrap());
     assert!(found[5].value < 0.0);
-    assert_eq!(found, landscape().advantages(&Options::controlled(2400.0), &Resampling::default()).unwrap());
+    assert_eq!(found, landscape().advantages(&SimilarityOptions::controlled(2400.0), &Resampling::default()).unwrap());
     let plain = Resampling { resamples: 0, splits: 0, ..Resampling::default() };
-    let bare = landscape().advantages(&Options::controlled(2400.0), &plain).unwrap();
+    let bare = landscape().advantages(&SimilarityOptions::controlled(2400.0), &plain).unwrap();
     assert_eq!((bare[4].value, bare[4].interval, bare[4].noise_floor), (code.value, None, None));
     assert!(found.iter().all(|a| a.interval.is_some_and(|(low, high)| low <= a.value && a.value <= high)));
 }
 
 #[test]
 fn errors_name_what_they_are_about() {
-    let text = |l: Landscape| l.advantages(&Options::paper(), &Resampling::default()).unwrap_err().to_string();
+    let text = |l: Corpora| l.advantages(&SimilarityOptions::paper(), &Resampling::default()).unwrap_err().to_string();
     let mut empty = landscape();
     empty.corpora[1].1 = DocumentCounts::of_documents(VOCABULARY, []).unwrap();
     assert_eq!(text(empty), "code: an empty corpus has no token distribution");
@@ -172,10 +172,10 @@ fn errors_name_what_they_are_about() {
 fn a_matrix_says_what_is_not_comparable() {
     let all = landscape().distributions().unwrap();
     let labelled: Vec<_> = ["general", "code", "target"].map(str::to_owned).into_iter().zip(all).collect();
-    let matrix = SimilarityMatrix::of(&labelled, &labelled, &Options::paper()).unwrap();
+    let matrix = SimilarityMatrix::of(&labelled, &labelled, &SimilarityOptions::paper()).unwrap();
     assert!(matrix.values(|s| s.combined).iter().enumerate().all(|(i, row)| (row[i] - 1.0).abs() < 1e-12));
     // The target has 2 400 tokens, the others 3 600.
     assert_eq!(matrix.warnings.len(), 4);
-    let matrix = SimilarityMatrix::of(&labelled, &labelled, &Options::controlled(2400.0)).unwrap();
+    let matrix = SimilarityMatrix::of(&labelled, &labelled, &SimilarityOptions::controlled(2400.0)).unwrap();
     assert!(matrix.warnings.is_empty());
 }

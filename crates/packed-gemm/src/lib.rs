@@ -148,3 +148,8 @@ enum First {
 unsafe impl Send for First {}
 // SAFETY: as above.
 unsafe impl Sync for First {}
+
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -47,3 +47,8 @@ pub use figure::{BarPanel, Bars, Curves, Dot, Estimate, Figure, Heatmap, Heatmap
 pub use page::{Page, TextFile};
 pub use table::{Column, Table};
 pub use value::{Format, Value};
+
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,109 +1,14 @@
 //! What a page's files must be, whatever stands in them.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeSet;
+mod sample;
+
 use std::path::Path;
 
 use proptest::prelude::*;
-use report::{
-    BarPanel, Bars, Column, Curves, Dot, Estimate, Figure, Format, Heatmap, Heatmaps, Lines, Page, Scatter, Table,
-};
-use scraper::{Html, Selector};
+use report::{Column, Format, Page, Table};
 
-/// Words that break careless writers.
-const NASTY: [&str; 6] = ["a|b", "<script>alert(1)</script>", "\"q\" & 'r'", "new\nline", "naïve, 数学", ""];
-
-fn estimate(value: f64) -> Estimate {
-    Estimate { value, interval: Some((value - 0.04, value + 0.03)) }
-}
-
-fn table(name: &str, words: &[&str], values: &[Option<f64>]) -> Table {
-    Table::new(name, "Losses <after> fine-tuning & more, in nats per token of the held-out text of every set")
-        .with(Column::text("set", words.iter().copied()))
-        .with(Column::text("mix", (0..words.len()).map(|i| format!("mix {i}"))))
-        .with(
-            Column::number("loss", Format::Fixed(3), values.iter().copied())
-                .marked(values.iter().map(|v| v.is_some_and(|v| v < 0.0)))
-                .meaning("the mean over seeds"),
-        )
-        .with(Column::interval("ci", Format::Signed(3), values.iter().map(|v| v.map(|v| (v - 1.0, v + 1.0)))))
-        .with(Column::number("p", Format::Probability, values.iter().map(|v| v.map(|v| v.abs() * 1e-7))))
-        .with(Column::count("tokens", values.iter().map(|v| v.map(|_| 12u64))).file_only())
-        .grouped()
-        .note("A note <b>.")
-}
-
-/// A page with every kind of table and figure.
-fn full(words: &[&str]) -> Page {
-    let values: Vec<Option<f64>> = (0..words.len()).map(|i| (i % 3 != 1).then_some(i as f64 * 0.35 - 0.8)).collect();
-    let mut page = Page::new("Table 2 <&>");
-    page.asked = "Does midtraining help fine-tuning on what it resembles, and what does it cost?".to_owned();
-    page.found.push("Starcoder lowers the loss on Pycode by 0.12 nats (95 % interval 0.09 to 0.15).".to_owned());
-    page.tables.push(table("table2", words, &values));
-    let names: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
-    let groups = |shift: f64| {
-        let bars = |i: usize| vec![Some(estimate(0.1 * i as f64 - shift)), (i != 1).then(|| estimate(-0.05))];
-        names.iter().cloned().enumerate().map(|(i, n)| (n, bars(i))).collect()
-    };
-    let panel = |title: &str, shift| BarPanel { title: title.to_owned(), groups: groups(shift) };
-    let bars = Bars {
-        axis: "nats per token".to_owned(),
-        series: vec!["loss on the fine-tuning set".to_owned(), "loss on held-out C4".to_owned()],
-        panels: vec![panel("Pycode", 0.2), panel("GSM8K", 0.1), panel("LIMA", 0.3)],
-    };
-    let dot = |i: usize| Dot { x: estimate(0.1 * i as f64), y: estimate(0.3 - 0.07 * i as f64), colour: i, shape: i };
-    let scatter = Scatter {
-        x_axis: "proximity advantage".to_owned(),
-        y_axis: "improvement, %".to_owned(),
-        dots: (0..8).map(dot).collect(),
-        colours: ("fine-tuning set".to_owned(), names.clone()),
-        shapes: ("midtraining mix".to_owned(), names.clone()),
-    };
-    let curve = |slope: f64| (0..20).map(|k| slope * f64::from(k)).collect::<Vec<f64>>();
-    let curves = |title: &str| Curves {
-        title: title.to_owned(),
-        x: (0..20).map(f64::from).collect(),
-        ys: vec![curve(0.01), curve(0.008), curve(0.5)],
-    };
-    let lines = Lines {
-        x_axis: "step of fine-tuning".to_owned(),
-        y_axis: "nats per token".to_owned(),
-        names: ["measured", "first order", "bound (first order + L_P/2 times squared step)"]
-            .map(str::to_owned)
-            .to_vec(),
-        scaled_to: 2,
-        panels: vec![curves("C4, fine-tuned on Pycode"), curves("Starcoder (20%), fine-tuned on Pycode")],
-        across: 3,
-    };
-    let cells =
-        |i: usize| (0..names.len()).map(|j| (i != j).then(|| (i as f64 * 0.3 + j as f64 * 0.1).min(1.0))).collect();
-    let heatmap = |title: &str| Heatmap {
-        title: title.to_owned(),
-        row_axis: "layers of base".to_owned(),
-        column_axis: "layers of midtrained".to_owned(),
-        rows: names.clone(),
-        columns: names.clone(),
-        values: (0..names.len()).map(cells).collect(),
-    };
-    let heatmaps = Heatmaps {
-        panels: vec![heatmap("base × midtrained"), heatmap("base × base + Pycode")],
-        across: 2,
-        scale: (0.0, 1.0),
-        measure: "CKA".to_owned(),
-    };
-    let data = |name: &str| table(name, words, &values);
-    page.figures.push(
-        Figure::new(data("bars"), bars)
-            .subtitle(["lower is better; intervals are 95 % t-intervals over 5 seeds".to_owned()]),
-    );
-    page.figures.push(Figure::new(data("scatter"), scatter));
-    page.figures.push(Figure::new(data("lines"), lines));
-    page.figures.push(Figure::new(data("heatmaps"), heatmaps));
-    page.notes.push("Losses < 1 & more.".to_owned());
-    page.details.push(table("measurements", words, &values));
-    page.attach("spec.toml", "The study", "name = \"<a>\"\n".to_owned());
-    page
-}
+use crate::sample::{NASTY, full, table};
 
 fn written(page: &Page) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -116,29 +21,10 @@ fn read(dir: &Path, name: &str) -> String {
 }
 
 #[test]
-fn html_is_valid_and_can_be_read_aloud() {
-    let dir = written(&full(&NASTY));
-    let html = read(dir.path(), "report.html");
-    assert!(!Html::parse_document("<p></b>").errors.is_empty(), "the parser finds what is wrong");
-    let document = Html::parse_document(&html);
-    assert!(document.errors.is_empty(), "{:?}", document.errors);
-    let count = |of: &str| document.select(&Selector::parse(of).unwrap()).count();
-    assert_eq!(count("script"), 0, "words are words");
-    assert_eq!(count("table"), 2);
-    assert_eq!(count("table"), count("table > caption"));
-    assert_eq!(count("thead th"), count("thead th[scope=col]"));
-    assert_eq!(count("tbody tr"), count("tbody tr > th[scope=row]:first-child"));
-    assert_eq!(count("figure > figcaption"), 4);
-    assert_eq!(count("figure svg"), count("figure svg[role=img] > title"));
-    assert_eq!([count("html[lang]"), count("head > title"), count("meta[name=viewport]"), count("h1")], [1; 4]);
-    let ids: Vec<_> = document.select(&Selector::parse("[id]").unwrap()).filter_map(|e| e.attr("id")).collect();
-    assert_eq!(ids.len(), ids.iter().collect::<BTreeSet<_>>().len(), "each id once");
-    // Whatever it links to is there.
-    for link in document.select(&Selector::parse("a[href]").unwrap()) {
-        let href = link.attr("href").unwrap();
-        assert!(dir.path().join(href).exists(), "{href}");
-        assert!(!link.text().collect::<String>().trim().is_empty());
-    }
+fn words_that_break_careless_writers_are_written() {
+    let page = full(&NASTY);
+    let html = read(written(&page).path(), "report.html");
+    assert!(html.contains("&lt;script&gt;") && !html.contains("<script"));
 }
 
 #[test]
@@ -203,8 +89,6 @@ proptest! {
         let mut page = Page::from(table("t", &words, &values));
         page.found.extend(words.iter().map(|w| (*w).to_owned()));
         let dir = written(&page);
-        let document = Html::parse_document(&read(dir.path(), "report.html"));
-        prop_assert!(document.errors.is_empty(), "{:?}", document.errors);
         let markdown = read(dir.path(), "tables/t.md");
         let bars = |line: &str| line.replace("\\\\", "").replace("\\|", "").matches('|').count();
         for line in markdown.lines().filter(|l| l.starts_with('|')) {

@@ -17,7 +17,7 @@ pub enum Error {
         field: String,
         /// The value given.
         value: String,
-        /// What is wrong with it.
+        /// The limit that it breaks.
         limit: String,
     },
 }

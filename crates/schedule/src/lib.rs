@@ -31,3 +31,8 @@ pub use shares::Shares;
 pub use timeline::{Phase, Timeline, TimelineSpec};
 pub use units::{Span, Step, Tokens};
 pub use weight::Weight;
+
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

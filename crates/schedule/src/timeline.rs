@@ -86,11 +86,29 @@ impl TimelineSpec {
 /// assert_eq!(timeline.phase_at(Step(7_000)).map(|p| p.weight.to_string()), Some("0 to 0.2".to_owned()));
 /// # Ok::<(), schedule::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Timeline {
     end: Step,
     general: Shares,
     phases: Vec<Phase>,
+}
+
+/// A timeline that was read and is not checked yet.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    end: Step,
+    general: Shares,
+    #[serde(default)]
+    phases: Vec<Phase>,
+}
+
+impl TryFrom<Unchecked> for Timeline {
+    type Error = Error;
+    fn try_from(read: Unchecked) -> Result<Self, Error> {
+        Self::new(read.end, read.general, read.phases)
+    }
 }
 
 impl Timeline {

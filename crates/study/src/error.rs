@@ -16,13 +16,13 @@ pub enum Error {
         field: String,
         /// The value given.
         value: String,
-        /// What is wrong with it.
+        /// The limit that it breaks.
         limit: String,
     },
     /// Options that cannot be used.
     #[error("{reason}")]
     Usage {
-        /// What is wrong.
+        /// Why it is invalid.
         reason: String,
     },
     /// A spec or sources file that cannot be parsed.
@@ -30,7 +30,7 @@ pub enum Error {
     Parse {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
     /// An input file that cannot be used.
@@ -38,18 +38,18 @@ pub enum Error {
     Input {
         /// What the file is for.
         role: String,
-        /// What is wrong with it.
+        /// The cause.
         source: corpus::ReadError,
     },
     /// A tokenizer that cannot be used.
     #[error(transparent)]
     Tokenizer(#[from] corpus::TokenizeError),
-    /// An arm whose mixture cannot be had.
+    /// An arm with an impossible mixture.
     #[error("arm {arm}: {source}")]
     Mixture {
         /// The arm.
         arm: String,
-        /// What is wrong with it.
+        /// The cause.
         source: data_mixer::Error,
     },
     /// An impossible schedule.
@@ -57,7 +57,7 @@ pub enum Error {
     Schedule {
         /// Of what.
         what: String,
-        /// What is wrong with it.
+        /// The cause.
         source: schedule::Error,
     },
     /// An impossible model.
@@ -160,10 +160,10 @@ pub enum Error {
     Bundle {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
-    /// Token counts that cannot be had.
+    /// Invalid token counts.
     #[error(transparent)]
     Counts(#[from] metrics_proximity::Error),
     /// Representations that cannot be compared.
@@ -172,7 +172,7 @@ pub enum Error {
     /// A fine-tuning path that cannot be measured.
     #[error(transparent)]
     Path(#[from] forgetting_eval::theory::PathError),
-    /// Statistics that cannot be had.
+    /// Statistics that are undefined.
     #[error(transparent)]
     Statistics(#[from] forgetting_eval::Error),
     /// A file that cannot be read or written.

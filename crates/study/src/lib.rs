@@ -67,11 +67,18 @@ pub use question::{
     Figure3, Named, Question, Representations, Similarities, Table1, Table2, Table5, Theory, preflights, question,
 };
 pub use run::{Answer, answer, run_job};
+pub use {corpus, data_mixer, fused_ops, gptneox_model, report, schedule, trainer};
+
 pub use schedule::Step;
 pub use signal::StopSignal;
 pub use spec::{
-    ArmSpec, DataSpec, EvalSpec, FORMAT, Kernels, LrChoice, PRESETS, PretrainSpec, ProbeSpec, RoleFiles, SftSetSpec,
-    SftSpec, Sources, StudySpec, TokenizerSpec, preset,
+    ArmSpec, DataSpec, EvalSpec, FORMAT, FinetuneSpec, Kernels, LrChoice, PRESETS, PretrainSpec, ProbeSpec, RoleFiles,
+    SftSetSpec, Sources, StudySpec, TokenizerSpec, preset,
 };
 pub use store::{BundleReport, Failure, Freed, GcReport, Keep, Store, Use, Verified, export, gc, import, verify};
 pub use study::{Arm, ArmId, ProbeId, SetId, Study};
+
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -22,7 +22,7 @@ use crate::{ArmId, Engine, Error, Machine, StopSignal, Study};
 pub struct PlannedArm {
     /// The arm.
     pub arm: ArmId,
-    /// What it takes of each source, or why it cannot be had.
+    /// What it takes of each source, or why that is impossible.
     pub preflight: Result<Preflight, String>,
 }
 
@@ -69,7 +69,7 @@ struct Tally {
 }
 
 impl Plan {
-    /// Of a question asked of a study on prepared data. An arm whose mixture cannot be had is an error where models are
+    /// Of a question asked of a study on prepared data. An arm with an impossible mixture is an error where models are
     /// trained, else marked.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Plan {
         plan.counting(question, study, data, store, machine)
     }
 
-    /// On stated token counts: arms that cannot be had are marked, with the reason.
+    /// On stated token counts: impossible arms are marked, with the reason.
     ///
     /// # Errors
     /// A study with other data.

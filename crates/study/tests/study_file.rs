@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 use study::{
-    ArmSpec, DataSpec, EvalSpec, LrChoice, PretrainSpec, ProbeSpec, RoleFiles, SftSetSpec, SftSpec, Study, StudySpec,
-    TokenizerSpec,
+    ArmSpec, DataSpec, EvalSpec, FinetuneSpec, LrChoice, PretrainSpec, ProbeSpec, RoleFiles, SftSetSpec, Study,
+    StudySpec, TokenizerSpec,
 };
 
 fn page() -> String {
@@ -51,7 +51,7 @@ fn every_field_is_described_and_no_other() {
         ("pretrain.optimizer, sft.optimizer", fields::<trainer::AdamWSpec>(UNKNOWN)),
         ("arms", fields::<ArmSpec>(UNKNOWN)),
         ("arms.phases", fields::<schedule::Phase<schedule::Span>>(UNKNOWN)),
-        ("sft", fields::<SftSpec>(UNKNOWN)),
+        ("sft", fields::<FinetuneSpec>(UNKNOWN)),
         ("sft.lr.fixed", fields::<LrChoice>(&within("fixed"))),
         ("sft.lr.sweep_base, sft.lr.sweep_each", fields::<LrChoice>(&within("sweep_base"))),
         ("sft.sets", fields::<SftSetSpec>(UNKNOWN)),

@@ -191,7 +191,7 @@ pub fn keep_weights(from: &Path, to: &Path) -> Result<(), Error> {
 /// Whether a checkpoint is complete and undamaged.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The damage.
 pub fn verify_checkpoint(path: &Path) -> Result<(), Error> {
     Checkpoint::open(path)?.tensors().map(|_| ())
 }

@@ -13,7 +13,7 @@ pub enum Error {
         field: &'static str,
         /// The value given.
         value: String,
-        /// What is wrong with it.
+        /// The limit that it breaks.
         limit: String,
     },
     /// An impossible schedule.
@@ -22,7 +22,7 @@ pub enum Error {
     /// An impossible model.
     #[error(transparent)]
     Model(#[from] gptneox_model::Error),
-    /// Batches that cannot be had.
+    /// Unavailable batches.
     #[error(transparent)]
     Data(#[from] data_mixer::Error),
     /// A file that cannot be read or written.
@@ -38,7 +38,7 @@ pub enum Error {
     Checkpoint {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
     /// A checkpoint of another spec.
@@ -54,7 +54,7 @@ pub enum Error {
     Batch {
         /// The step.
         step: u64,
-        /// What is wrong.
+        /// Why it is invalid.
         reason: String,
     },
     /// Too many steps whose loss or gradient was not finite.

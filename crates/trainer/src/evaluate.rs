@@ -11,7 +11,7 @@ use crate::{Error, TrainSpec};
 /// order, and their losses.
 ///
 /// # Errors
-/// Batches that cannot be had.
+/// Unavailable batches.
 pub fn evaluate_tokens<B: FusedOps>(
     model: &GptNeoX<B>,
     batches: impl Iterator<Item = Result<Batch, data_mixer::Error>>,

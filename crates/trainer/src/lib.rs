@@ -37,11 +37,18 @@ mod run;
 mod spec;
 mod step;
 
+pub use {data_mixer, fused_ops, gptneox_model, schedule};
+
 pub use checkpoint::{checkpoints, keep_weights, load_weights, verify_checkpoint};
 pub use error::Error;
 pub use evaluate::evaluate_tokens;
 pub use gradient::{LossGradient, loss_gradient, parameter_vector};
-pub use log::{Phases, SourceLoss, StepRecord};
+pub use log::{SourceLoss, StepRecord, StepTimes};
 pub use run::{Control, Outcome, RunOptions, run};
-pub use spec::{AdamWSpec, Decay, TrainSpec};
+pub use spec::{AdamWSpec, DecayGroup, TrainSpec};
 pub use step::Trainer;
+
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -44,7 +44,7 @@ impl SourceLoss {
 
 /// Where a step's wall time went, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Phases {
+pub struct StepTimes {
     /// Forward passes with the loss. (On a GPU: until they are queued.)
     pub forward: f64,
     /// Backward passes. (On a GPU: until they are queued.)
@@ -92,7 +92,7 @@ pub struct StepRecord {
     /// Wall time.
     pub seconds: f64,
     /// Where it went.
-    pub phases: Phases,
+    pub phases: StepTimes,
     /// The update was left out, because loss or gradient was not finite.
     pub skipped: bool,
     /// What was seen up to here.

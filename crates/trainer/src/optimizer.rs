@@ -9,7 +9,7 @@ use burn::tensor::{Shape, TensorPrimitive};
 use fused_ops::{AdamWStep, FusedOps, Slot, TrainingBackend, Updated};
 use gptneox_model::GptNeoX;
 
-use crate::{AdamWSpec, Decay};
+use crate::{AdamWSpec, DecayGroup};
 
 /// A parameter's two moments, whatever its rank.
 pub(crate) struct Moments<B: FusedOps> {
@@ -117,7 +117,7 @@ impl<AB: AutodiffBackend<InnerBackend = B>, B: FusedOps> ModuleMapper<AB> for Ta
             self.taken.push(Err(Moments { m, v }));
             return Param::from_mapped_value(id, tensor, mapper);
         };
-        let weight_decay = if self.spec.decay == Decay::All || D > 1 { self.spec.weight_decay } else { 0.0 };
+        let weight_decay = if self.spec.decay == DecayGroup::All || D > 1 { self.spec.weight_decay } else { 0.0 };
         let left = Tensor::empty([1; D], &tensor.device());
         let slot = Slot { p: primitive(tensor.inner()), g: primitive(grad), m, v, weight_decay };
         self.taken.push(Ok(slot));

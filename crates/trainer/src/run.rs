@@ -52,7 +52,7 @@ pub enum Outcome {
 /// told where the run starts (`None`), then of each step.
 ///
 /// # Errors
-/// Batches that cannot be had, files that cannot be written, a run that diverged.
+/// Unavailable batches, files that cannot be written, a run that diverged.
 pub fn run<AB: TrainingBackend>(
     mut trainer: Trainer<AB>,
     source: &dyn BatchSource,

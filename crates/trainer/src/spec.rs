@@ -12,7 +12,7 @@ use crate::Error;
 /// Which parameters decay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Decay {
+pub enum DecayGroup {
     /// All of them (LitGPT, the paper).
     #[default]
     All,
@@ -24,22 +24,22 @@ pub enum Decay {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdamWSpec {
-    /// Decay of the first moment.
+    /// DecayGroup of the first moment.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// DecayGroup of the second moment.
     pub beta2: f64,
     /// Added to the root of the second moment.
     pub eps: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
     /// What decays.
-    pub decay: Decay,
+    pub decay: DecayGroup,
 }
 
 impl Default for AdamWSpec {
     /// The paper's (Table 4), eps as PyTorch.
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, decay: Decay::All }
+        Self { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, decay: DecayGroup::All }
     }
 }
 
@@ -87,7 +87,7 @@ impl TrainSpec {
     /// Checks that a backend has the types that it computes in.
     pub(crate) fn check_backend<B: Backend>(&self, device: &B::Device) -> Result<(), Error> {
         if self.precision == Precision::Bf16 && !B::supports_dtype(device, DType::BF16) {
-            let limit = format!("is not to be had on the backend {}", B::name(device));
+            let limit = format!("is unavailable on the backend {}", B::name(device));
             return Err(Error::Field { field: "precision", value: "bf16".to_owned(), limit });
         }
         Ok(())

@@ -9,7 +9,7 @@ use fused_ops::{AdamWStep, FusedOps, TrainingBackend};
 use gptneox_model::{GptNeoX, GptNeoXConfig, Input};
 use schedule::{LrSchedule, Step};
 
-use crate::log::{Phases, SourceLoss};
+use crate::log::{SourceLoss, StepTimes};
 use crate::optimizer::{self, Moments};
 use crate::{Error, StepRecord, TrainSpec};
 
@@ -100,7 +100,7 @@ impl<AB: TrainingBackend> Trainer<AB> {
         let scale = 1.0 / targets as f64;
         let lr = self.lr.at(Step(self.step));
         let rows = (self.spec.micro_tokens / batch.time).max(1);
-        let mut phases = Phases::default();
+        let mut phases = StepTimes::default();
         let mut accumulator = GradientsAccumulator::new();
         let mut grads = GradientsParams::new();
         // Losses stay on the device until everything is queued: a step waits for the device once.

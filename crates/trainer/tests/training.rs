@@ -335,7 +335,7 @@ fn mixed_precision_follows_f32_and_is_not_it() {
     let model = GptNeoX::<Autodiff<NdArray>>::init(&config(), 7, &device).unwrap();
     let low = TrainSpec { precision: Precision::Bf16, ..spec() };
     let message = Trainer::new(model, low, &device).err().unwrap().to_string();
-    assert!(message.contains("precision = bf16 is not to be had"), "{message}");
+    assert!(message.contains("precision = bf16 is unavailable"), "{message}");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Times what other software also does, with the same options and the same JSON line, so that both can be alternated.
 //!
-//!     cargo run --release --example peer_bench -- train-step --config pythia-70m --batch 1 --seq 512
-//!     cargo run --release --example peer_bench -- versus --peer "python torch_train_step.py --fused" --rounds 5 -- \
-//!         train-step --config pythia-70m --batch 1 --seq 512
+//! ```sh
+//! cargo run --release -p bench --bin peer-bench -- train-step --config pythia-70m --batch 1 --seq 512
+//! cargo run --release -p bench --bin peer-bench -- versus --peer "python torch_train_step.py --fused" --rounds 5 -- \
+//!     train-step --config pythia-70m --batch 1 --seq 512
+//! ```
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -1,7 +1,9 @@
 //! Whether a GPU computes what a CPU does, and how fast: everything that a short time on a GPU can tell, in one program.
 //!
-//!     gpu-check --backend cuda --out gpu.json                         # all parts
-//!     gpu-check --part speed --peer torch_train_step.py --out gpu.json # one part, merged into the file
+//! ```sh
+//! gpu-check --backend cuda --out gpu.json                         # all parts
+//! gpu-check --part speed --peer torch_train_step.py --out gpu.json # one part, merged into the file
+//! ```
 //!
 //! Each measurement is a process of its own with a limit in seconds, so that one which hangs or dies costs only itself, and
 //! its memory is its own. The file is written after each.

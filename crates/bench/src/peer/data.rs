@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use corpus::{BuiltStores, Document, Input, Piece, SourceFiles, StoreBuilder, Template, Tokenizer};
+use corpus::{BuiltStores, Document, Piece, SourceFiles, StoreBuilder, Template, TextInput, Tokenizer};
 use memmap2::Mmap;
-use metrics_proximity::{Counts, Distribution, Options, similarity};
+use metrics_proximity::{Counts, Distribution, SimilarityOptions, similarity};
 use serde_json::{Value, json};
 
 use super::{median, peak_memory_mib};
@@ -59,10 +59,10 @@ impl Tokenize {
                     tempfile::tempdir().map_err(|source| Error::Io { path: "temporary folder".into(), source })?;
                 let started = Instant::now();
                 let input = match self.limit {
-                    None => Input::file(files.clone(), self.file.clone()).map_err(|e| self.content(e))?,
+                    None => TextInput::file(files.clone(), self.file.clone()).map_err(|e| self.content(e))?,
                     Some(_) => {
                         let some = self.documents(&files)?;
-                        Input::documents("some", "some", move || some.clone().into_iter())
+                        TextInput::documents("some", "some", move || some.clone().into_iter())
                     }
                 };
                 StoreBuilder::new(&tokenizer, "bench").build(&[input], dir.path(), &mut |_| {})?;
@@ -131,7 +131,8 @@ impl Count {
             counting.push(started.elapsed().as_secs_f64());
             let started = Instant::now();
             let of = |i: usize, counts: &Counts| Distribution::of(counts).map_err(|e| content(i, e));
-            result = Some(similarity(&of(0, &a)?, &of(1, &b)?, &Options::paper()).map_err(|e| content(0, e))?);
+            result =
+                Some(similarity(&of(0, &a)?, &of(1, &b)?, &SimilarityOptions::paper()).map_err(|e| content(0, e))?);
             comparing.push(started.elapsed().as_secs_f64());
         }
         let bytes = (maps[0].len() + maps[1].len()) as f64;

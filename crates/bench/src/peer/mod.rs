@@ -14,7 +14,7 @@ use fused_ops::{FusedOps, Precision, TrainingBackend};
 use gptneox_model::{GptNeoX, GptNeoXConfig};
 use schedule::LrSpec;
 use serde_json::{Value, json};
-use trainer::{Phases, TrainSpec, Trainer};
+use trainer::{StepTimes, TrainSpec, Trainer};
 
 use midtrain::evaluate::{next_tokens, read_ids};
 use midtrain::{Backend, OnBackend, load_model};
@@ -71,7 +71,7 @@ pub struct TrainStep {
 /// One step's seconds and loss.
 struct Timed {
     seconds: f64,
-    phases: Phases,
+    phases: StepTimes,
     loss: f64,
 }
 
@@ -195,7 +195,7 @@ impl OnBackend for Task<'_> {
         steps
             .map(|_| {
                 let started = Instant::now();
-                let mut phases = Phases::default();
+                let mut phases = StepTimes::default();
                 let mut loss = 0.0;
                 for micro in &micro {
                     let begun = Instant::now();

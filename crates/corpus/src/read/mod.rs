@@ -36,7 +36,7 @@ pub enum ReadError {
         path: PathBuf,
         /// The line, from 1; in .json arrays and .parquet files the record.
         line: u64,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
     /// A template that cannot be parsed.
@@ -44,7 +44,7 @@ pub enum ReadError {
     Template {
         /// As given.
         template: String,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
     /// A pattern that cannot be parsed.
@@ -52,7 +52,7 @@ pub enum ReadError {
     Pattern {
         /// As given.
         pattern: String,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
     /// A file of a kind that is not read.
@@ -70,7 +70,7 @@ pub enum ReadError {
         /// The pattern.
         pattern: String,
     },
-    /// A data set of the Hugging Face hub that cannot be had.
+    /// An unavailable data set of the Hugging Face hub.
     #[error("hf://{dataset}: {reason}")]
     Hub {
         /// The data set.

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::shard::{FinishedShard, ShardWriters, parse_shard_name, shard_name};
-use super::{Input, SIDES, TokenizeError, Tokenizer};
+use super::{SIDES, TextInput, TokenizeError, Tokenizer};
 use crate::document::held_out_by_hash;
 use crate::store::{StoreDocument, finish_store, io};
 use crate::{Document, ReadError, ReadReport, StoreError, TokenStore};
@@ -154,11 +154,11 @@ impl<'a> StoreBuilder<'a> {
     /// Makes both stores in a folder, or finishes them. `progress` is called every chunk.
     ///
     /// # Errors
-    /// Input that cannot be used (with its file and line), a disk that is full, another process at the same folder.
+    /// TextInput that cannot be used (with its file and line), a disk that is full, another process at the same folder.
     /// Finished shards stay: the same call continues.
     pub fn build(
         &self,
-        inputs: &[Input<'_>],
+        inputs: &[TextInput<'_>],
         dir: &Path,
         progress: &mut dyn FnMut(&BuildProgress<'_>),
     ) -> Result<BuildReport, TokenizeError> {
@@ -221,7 +221,7 @@ impl<'a> StoreBuilder<'a> {
     }
 
     /// What decides an input's shards, besides their number.
-    fn fingerprint(&self, input: &Input<'_>) -> String {
+    fn fingerprint(&self, input: &TextInput<'_>) -> String {
         let settings = format!(
             "2 {} {} {} {} {} {} {}",
             input.fingerprint,
@@ -281,7 +281,7 @@ struct Run<'a, 'b> {
 }
 
 impl Run<'_, '_> {
-    fn input(&mut self, number: usize, input: &Input<'_>) -> Result<(), TokenizeError> {
+    fn input(&mut self, number: usize, input: &TextInput<'_>) -> Result<(), TokenizeError> {
         let fingerprint = self.builder.fingerprint(input);
         let mut part = 0;
         let mut read = 0;
@@ -351,7 +351,7 @@ impl Run<'_, '_> {
         number: usize,
         mut part: usize,
         mut read: u64,
-        input: &Input<'_>,
+        input: &TextInput<'_>,
         fingerprint: &str,
         chunks: Receiver<Vec<Document>>,
     ) -> Result<ShardWriters, TokenizeError> {
@@ -405,7 +405,7 @@ impl Run<'_, '_> {
 }
 
 /// Sends an input's documents in chunks, after those that finished shards hold.
-fn read_chunks(input: &Input<'_>, skip: u64, sender: SyncSender<Vec<Document>>) -> Result<ReadReport, ReadError> {
+fn read_chunks(input: &TextInput<'_>, skip: u64, sender: SyncSender<Vec<Document>>) -> Result<ReadReport, ReadError> {
     let (mut chunk, mut bytes, mut read) = (Vec::new(), 0, 0);
     let report = input.read(&mut |document| {
         read += 1;

@@ -10,7 +10,7 @@ use crate::{Document, ReadError, ReadReport, SourceFiles};
 type Read<'a> = dyn Fn(&mut dyn FnMut(Document) -> ControlFlow<()>) -> Result<ReadReport, ReadError> + Send + Sync + 'a;
 
 /// A part of a corpus that is read in one go, such as a file.
-pub struct Input<'a> {
+pub struct TextInput<'a> {
     /// What messages call it.
     pub(super) label: String,
     /// Changes whenever its documents may.
@@ -20,7 +20,7 @@ pub struct Input<'a> {
     read: Box<Read<'a>>,
 }
 
-impl<'a> Input<'a> {
+impl<'a> TextInput<'a> {
     /// A file of a set. Its fingerprint is the digest of its bytes.
     ///
     /// # Errors

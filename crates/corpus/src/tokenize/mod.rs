@@ -12,7 +12,7 @@ use tokenizers::Tokenizer as HfTokenizer;
 use crate::{Document, ReadError, StoreError, StoreInfo};
 
 pub use build::{BuildProgress, BuildReport, BuiltStores, StoreBuilder};
-pub use input::Input;
+pub use input::TextInput;
 pub use train::train_bpe;
 
 /// The token that ends a document.
@@ -30,7 +30,7 @@ pub enum TokenizeError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
     /// A text that the tokenizer refuses, or a training that failed.
@@ -39,7 +39,7 @@ pub enum TokenizeError {
     /// A store that cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Input that cannot be read.
+    /// TextInput that cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// Stopped, as [`StoreBuilder::stop_when`] asked for: finished shards stay.

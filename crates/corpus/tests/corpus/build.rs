@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use corpus::{
-    BuiltStores, Document, Domain, Generator, Input, OnMalformed, SourceFiles, StoreBuilder, Tokenizer, is_held_out,
-    train_bpe,
+    BuiltStores, Document, Domain, Generator, OnMalformed, SourceFiles, StoreBuilder, TextInput, Tokenizer,
+    is_held_out, train_bpe,
 };
 
 fn documents(count: usize) -> Vec<Document> {
@@ -19,9 +19,9 @@ fn tokenizer() -> Tokenizer {
     train_bpe(documents(300).iter().map(Document::whole), 700).unwrap()
 }
 
-fn input<'a>(label: &str, documents: &'a [Document]) -> Input<'a> {
+fn input<'a>(label: &str, documents: &'a [Document]) -> TextInput<'a> {
     let print = documents.iter().fold(0u64, |sum, d| sum.rotate_left(1) ^ d.hash());
-    Input::documents(label, &format!("{print:x}"), move || documents.iter().cloned())
+    TextInput::documents(label, &format!("{print:x}"), move || documents.iter().cloned())
 }
 
 /// Every file of a folder, by its path.
@@ -106,7 +106,7 @@ fn interrupted_builds_are_finished() {
                 })
             };
             [input("first", &documents(20)).fingerprint().to_owned()]
-                .map(|print| Input::documents("all", &print, read.clone()))
+                .map(|print| TextInput::documents("all", &print, read.clone()))
         };
         static FINE: AtomicBool = AtomicBool::new(false);
         static FAILING: AtomicBool = AtomicBool::new(true);
@@ -159,7 +159,7 @@ fn changed_inputs_and_tokenizers_are_noticed() {
 #[test]
 fn the_split_is_stable() {
     let (all, tokenizer) = (documents(200), tokenizer());
-    let held_out = |inputs: &[Input<'_>]| {
+    let held_out = |inputs: &[TextInput<'_>]| {
         let dir = tempfile::tempdir().unwrap();
         StoreBuilder::new(&tokenizer, "x").held_out_permille(200).build(inputs, dir.path(), &mut |_| {}).unwrap();
         let store = BuiltStores::open(dir.path()).unwrap().held_out;
@@ -179,7 +179,8 @@ fn malformed_records_end_or_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.jsonl");
     std::fs::write(&path, "{\"text\":\"one\"}\noops\n{\"text\":\"two\"}\n").unwrap();
-    let input = |malformed| [Input::file(SourceFiles { malformed, ..SourceFiles::folder("") }, path.clone()).unwrap()];
+    let input =
+        |malformed| [TextInput::file(SourceFiles { malformed, ..SourceFiles::folder("") }, path.clone()).unwrap()];
     let out = dir.path().join("out");
     let builder = StoreBuilder::new(&tokenizer, "x");
     let message = builder.build(&input(OnMalformed::Fail), &out, &mut |_| {}).unwrap_err().to_string();
@@ -196,7 +197,7 @@ fn malformed_records_end_or_are_counted() {
     assert!(message.contains("a.jsonl: No such file"), "{message}");
 }
 
-fn builder_error(tokenizer: &Tokenizer, inputs: &[Input<'_>], dir: &Path) -> String {
+fn builder_error(tokenizer: &Tokenizer, inputs: &[TextInput<'_>], dir: &Path) -> String {
     StoreBuilder::new(tokenizer, "x").build(inputs, dir, &mut |_| {}).unwrap_err().to_string()
 }
 
@@ -243,9 +244,9 @@ fn parts_are_put_together() {
     let (all, tokenizer) = (documents(300), tokenizer());
     // The last part of each file comes again in the next one.
     let files: Vec<Vec<Document>> = (0..6).map(|i| all[i * 40..i * 40 + 60].to_vec()).collect();
-    let inputs: Vec<Input<'_>> = files.iter().enumerate().map(|(i, f)| input(&format!("file {i}"), f)).collect();
+    let inputs: Vec<TextInput<'_>> = files.iter().enumerate().map(|(i, f)| input(&format!("file {i}"), f)).collect();
     let never: Vec<usize> = vec![2, 3];
-    let inputs: Vec<Input<'_>> = inputs
+    let inputs: Vec<TextInput<'_>> = inputs
         .into_iter()
         .enumerate()
         .map(|(i, input)| if never.contains(&i) { input.never_held_out() } else { input })

@@ -7,6 +7,7 @@ mod track;
 mod tree;
 
 use schedule::{Step, Timeline, Tokens, Weight, WeightCurve};
+use serde::{Deserialize, Serialize};
 
 pub use budget::Budget;
 pub use permutation::Permutation;
@@ -16,13 +17,16 @@ use track::Track;
 use crate::{Error, stream_key};
 
 /// A source's name and how much of it there is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SourceSize {
     /// Its name, as timelines use it.
     pub name: String,
     /// Whole sequences in it.
     pub sequences: u64,
     /// How often each may be drawn, where it differs from the spec's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_epochs: Option<f64>,
 }
 
@@ -39,7 +43,8 @@ impl SourceSize {
 }
 
 /// What a specialised slot does to the general sources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Pairing {
     /// A general source's index follows from the slot alone: arms of one seed draw the same general sequences wherever
     /// nothing displaced them; displaced ones are reserved but not drawn. With several general sources the weight is
@@ -50,8 +55,20 @@ pub enum Pairing {
     Shift,
 }
 
-/// All that determines every draw.
-#[derive(Debug, Clone)]
+/// All that determines every draw: plain data, which [`MixPlan::build`] checks.
+///
+/// ```
+/// use data_mixer::schedule::{Step, Timeline, Weight};
+/// use data_mixer::{MixPlan, MixSpec, Pairing, SourceSize};
+///
+/// let timeline = Timeline::midtrain(Step(100), Step(50), "web", "code", Weight::ONE)?;
+/// let spec = MixSpec::new(timeline, vec![SourceSize::new("web", 900), SourceSize::new("code", 400)], 8, 128);
+/// let plan = MixPlan::build(MixSpec { seed: 7, pairing: Pairing::Shift, ..spec })?;
+/// assert_eq!(plan.budgets()[1].drawn, 50 * 8);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MixSpec {
     /// Seed of orders and phases.
     pub seed: u64,
@@ -323,6 +340,11 @@ impl MixPlan {
 }
 
 impl MixSpec {
+    /// Steps of `batch` sequences of `time` tokens each; seed 0, paired arms, each sequence once at most.
+    pub fn new(timeline: Timeline, sources: Vec<SourceSize>, batch: u64, time: u64) -> Self {
+        Self { seed: 0, batch, time, timeline, sources, pairing: Pairing::default(), max_epochs: 1.0 }
+    }
+
     fn indices(&self, names: &[&str]) -> Result<Vec<usize>, Error> {
         let index = |name: &&str| {
             self.sources.iter().position(|s| s.name == *name).ok_or_else(|| Error::UnknownSource {

@@ -45,7 +45,7 @@ pub enum Error {
     Block {
         /// Its place.
         block: usize,
-        /// What is wrong with it.
+        /// The cause.
         source: Box<Error>,
     },
     /// An argument outside its limits.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Real;
+use super::Scalar;
 use super::path::{Bounds, PathError};
 use super::vector::{dot, dot_difference, square_distance};
 
@@ -26,7 +26,7 @@ impl Initialisation {
     ///
     /// # Errors
     /// Vectors of different lengths, losses that are not finite.
-    pub fn of<T: Real>(
+    pub fn of<T: Scalar>(
         before: &[T],
         after: &[T],
         grad_before: &[T],

@@ -9,4 +9,4 @@ mod vector;
 
 pub use initialisation::{Displacement, Initialisation};
 pub use path::{Bounds, Path, PathError, Point, Segment, Smoothness};
-pub use vector::Real;
+pub use vector::Scalar;

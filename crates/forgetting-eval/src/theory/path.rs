@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Real;
+use super::Scalar;
 use super::vector::{dot, dot_difference, square_distance};
 
 /// What is measured at a point of the path, on fixed batches.
@@ -163,7 +163,7 @@ impl Path {
     ///
     /// # Errors
     /// What `point` fails with; points of different sizes; values that are not finite; a rate that is negative.
-    pub fn walk<T: Real, E: From<PathError>>(
+    pub fn walk<T: Scalar, E: From<PathError>>(
         rates: &[f64],
         mut point: impl FnMut(usize) -> Result<Point<T>, E>,
     ) -> Result<Self, E> {
@@ -235,7 +235,7 @@ impl Path {
     }
 }
 
-fn check<T: Real>(index: usize, expected: usize, point: &Point<T>) -> Result<(), PathError> {
+fn check<T: Scalar>(index: usize, expected: usize, point: &Point<T>) -> Result<(), PathError> {
     for (what, vector) in [("theta", &point.theta), ("grad_p", &point.grad_p), ("grad_t", &point.grad_t)] {
         if vector.len() != expected {
             return Err(PathError::Length { point: index, what, found: vector.len(), expected });
@@ -249,7 +249,7 @@ fn check<T: Real>(index: usize, expected: usize, point: &Point<T>) -> Result<(),
     Ok(())
 }
 
-fn between<T: Real>(rate: f64, before: &Point<T>, after: &Point<T>) -> Segment {
+fn between<T: Scalar>(rate: f64, before: &Point<T>, after: &Point<T>) -> Segment {
     Segment {
         rate,
         dot: dot(&before.grad_p, &before.grad_t),

@@ -39,7 +39,7 @@ pub(super) enum Word {
 /// parent may be gone before.
 ///
 /// # Errors
-/// A processor that cannot be had, an order that cannot be read.
+/// An unavailable processor, an order that cannot be read.
 pub fn work(processor: impl FnOnce() -> Result<Box<dyn Processor>, Error>, signal: &StopSignal) -> Result<(), Error> {
     let (orders, inbox) = channel();
     let stop = signal.clone();

@@ -27,7 +27,7 @@ pub enum Rate {
     Known(f64),
     /// To be chosen: the jobs for it are in the graph, the rate is known in a later round.
     Pending,
-    /// Not to be had.
+    /// Unavailable.
     Failed(Failure),
 }
 

@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use fused_ops::{FusedOps, Precision, TrainingBackend};
 use gptneox_model::{Compute, GptNeoX, Site};
-use metrics_cka::{Activations, Comparison, Device, Host, Layer, Options, Products, Recorder, Report, Treatment};
+use metrics_cka::{Activations, CkaOptions, Comparison, Device, Host, Layer, Products, Recorder, Report, Treatment};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -179,12 +179,12 @@ impl Probe {
         let layouts: Vec<Vec<Layer>> = models.iter().map(layout).collect();
         let pairs: Vec<(usize, usize)> =
             (0..models.len()).flat_map(|i| (i + 1..models.len()).map(move |j| (i, j))).collect();
-        let options = Options {
+        let options = CkaOptions {
             treatments: self.treatments.clone(),
             groups,
             memory: MEMORY / pairs.len().max(1) as u64,
             products,
-            ..Options::default()
+            ..CkaOptions::default()
         };
         let mut comparisons = pairs
             .iter()

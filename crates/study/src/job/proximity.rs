@@ -2,7 +2,7 @@
 
 use fused_ops::TrainingBackend;
 use metrics_proximity::{
-    Advantage, Distribution, DocumentCounts, Landscape, Options, Resampling, SimilarityMatrix, sample_documents,
+    Advantage, Corpora, Distribution, DocumentCounts, Resampling, SimilarityMatrix, SimilarityOptions, sample_documents,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -97,7 +97,7 @@ impl Kind for Proximity {
             let documents = sample_documents(store.document_count(), self.sample, *seed);
             Ok((role.clone(), DocumentCounts::of_store(self.vocabulary, &store, &documents)?))
         };
-        let landscape = Landscape {
+        let landscape = Corpora {
             corpora: self.corpora.iter().map(count).collect::<Result<Vec<_>, Error>>()?,
             mixtures: self.mixtures.clone(),
             general: 0,
@@ -115,16 +115,18 @@ impl Kind for Proximity {
         let mut compared = landscape.mixed(&all)?;
         compared.extend(self.targets.iter().map(|(name, place)| (name.clone(), all[*place].clone())));
         let resampling = Resampling { seed: self.seed, ..Resampling::default() };
-        let controlled = Options::controlled(budget as f64);
+        let controlled = SimilarityOptions::controlled(budget as f64);
         cx.report.check()?;
         Ok(Closeness {
             budget,
             corpora,
             controlled: SimilarityMatrix::of(&compared, &compared, &controlled)?,
-            paper: SimilarityMatrix::of(&compared, &compared, &Options::paper())?,
+            paper: SimilarityMatrix::of(&compared, &compared, &SimilarityOptions::paper())?,
             advantages: landscape.advantages(&controlled, &resampling)?,
-            advantages_paper: landscape
-                .advantages(&Options::paper(), &Resampling { resamples: 0, splits: 0, ..Resampling::default() })?,
+            advantages_paper: landscape.advantages(
+                &SimilarityOptions::paper(),
+                &Resampling { resamples: 0, splits: 0, ..Resampling::default() },
+            )?,
         })
     }
 }

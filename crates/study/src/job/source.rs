@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use corpus::{Document, Domain, Generator, Input as Part, SourceFiles, is_held_out};
+use corpus::{Document, Domain, Generator, SourceFiles, TextInput as Part, is_held_out};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;

@@ -74,7 +74,7 @@ pub trait Question {
     /// What it is asked under where no other name is given.
     fn name(&self) -> &str;
 
-    /// Whether models are trained for it. Where not, arms whose mixture cannot be had are marked, not an error.
+    /// Whether models are trained for it. Where not, arms with an impossible mixture are marked, not an error.
     fn trains(&self) -> bool {
         true
     }

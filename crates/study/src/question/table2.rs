@@ -148,7 +148,9 @@ fn found(study: &Study, rows: &[Row], control: &str) -> Vec<String> {
         .filter_map(|r| r.sft.as_ref().and_then(|l| Some((r, l, l.delta.as_ref()?))))
         .collect();
     let lowest = treated.iter().min_by(|a, b| a.2.mean.total_cmp(&b.2.mean));
-    let Some((row, loss, delta)) = lowest else { return vec![format!("No mix can be compared with {control}: what failed is said below.")] };
+    let Some((row, loss, delta)) = lowest else {
+        return vec![format!("No mix can be compared with {control}: what failed is said below.")];
+    };
     let largest = if delta.mean < 0.0 { "The largest gain" } else { "No mix gains anything; the smallest loss" };
     let mut lines = vec![format!(
         "{largest}: {} on {}, {:+.3} nats per token against {control}{}.",

@@ -54,7 +54,7 @@ pub struct StudySpec {
     /// The arms; the first without a phase is the control.
     pub arms: Vec<ArmSpec>,
     /// Fine-tuning.
-    pub sft: SftSpec,
+    pub sft: FinetuneSpec,
     /// Evaluation.
     pub eval: EvalSpec,
     /// Texts on which representations are compared.
@@ -275,7 +275,7 @@ impl LrChoice {
 /// Fine-tuning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SftSpec {
+pub struct FinetuneSpec {
     /// Passes over the examples.
     pub epochs: u64,
     /// Examples of a step.

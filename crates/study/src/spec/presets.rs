@@ -6,7 +6,7 @@ use schedule::{Convention, Phase, Span, Weight};
 use trainer::AdamWSpec;
 
 use super::{
-    ArmSpec, DataSpec, EvalSpec, FORMAT, Kernels, LrChoice, PretrainSpec, ProbeSpec, SftSetSpec, SftSpec, Sources,
+    ArmSpec, DataSpec, EvalSpec, FORMAT, FinetuneSpec, Kernels, LrChoice, PretrainSpec, ProbeSpec, SftSetSpec, Sources,
     StudySpec, TokenizerSpec,
 };
 use crate::Error;
@@ -82,7 +82,7 @@ fn smoke(size: Size) -> StudySpec {
             keep_every: Some(60),
         },
         arms: Vec::new(),
-        sft: SftSpec {
+        sft: FinetuneSpec {
             epochs: 4,
             batch: 32,
             max_time: 128,
@@ -128,7 +128,7 @@ fn mini(size: Size) -> StudySpec {
             keep_every: Some(100),
             ..smoke.pretrain
         },
-        sft: SftSpec {
+        sft: FinetuneSpec {
             max_time: 256,
             examples: 800,
             held_out: 200,
@@ -164,7 +164,7 @@ fn paper(size: Size) -> Result<StudySpec, Error> {
             precision: Precision::Bf16,
             ..smoke.pretrain
         },
-        sft: SftSpec {
+        sft: FinetuneSpec {
             batch: 64,
             max_time: 2048,
             examples: 13_679,

@@ -1,5 +1,5 @@
 //! Plans at the paper's scale, draws from them, and batches from memory-mapped stores:
-//! `cargo bench --bench mixer`. The copy beside the assembly is what memory alone allows.
+//! `cargo bench -p bench --bench mixer`. The copy beside the assembly is what memory alone allows.
 
 use std::hint::black_box;
 use std::sync::Arc;
