@@ -196,7 +196,7 @@ proptest! {
     /// Budgets are what is observed, at every step, and so is the first step that repeats a sequence.
     #[test]
     fn budgets_are_what_is_drawn(spec in spec(), small in 1u64..60) {
-        let sources = spec.sources.iter().map(|s| SourceSize { sequences: small, ..s.clone() }).collect();
+        let sources = spec.sources.iter().map(|s| SourceSize::new(&s.name, small)).collect();
         let spec = MixSpec { sources, ..spec };
         let Some(plan) = plan(&spec) else { return Ok(()) };
         let mut drawn = vec![0u64; 7];
