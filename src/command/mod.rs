@@ -1,5 +1,6 @@
 //! The command `midtrain`: studies by their files, and the tools around token stores, models, runs and results.
 
+mod batches;
 mod completions;
 mod convert;
 mod evaluate;
@@ -44,6 +45,8 @@ enum Cli {
     /// What runs have seen, step by step.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// Writes what an arm is pretrained on, for other programs' trainers.
+    ExportBatches(batches::ExportBatchesArgs),
     /// Continues a text with a model.
     Generate(generate::GenerateArgs),
     /// What a model makes of a text, or of token ids.
@@ -88,6 +91,7 @@ fn dispatch(cli: Cli) -> Result<(), Error> {
         Cli::Verify(args) => print(&args.verify()?)?,
         Cli::Overlap(args) => print(&args.run()?)?,
         Cli::Ledger(command) => print(&command.run()?)?,
+        Cli::ExportBatches(args) => print(&args.run()?)?,
         Cli::Generate(args) => args.run()?,
         Cli::Evaluate(args) => print(&args.run()?)?,
         Cli::Convert(args) => args.run()?,

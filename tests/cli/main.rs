@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod analysis;
+#[cfg(unix)]
+mod command;
 mod data;
 mod errors;
 mod harness;

@@ -29,13 +29,25 @@ struct TileSums {
     column_sums: Vec<Vec<f64>>,
 }
 
-/// HSIC of each pair over all examples, then without each group in turn (where there are two).
+/// HSIC of each pair over all examples, then without each group in turn (where there are two), from Gram matrices.
+///
+/// HSIC₁ (Song et al. 2012, Eq. 5) of K̃ and L̃, Gram matrices without their diagonals, needs Σᵢⱼ K̃ᵢⱼL̃ᵢⱼ and the sums of rows. Neither
+/// matrix is ever held whole:
+///
+/// 1. Take each layer's mean out: HSIC does not see it, rounding does.
+/// 2. Cut the examples into blocks of at most `TILE`, none of which crosses from one group into the next.
+/// 3. For each pair of blocks on or below the diagonal, compute that tile of every layer's Gram matrix, and from it the sums of
+///    products and of rows and columns ([`tile`]), in parallel.
+/// 4. Add the tiles up by pair of groups, in a fixed order; a tile off the diagonal stands for its mirror image too.
+/// 5. For each replicate (all groups; all but one), add up what it is made of, and put it into the formula ([`hsic`]).
 pub(crate) fn gram_hsics<T: Real>(
     buffer: &mut Buffer<T>,
     widths: &[usize],
     pairs: &[(usize, usize)],
 ) -> Vec<Vec<Hsic>> {
+    // 1.
     centre(buffer, widths);
+    // 2.
     let mut used: Vec<usize> = buffer.segments.iter().map(|(group, _)| *group).collect();
     used.sort_unstable();
     used.dedup();
@@ -50,9 +62,10 @@ pub(crate) fn gram_hsics<T: Real>(
         from += rows;
     }
     let n = from;
+    // 3.
     let tiles: Vec<(usize, usize)> = (0..blocks.len()).flat_map(|i| (0..=i).map(move |j| (i, j))).collect();
     let sums: Vec<TileSums> = tiles.par_iter().map(|(i, j)| tile(buffer, widths, pairs, &blocks, *i, *j)).collect();
-    // Between groups, so that each can be left out; added in a fixed order.
+    // 4. Between groups, so that each can be left out.
     let mut products = vec![vec![0.0; groups * groups]; pairs.len()];
     let mut row_sums = vec![vec![0.0; n * groups]; widths.len()];
     for sum in sums {
@@ -72,6 +85,7 @@ pub(crate) fn gram_hsics<T: Real>(
             }
         }
     }
+    // 5.
     let replicates: Vec<Option<usize>> =
         std::iter::once(None).chain((0..groups).filter(|_| groups > 1).map(Some)).collect();
     let group_of: Vec<usize> = blocks.iter().flat_map(|b| std::iter::repeat_n(b.group, b.len)).collect();

@@ -24,6 +24,7 @@
 //! The crate is generic over the backend only where jobs run ([`LocalEngine`]); everything else sees [`Engine`].
 
 mod address;
+mod batches;
 mod changes;
 mod cost;
 mod data;
@@ -32,7 +33,7 @@ mod error;
 mod files;
 mod fingerprints;
 mod graph;
-pub mod job;
+mod job;
 mod machine;
 mod plan;
 mod progress;
@@ -50,6 +51,7 @@ mod store;
 mod study;
 
 pub use address::Address;
+pub use batches::batches;
 pub use changes::Changes;
 pub use cost::Expected;
 pub use data::{Data, prepare};
@@ -59,7 +61,7 @@ pub use engine::{
 };
 pub use error::Error;
 pub use graph::{Cell, Graph, Rate};
-pub use job::{Evaluate, Finetune, Job, Pretrain};
+pub use job::{Evaluate, Finetune, Pretrain};
 pub use machine::Machine;
 pub use plan::{Plan, PlannedArm};
 pub use progress::{Progress, Watcher};

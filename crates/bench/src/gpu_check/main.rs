@@ -209,11 +209,8 @@ fn read(path: &std::path::Path) -> Result<Value, String> {
     if parts { Ok(value) } else { Err(wrong("is no result of gpu-check: its parts are not objects".to_owned())) }
 }
 
-/// Whole or not at all: beside the file first, then in its place.
+/// Whole or not at all.
 fn write(path: &std::path::Path, report: &Value) -> Result<(), String> {
-    let beside = path.with_extension("tmp");
-    let text = serde_json::to_string_pretty(report).map_err(|e| e.to_string())?;
-    std::fs::write(&beside, text + "\n")
-        .and_then(|()| std::fs::rename(&beside, path))
-        .map_err(|e| format!("--out = {}: {e}", path.display()))
+    let text = serde_json::to_string_pretty(report).map_err(|e| e.to_string())? + "\n";
+    atomic_file::write(path, text.as_bytes()).map_err(|e| format!("--out = {}: {e}", path.display()))
 }

@@ -229,6 +229,15 @@ impl MixPlan {
         self.general = general;
     }
 
+    /// Lays the phases out, one span each. With F the integral of a phase's weight, the specialised slots among the first n of a lane
+    /// are ⌊F(n) + φ⌋, so that they differ from F(n) by less than 1 at every n:
+    ///
+    /// 1. A lane is a stream of slots in which the weight is kept for itself. Its positions at the phase's beginning and end are
+    ///    counted once ([`lane_positions`](Self::lane_positions)).
+    /// 2. φ comes from the seed, the phase's place and the lane alone, so that a phase draws the same whatever follows it.
+    /// 3. Each lane goes on counting specialised slots where the phase before left it.
+    /// 4. The specialised side's own tree of sources begins anew at as many draws as came before.
+    /// 5. What the phase adds is counted for the next one.
     fn lay_out_phases(&mut self) {
         let timeline = self.spec.timeline.clone();
         let names: Vec<String> = timeline.specialised_sources().into_iter().map(str::to_owned).collect();
@@ -239,6 +248,7 @@ impl MixPlan {
             let previous = self.spans.last();
             let lanes = (0..self.lane_count())
                 .map(|lane| {
+                    // 1 to 3.
                     let start = self.lane_positions(lane, from);
                     let purpose = format!("mixture phase {i}");
                     Lane {
@@ -249,10 +259,12 @@ impl MixPlan {
                     }
                 })
                 .collect();
+            // 4.
             if let Some(shares) = &phase.specialised {
                 self.specialised.begin(before, shares, self.spec.seed, "split of the specialised side", place);
             }
             let span = Span { from, curve: phase.weight, lanes, before };
+            // 5.
             before += (0..span.lanes.len()).map(|l| span.count(l, self.lane_positions(l, to))).sum::<u64>();
             self.spans.push(span);
         }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::Address;
 use crate::job::Job;
 use crate::{Error, Machine};
 
@@ -28,13 +29,20 @@ pub use worker::work;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// The job.
-    pub job: Job,
+    pub(crate) job: Job,
     /// The store's folder.
     pub store: PathBuf,
     /// Whether it is run although its result is there: some of its files were freed, and are needed again.
     pub again: bool,
     /// Threads to compute with; `None` for all of the machine's.
     pub threads: Option<NonZeroUsize>,
+}
+
+impl Task {
+    /// The job's address.
+    pub fn address(&self) -> Address {
+        self.job.address()
+    }
 }
 
 /// Runs jobs. Each can be stopped and started again.

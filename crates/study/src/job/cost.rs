@@ -11,11 +11,11 @@ const LENGTHS: usize = 32;
 
 /// What a job is expected to take.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Cost {
+pub(crate) struct Cost {
     /// Jobs of one class do the same amount a second: what is done, with which model, in rows of which length.
-    pub class: String,
+    pub(crate) class: String,
     /// Floating-point operations where models run; bytes, tokens or documents where data are read.
-    pub amount: f64,
+    pub(crate) amount: f64,
 }
 
 impl Cost {

@@ -12,22 +12,22 @@ use crate::address::Address;
 
 /// Counts a store's tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CountTokens {
+pub(crate) struct CountTokens {
     /// What messages call the store.
-    pub name: String,
+    pub(crate) name: String,
     /// The store.
-    pub tokens: Content,
+    pub(crate) tokens: Content,
     /// The model's vocabulary.
-    pub vocabulary: usize,
+    pub(crate) vocabulary: usize,
 }
 
 /// A store's counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TokenCounts {
+pub(crate) struct TokenCounts {
     /// Of each token.
-    pub counts: Vec<u64>,
+    pub(crate) counts: Vec<u64>,
     /// Entropy of their distribution in nats: the loss without any context.
-    pub entropy: f64,
+    pub(crate) entropy: f64,
 }
 
 impl Kind for CountTokens {

@@ -27,7 +27,7 @@ const BATCH: u64 = 16;
 /// A model in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Model {
+pub(crate) enum Model {
     /// A pretrained state's weights.
     Pretrained(Address),
     /// A fine-tuned model.
@@ -36,7 +36,7 @@ pub enum Model {
 
 impl Model {
     /// The job that makes it.
-    pub fn address(&self) -> &Address {
+    pub(crate) fn address(&self) -> &Address {
         match self {
             Self::Pretrained(address) | Self::Finetuned(address) => address,
         }
@@ -63,7 +63,7 @@ impl Model {
 /// What a model is evaluated on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum EvaluateOn {
+pub(crate) enum EvaluateOn {
     /// Sequences of general text.
     General {
         /// Held-out text.
@@ -92,20 +92,20 @@ pub struct Evaluate {
     /// What messages call the model.
     pub label: String,
     /// What they call what it is evaluated on.
-    pub what: String,
+    pub(crate) what: String,
     /// The model.
-    pub model: Model,
+    pub(crate) model: Model,
     /// On what.
-    pub on: EvaluateOn,
+    pub(crate) on: EvaluateOn,
     /// Most tokens of a micro-batch.
-    pub micro_tokens: usize,
+    pub(crate) micro_tokens: usize,
     /// What matrix products are computed in.
-    pub precision: Precision,
+    pub(crate) precision: Precision,
     /// The class of matrix kernels; `None` where the study takes any.
-    pub kernels: Option<String>,
+    pub(crate) kernels: Option<String>,
     /// What it is expected to take.
     #[serde(default)]
-    pub cost: Cost,
+    pub(crate) cost: Cost,
 }
 
 /// A loss that is not finite is no result: the model diverged.

@@ -25,37 +25,37 @@ pub struct Finetune {
     /// What messages call it.
     pub label: String,
     /// The pretrained state that it starts from.
-    pub base: Address,
+    pub(crate) base: Address,
     /// The recipe. Its learning rates enter the address as they are applied; what changes no result does not.
-    pub recipe: TrainSpec,
+    pub(crate) recipe: TrainSpec,
     /// Peak learning rate.
-    pub lr: f64,
+    pub(crate) lr: f64,
     /// The set's training examples.
-    pub tokens: Content,
+    pub(crate) tokens: Content,
     /// Examples, at most.
-    pub examples: u64,
+    pub(crate) examples: u64,
     /// How they become rows, and in which order.
-    pub rows: SftSpec,
+    pub(crate) rows: SftSpec,
     /// Optimiser steps.
-    pub steps: u64,
+    pub(crate) steps: u64,
     /// The class of matrix kernels; `None` where the study takes any.
-    pub kernels: Option<String>,
+    pub(crate) kernels: Option<String>,
     /// The tokenizer: a copy of it lies beside the model.
-    pub tokenizer: Address,
+    pub(crate) tokenizer: Address,
     /// What it is expected to take.
     #[serde(default)]
-    pub cost: Cost,
+    pub(crate) cost: Cost,
 }
 
 /// A fine-tune: `model/` in the job's folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FineTuned {
+pub(crate) struct FineTuned {
     /// Peak learning rate.
-    pub lr: f64,
+    pub(crate) lr: f64,
     /// Steps left out because their loss or gradient was not finite.
-    pub skipped: u64,
+    pub(crate) skipped: u64,
     /// What was seen.
-    pub ledger: LedgerHead,
+    pub(crate) ledger: LedgerHead,
 }
 
 impl Kind for Finetune {

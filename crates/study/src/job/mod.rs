@@ -31,20 +31,22 @@ use crate::engine::Report;
 use crate::store::{Lock, Status, Store};
 use crate::{Error, Machine};
 
-pub use cost::Cost;
-pub use counts::{CountTokens, TokenCounts};
-pub use evaluate::{Evaluate, EvaluateOn, Model};
-pub use finetune::{FineTuned, Finetune};
-pub use overlap::{Overlap, Shared};
-pub use pretrain::{Begun, Pretrain, Pretrained, Setup};
-pub use probe::{Probe, ProbeResult, StateComparison};
-pub use proximity::{Closeness, CorpusSize, Proximity};
-pub use rows::{CountRows, RowCounts};
-pub use select::{Candidate, Select, Selected};
-pub use source::{Origin, RoleSource, SourcePart};
-pub use tokenizer::{MakeTokenizer, TokenizerMade, TokenizerSource};
-pub use tokens::{Content, PartTokenised, Tokenise, TokenisePart, Tokenised};
-pub use walk::{Walk, Walked};
+pub(crate) use cost::Cost;
+pub(crate) use counts::CountTokens;
+pub use evaluate::Evaluate;
+pub(crate) use evaluate::{EvaluateOn, Model};
+pub use finetune::Finetune;
+pub(crate) use overlap::{Overlap, Shared};
+pub use pretrain::Pretrain;
+pub(crate) use pretrain::{Begun, Pretrained, Setup};
+pub(crate) use probe::{Probe, ProbeResult};
+pub(crate) use proximity::{Closeness, Proximity};
+pub(crate) use rows::{CountRows, RowCounts};
+pub(crate) use select::{Candidate, Select, Selected};
+pub(crate) use source::RoleSource;
+pub(crate) use tokenizer::{MakeTokenizer, TokenizerSource};
+pub(crate) use tokens::{Content, Tokenise, TokenisePart, Tokenised};
+pub(crate) use walk::{Walk, Walked};
 
 pub(crate) use finetune::MODEL;
 pub(crate) use pretrain::{FULL_STATE, WEIGHTS, step_of, weights};
@@ -163,7 +165,7 @@ macro_rules! kinds {
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         #[allow(missing_docs, reason = "each is documented where it is defined")]
-        pub enum Job {
+        pub(crate) enum Job {
             $($kind($kind),)*
         }
 
@@ -178,12 +180,12 @@ macro_rules! kinds {
             pub(crate) const FOLDERS: &'static [&'static str] = &[$(<$kind as Kind>::NAME,)*];
 
             /// Its address.
-            pub fn address(&self) -> Address {
+            pub(crate) fn address(&self) -> Address {
                 match self { $(Self::$kind(job) => job.address(),)* }
             }
 
             /// What progress and messages call it.
-            pub fn label(&self) -> String {
+            pub(crate) fn label(&self) -> String {
                 match self { $(Self::$kind(job) => job.label(),)* }
             }
 

@@ -14,28 +14,28 @@ use crate::address::Address;
 
 /// Looks for evaluated examples in training text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Overlap {
+pub(crate) struct Overlap {
     /// What messages call the set.
-    pub name: String,
+    pub(crate) name: String,
     /// Its held-out examples.
-    pub evaluated: Content,
+    pub(crate) evaluated: Content,
     /// Training text by role.
-    pub training: Vec<(String, Content)>,
+    pub(crate) training: Vec<(String, Content)>,
     /// Tokens of the sequences that are looked for.
-    pub ngram: usize,
+    pub(crate) ngram: usize,
 }
 
 /// What is shared.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// Evaluated examples that are long enough to tell.
-    pub judged: u64,
+    pub(crate) judged: u64,
     /// Those that share a sequence.
-    pub any: u64,
+    pub(crate) any: u64,
     /// Those of which one role holds half the sequences.
-    pub half: u64,
+    pub(crate) half: u64,
     /// The role that most share a sequence with, and how many; `None` if none does.
-    pub most: Option<(u64, String)>,
+    pub(crate) most: Option<(u64, String)>,
 }
 
 impl Kind for Overlap {

@@ -17,56 +17,56 @@ const MEMORY: u64 = 4 << 30;
 
 /// Compares model states, each with each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// What messages call it.
-    pub label: String,
+    pub(crate) label: String,
     /// The states: name, model.
-    pub states: Vec<(String, Model)>,
+    pub(crate) states: Vec<(String, Model)>,
     /// The probe's text.
-    pub tokens: Content,
+    pub(crate) tokens: Content,
     /// Documents of it, at most.
-    pub documents: u64,
+    pub(crate) documents: u64,
     /// Seed of the documents drawn.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Most tokens of a document.
-    pub longest: usize,
+    pub(crate) longest: usize,
     /// Groups of documents for intervals, at most.
-    pub groups: usize,
+    pub(crate) groups: usize,
     /// What is done to features.
-    pub treatments: Vec<Treatment>,
+    pub(crate) treatments: Vec<Treatment>,
     /// Most tokens of a forward pass.
-    pub micro_tokens: usize,
+    pub(crate) micro_tokens: usize,
     /// What matrix products are computed in.
-    pub precision: Precision,
+    pub(crate) precision: Precision,
     /// The class of matrix kernels; `None` where the study takes any.
-    pub kernels: Option<String>,
+    pub(crate) kernels: Option<String>,
     /// What it is expected to take.
     #[serde(default)]
-    pub cost: Cost,
+    pub(crate) cost: Cost,
 }
 
 /// Each state compared with each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ProbeResult {
+pub(crate) struct ProbeResult {
     /// The states' names.
-    pub states: Vec<String>,
+    pub(crate) states: Vec<String>,
     /// Each pair of them.
-    pub comparisons: Vec<StateComparison>,
+    pub(crate) comparisons: Vec<StateComparison>,
     /// Documents read.
-    pub documents: u64,
+    pub(crate) documents: u64,
     /// Tokens compared.
-    pub tokens: u64,
+    pub(crate) tokens: u64,
 }
 
 /// CKA between the layers of two states.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StateComparison {
+pub(crate) struct StateComparison {
     /// One state, an index: rows.
-    pub left: usize,
+    pub(crate) left: usize,
     /// The other: columns.
-    pub right: usize,
+    pub(crate) right: usize,
     /// The result.
-    pub report: Report,
+    pub(crate) report: Report,
 }
 
 /// Neighbouring documents of one group that pass through the models together.

@@ -14,49 +14,49 @@ use crate::address::Address;
 
 /// Compares mixes and fine-tuning sets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Proximity {
+pub(crate) struct Proximity {
     /// The model's vocabulary.
-    pub vocabulary: usize,
+    pub(crate) vocabulary: usize,
     /// Corpora: role, training text, seed of the documents drawn. The first is the general one.
-    pub corpora: Vec<(String, Content, u64)>,
+    pub(crate) corpora: Vec<(String, Content, u64)>,
     /// Documents of a corpus, at most.
-    pub sample: u64,
+    pub(crate) sample: u64,
     /// Mixes: name, and corpora (places) with their shares.
-    pub mixtures: Vec<(String, Vec<(usize, f64)>)>,
+    pub(crate) mixtures: Vec<(String, Vec<(usize, f64)>)>,
     /// Fine-tuning sets: name, corpus (place).
-    pub targets: Vec<(String, usize)>,
+    pub(crate) targets: Vec<(String, usize)>,
     /// Seed of the bootstrap.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 /// What was counted of a corpus.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CorpusSize {
+pub(crate) struct CorpusSize {
     /// The role.
-    pub role: String,
+    pub(crate) role: String,
     /// Documents.
-    pub documents: u64,
+    pub(crate) documents: u64,
     /// Their tokens.
-    pub tokens: u64,
+    pub(crate) tokens: u64,
     /// Tokens that occur.
-    pub types: u64,
+    pub(crate) types: u64,
 }
 
 /// How close everything is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Closeness {
+pub(crate) struct Closeness {
     /// Every side of the controlled variant is taken at as many tokens as the smallest corpus has.
-    pub budget: u64,
+    pub(crate) budget: u64,
     /// What was counted.
-    pub corpora: Vec<CorpusSize>,
+    pub(crate) corpora: Vec<CorpusSize>,
     /// The controlled variant: every mix and set with every other.
-    pub controlled: SimilarityMatrix,
+    pub(crate) controlled: SimilarityMatrix,
     /// The paper's variant: vocabularies as observed.
-    pub paper: SimilarityMatrix,
+    pub(crate) paper: SimilarityMatrix,
     /// Proximity advantages, mixes by sets, controlled.
-    pub advantages: Vec<Advantage>,
+    pub(crate) advantages: Vec<Advantage>,
     /// The same in the paper's variant, values alone.
-    pub advantages_paper: Vec<Advantage>,
+    pub(crate) advantages_paper: Vec<Advantage>,
 }
 
 impl Kind for Proximity {

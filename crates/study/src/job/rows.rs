@@ -12,26 +12,26 @@ use crate::address::Address;
 
 /// Counts a set's rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CountRows {
+pub(crate) struct CountRows {
     /// What messages call the set.
-    pub name: String,
+    pub(crate) name: String,
     /// Its examples.
-    pub tokens: Content,
+    pub(crate) tokens: Content,
     /// Examples, at most.
-    pub examples: u64,
+    pub(crate) examples: u64,
     /// How they become rows; the order does not matter here.
-    pub rows: SftSpec,
+    pub(crate) rows: SftSpec,
 }
 
 /// A set's rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RowCounts {
+pub(crate) struct RowCounts {
     /// Examples used, cut, left out; positions and targets.
-    pub report: SftReport,
+    pub(crate) report: SftReport,
     /// Optimiser steps of all epochs.
-    pub steps: u64,
+    pub(crate) steps: u64,
     /// Positions of an epoch, padding included.
-    pub padded: u64,
+    pub(crate) padded: u64,
 }
 
 impl RowCounts {

@@ -11,35 +11,35 @@ use crate::store::{Status, Store};
 
 /// A rate, and the evaluations of the models that were fine-tuned with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The rate.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// One evaluation a pretraining seed.
-    pub evaluations: Vec<Address>,
+    pub(crate) evaluations: Vec<Address>,
 }
 
 /// Chooses a rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Select {
+pub(crate) struct Select {
     /// What messages call it.
-    pub label: String,
+    pub(crate) label: String,
     /// What was tried.
-    pub candidates: Vec<Candidate>,
+    pub(crate) candidates: Vec<Candidate>,
     /// How often the grid may still grow.
-    pub extend: u32,
+    pub(crate) extend: u32,
 }
 
 /// A choice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Selected {
+pub(crate) struct Selected {
     /// The rate with the lowest mean loss; the first of several.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// Whether it is the lowest or highest of the grid.
-    pub at_edge: bool,
+    pub(crate) at_edge: bool,
     /// A further rate to be tried before the choice counts.
-    pub asks: Option<f64>,
+    pub(crate) asks: Option<f64>,
     /// Mean loss by candidate; `None` where a fine-tune diverged, which counts as an infinite loss.
-    pub losses: Vec<Option<f64>>,
+    pub(crate) losses: Vec<Option<f64>>,
 }
 
 impl Kind for Select {

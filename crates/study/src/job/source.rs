@@ -20,36 +20,36 @@ const GENERATED_BYTES: u64 = 400;
 
 /// A role's documents, before they are tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RoleSource {
+pub(crate) struct RoleSource {
     /// The role.
-    pub role: String,
+    pub(crate) role: String,
     /// Where they come from.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// Changes whenever a document may.
-    pub fingerprint: String,
+    pub(crate) fingerprint: String,
     /// Bytes of its files, or of its texts, about.
     #[serde(default)]
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Where there is so much of it that several jobs share the work: their parts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parts: Vec<SourcePart>,
+    pub(crate) parts: Vec<SourcePart>,
 }
 
 /// Some of a role's files, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourcePart {
+pub(crate) struct SourcePart {
     /// Its first file, counted from 0, and the one after its last.
-    pub files: (usize, usize),
+    pub(crate) files: (usize, usize),
     /// Changes whenever a document of it may.
-    pub fingerprint: String,
+    pub(crate) fingerprint: String,
     /// Bytes of the files.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Where documents come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
+pub(crate) enum Origin {
     /// The generator's domain of the role's name.
     Generated {
         /// Its seed.

@@ -23,7 +23,7 @@ const FILE: &str = "tokenizer.json";
 /// Where a tokenizer comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum TokenizerSource {
+pub(crate) enum TokenizerSource {
     /// A byte-level BPE.
     Trained {
         /// Tokens.
@@ -46,18 +46,18 @@ pub enum TokenizerSource {
 
 /// Makes a tokenizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MakeTokenizer {
+pub(crate) struct MakeTokenizer {
     /// From what.
-    pub source: TokenizerSource,
+    pub(crate) source: TokenizerSource,
 }
 
 /// A tokenizer: `tokenizer.json` in the job's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenizerMade {
+pub(crate) struct TokenizerMade {
     /// Changes whenever the tokenizer does.
-    pub fingerprint: String,
+    pub(crate) fingerprint: String,
     /// One more than the largest token id.
-    pub vocab_size: usize,
+    pub(crate) vocab_size: usize,
 }
 
 impl MakeTokenizer {

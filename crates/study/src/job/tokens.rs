@@ -24,49 +24,49 @@ const SAID_EVERY: Duration = Duration::from_secs(10);
 
 /// Tokenises a role.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Tokenise {
+pub(crate) struct Tokenise {
     /// Its documents.
-    pub source: RoleSource,
+    pub(crate) source: RoleSource,
     /// The tokenizer's job.
-    pub tokenizer: Address,
+    pub(crate) tokenizer: Address,
     /// The tokenizer's fingerprint.
-    pub tokenizer_fingerprint: String,
+    pub(crate) tokenizer_fingerprint: String,
     /// Of 1000 documents, how many are held out, by the hash of their content.
-    pub held_out_permille: u16,
+    pub(crate) held_out_permille: u16,
     /// Whether documents that come more than once are kept once.
-    pub deduplicate: bool,
+    pub(crate) deduplicate: bool,
 }
 
 /// A token store: what it holds, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Content {
+pub(crate) struct Content {
     /// A digest of the content alone: this is what addresses hold.
-    pub digest: String,
+    pub(crate) digest: String,
     /// The job that made it.
-    pub made_by: Address,
+    pub(crate) made_by: Address,
     /// Its folder in that job's.
-    pub side: String,
+    pub(crate) side: String,
     /// Tokens.
-    pub tokens: u64,
+    pub(crate) tokens: u64,
     /// Documents.
-    pub documents: u64,
+    pub(crate) documents: u64,
     /// Bytes of text.
-    pub text_bytes: u64,
+    pub(crate) text_bytes: u64,
 }
 
 /// A role's two stores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tokenised {
+pub(crate) struct Tokenised {
     /// What is trained on.
-    pub train: Content,
+    pub(crate) train: Content,
     /// What is evaluated on, never trained on.
-    pub held_out: Content,
+    pub(crate) held_out: Content,
     /// Exact duplicates left out.
-    pub duplicates: u64,
+    pub(crate) duplicates: u64,
     /// Malformed records left out.
-    pub skipped: u64,
+    pub(crate) skipped: u64,
     /// What was wrong with the first of them.
-    pub first_skipped: Option<String>,
+    pub(crate) first_skipped: Option<String>,
 }
 
 impl Content {
@@ -226,20 +226,20 @@ impl Tokenise {
 
 /// Tokenises a part of a role's files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TokenisePart {
+pub(crate) struct TokenisePart {
     /// The whole.
-    pub whole: Tokenise,
+    pub(crate) whole: Tokenise,
     /// Which of its source's parts.
-    pub number: usize,
+    pub(crate) number: usize,
 }
 
 /// A part of a role, as stores in the job's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartTokenised {
+pub(crate) struct PartTokenised {
     /// Documents: to train on, held out. Duplicates across parts are among them.
-    pub documents: [u64; 2],
+    pub(crate) documents: [u64; 2],
     /// What was wrong with the first malformed record.
-    pub first_skipped: Option<String>,
+    pub(crate) first_skipped: Option<String>,
 }
 
 impl TokenisePart {

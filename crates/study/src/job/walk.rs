@@ -16,54 +16,54 @@ use crate::address::Address;
 
 /// Walks a fine-tuning path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Walk {
+pub(crate) struct Walk {
     /// What messages call it.
-    pub label: String,
+    pub(crate) label: String,
     /// The state that was fine-tuned: θ_0.
-    pub base: Address,
+    pub(crate) base: Address,
     /// The fine-tune: its path is walked again, and must end at its model.
-    pub finetuned: Address,
+    pub(crate) finetuned: Address,
     /// Its recipe.
-    pub recipe: TrainSpec,
+    pub(crate) recipe: TrainSpec,
     /// Its training examples.
-    pub tokens: Content,
+    pub(crate) tokens: Content,
     /// Of these, at most.
-    pub examples: u64,
+    pub(crate) examples: u64,
     /// How they become rows, and in which order.
-    pub rows: SftSpec,
+    pub(crate) rows: SftSpec,
     /// What J_P is measured on: held-out general text.
-    pub general: Content,
+    pub(crate) general: Content,
     /// Tokens of its sequences.
-    pub time: usize,
+    pub(crate) time: usize,
     /// Whether attention stops at the beginning of a document.
-    pub document_mask: bool,
+    pub(crate) document_mask: bool,
     /// Sequences for J_P, and examples for J_T.
-    pub path_rows: u64,
+    pub(crate) path_rows: u64,
     /// Steps between points.
-    pub stride: u64,
+    pub(crate) stride: u64,
     /// The state before midtraining, θ_pre, its step, and the step of θ_0; `None` without midtraining.
-    pub before: Option<(Address, u64, u64)>,
+    pub(crate) before: Option<(Address, u64, u64)>,
     /// The class of matrix kernels; `None` where the study takes any.
-    pub kernels: Option<String>,
+    pub(crate) kernels: Option<String>,
     /// What it is expected to take.
     #[serde(default)]
-    pub cost: Cost,
+    pub(crate) cost: Cost,
 }
 
 /// The theory's terms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Walked {
+pub(crate) struct Walked {
     /// The path.
-    pub path: Path,
+    pub(crate) path: Path,
     /// Optimiser steps.
-    pub steps: u64,
+    pub(crate) steps: u64,
     /// Largest difference between a parameter at its end and the fine-tuned model's: 0 where the path is the same to the
     /// last bit.
-    pub end_difference: f64,
+    pub(crate) end_difference: f64,
     /// From θ_pre to θ_0; `None` without midtraining.
-    pub initialisation: Option<Initialisation>,
+    pub(crate) initialisation: Option<Initialisation>,
     /// How far midtraining went, from its log.
-    pub displacement: Option<Displacement>,
+    pub(crate) displacement: Option<Displacement>,
 }
 
 impl Kind for Walk {

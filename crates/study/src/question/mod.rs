@@ -108,7 +108,7 @@ pub trait Question {
     /// A question that needs the data.
     fn on_stated(&self, name: &str, study: &Study, plan: &Plan) -> Result<Page, Error> {
         let _ = (name, study, plan);
-        let reason = "preset = paper holds token counts alone: plan it (--print-plan), or give --data".to_owned();
+        let reason = "the study holds token counts alone (data.stated, as in --preset paper): plan it (--print-plan), or give --data".to_owned();
         Err(Error::Usage { reason })
     }
 }

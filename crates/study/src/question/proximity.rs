@@ -60,7 +60,7 @@ impl Question for Similarities {
     }
 
     fn on_stated(&self, _: &str, _: &Study, _: &crate::Plan) -> Result<Page, Error> {
-        let reason = "preset = paper holds token counts alone: a similarity needs the data (--data)".to_owned();
+        let reason = "the study holds token counts alone (data.stated, as in --preset paper): a similarity needs the data (--data)".to_owned();
         Err(Error::Usage { reason })
     }
 }

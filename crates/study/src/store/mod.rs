@@ -140,7 +140,7 @@ impl Store {
     ///
     /// # Errors
     /// No such job, a record that cannot be read.
-    pub fn job(&self, address: &Address) -> Result<Job, Error> {
+    pub(crate) fn job(&self, address: &Address) -> Result<Job, Error> {
         let path = self.folder(address).join(JOB);
         let record: JobRecord<Job> = read_json(&path)?.ok_or_else(|| Error::NoJob { address: address.clone() })?;
         if record.format != FORMAT || record.address != *address {

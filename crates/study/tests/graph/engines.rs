@@ -37,7 +37,7 @@ impl Engine for Losing {
     }
 
     fn start(&mut self, task: Task) -> Result<(), Error> {
-        let job = task.job.address();
+        let job = task.address();
         let lost = self.lost.entry(job.clone()).or_default();
         if job.kind() == self.kind && *lost < self.times {
             *lost += 1;
@@ -102,7 +102,7 @@ impl Processor for Breaking {
     }
 
     fn run(&self, task: &Task, report: &Report) -> Ended {
-        if task.job.address().kind() == self.kind {
+        if task.address().kind() == self.kind {
             match &self.signal {
                 Some(signal) => signal.raise(15),
                 None => panic!("on purpose"),
@@ -209,9 +209,9 @@ fn a_job_for_another_class_of_machine_is_refused() {
     let evaluation = std::fs::read_dir(dir.path().join("evaluate")).unwrap().flatten().next().unwrap().path();
     let mut record = json(&evaluation.join("job.json"));
     record["job"]["evaluate"]["kernels"] = "another".into();
-    let job: study::Job = serde_json::from_value(record["job"].clone()).unwrap();
-    let report = Report::new(job.address(), StopSignal::default(), |_| {});
-    let task = Task { job, store: dir.path().to_owned(), again: false, threads: None };
+    let order = serde_json::json!({ "job": record["job"], "store": dir.path(), "again": false, "threads": null });
+    let task: Task = serde_json::from_value(order).unwrap();
+    let report = Report::new(task.address(), StopSignal::default(), |_| {});
     let ended = OnDevice::<Autodiff<Flex>>::new("flex", Default::default(), 1e9).run(&task, &report);
     let Ended::Failed(trouble) = ended else { panic!("{ended:?}") };
     assert!(trouble.reason.contains("planned for a machine of the class \"another\"") && !trouble.certain);

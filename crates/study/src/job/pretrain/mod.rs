@@ -42,38 +42,38 @@ const LEDGER: &str = "ledger";
 
 /// What states of one run have in common from the first step on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// The version of what the program computes.
-    pub version: u32,
+    pub(crate) version: u32,
     /// The backend.
-    pub backend: String,
+    pub(crate) backend: String,
     /// The class of matrix kernels; `None` where the study takes any.
-    pub kernels: Option<String>,
+    pub(crate) kernels: Option<String>,
     /// The model.
-    pub model: GptNeoXConfig,
+    pub(crate) model: GptNeoXConfig,
     /// Seed of its first weights.
-    pub init_seed: u64,
+    pub(crate) init_seed: u64,
     /// Seed of the order of its data.
-    pub data_seed: u64,
+    pub(crate) data_seed: u64,
     /// Sequences of a step.
-    pub batch: u64,
+    pub(crate) batch: u64,
     /// Tokens of a sequence.
-    pub time: usize,
+    pub(crate) time: usize,
     /// Whether attention stops at the beginning of a document.
-    pub document_mask: bool,
+    pub(crate) document_mask: bool,
     /// The general side at the first step.
-    pub general: Shares,
+    pub(crate) general: Shares,
     /// The recipe; its learning rates and what changes no result are not part of addresses.
-    pub recipe: TrainSpec,
+    pub(crate) recipe: TrainSpec,
 }
 
 /// A phase that has begun, and where it ends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Begun {
+pub(crate) struct Begun {
     /// The phase.
-    pub phase: Phase,
+    pub(crate) phase: Phase,
     /// The step after its last. Ramps depend on it.
-    pub end: Step,
+    pub(crate) end: Step,
 }
 
 /// Trains up to a step.
@@ -82,32 +82,32 @@ pub struct Pretrain {
     /// What messages call it.
     pub label: String,
     /// What holds from the first step on.
-    pub setup: Setup,
+    pub(crate) setup: Setup,
     /// Steps done.
     pub step: Step,
     /// The phases that have begun before that step.
-    pub phases: Vec<Begun>,
+    pub(crate) phases: Vec<Begun>,
     /// The training text of every source that is named by then.
-    pub sources: BTreeMap<String, Content>,
+    pub(crate) sources: BTreeMap<String, Content>,
     /// A digest of the learning rates applied.
-    pub rates: String,
+    pub(crate) rates: String,
     /// The curve that they come from.
-    pub lr: LrSpec,
+    pub(crate) lr: LrSpec,
     /// Steps between full states that are kept on the way.
-    pub keep_every: Option<u64>,
+    pub(crate) keep_every: Option<u64>,
     /// The state that the plan lets it go on from. (It goes on from the nearest there is.)
-    pub after: Option<Address>,
+    pub(crate) after: Option<Address>,
 }
 
 /// A training state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Pretrained {
+pub(crate) struct Pretrained {
     /// What was seen since the first step.
-    pub ledger: LedgerHead,
+    pub(crate) ledger: LedgerHead,
     /// Steps left out because their loss or gradient was not finite.
-    pub skipped: u64,
+    pub(crate) skipped: u64,
     /// The state that it was trained from, whose log holds the steps before; `None` from the first step on.
-    pub from: Option<Address>,
+    pub(crate) from: Option<Address>,
 }
 
 impl Pretrain {
