@@ -7,6 +7,7 @@ out=$1 python=${2:-python}
 here=$(cd "$(dirname "$0")/.." && pwd)
 bench=$here/target/release/peer-bench
 mkdir -p "$out"
+(cd "$here" && cargo build --release -p bench --bin peer-bench)
 : > "$out/raw.jsonl"
 for round in 1 2 3; do
   for seq in 512 1024 2048 4096; do

@@ -12,6 +12,7 @@ bench=$here/target/release/peer-bench
 forward=$here/benches/peers/torch_forward.py
 rounds=${ROUNDS:-5}
 mkdir -p "$out"
+(cd "$here" && cargo build --release -p bench --bin peer-bench)
 versus() {
   name=$1 peer=$2; shift 2
   echo "== $name" | tee -a "$out/table.txt"

@@ -61,6 +61,8 @@ fn slurm_step() -> Result<Step, Error> {
     let program = std::env::current_exe().map_err(io)?;
     let own = |word: &String| !word.starts_with("--slurm-plan=") && word != "--print-plan";
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).filter(own);
+    // `midtrain plan` shows what `midtrain run` would submit.
+    let words = words.enumerate().map(|(i, word)| if i == 0 && word == "plan" { "run".to_owned() } else { word });
     let command = [program.to_string_lossy().into_owned()].into_iter().chain(words).collect();
     Ok(Step { command, folder: std::env::current_dir().map_err(io)? })
 }
@@ -210,7 +212,9 @@ impl Runner<'_> {
             progress.note(&format!("{}: {results} results, {known} of them known", bundle.display()));
         }
         let using = store.using()?;
-        let mut data = prepare(study, &store, engine, &mut progress)?;
+        let prepared = prepare(study, &store, engine, &mut progress);
+        progress.finish();
+        let mut data = prepared?;
         if options.verify {
             let verified = verify(self.question, study, &data, &store, engine.machine())?;
             progress.note(&format!("verified: {verified}"));
@@ -284,7 +288,7 @@ impl Runner<'_> {
 }
 
 /// An output directory that cannot be written is found before anything is trained; nothing is left behind.
-fn can_be_written(out: &Path) -> Result<(), Error> {
+pub(crate) fn can_be_written(out: &Path) -> Result<(), Error> {
     let there = out.ancestors().find(|path| path.exists() || path.as_os_str().is_empty()).unwrap_or(out);
     let within =
         if there.is_dir() || there.as_os_str().is_empty() { there.join("report.html") } else { out.to_owned() };

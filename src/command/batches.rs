@@ -19,8 +19,9 @@ use crate::{Backend, Error};
 Example:
   midtrain export-batches study.toml --arm \"Starcoder (20%)\" --steps 0..100 --out batches
 Each step is a file: step-000000000.safetensors holds input_ids [rows, T + 1] (I32; a row's inputs are all but its last token, its
-targets all but its first) and sources [rows] (U16, places in the list `sources` of the file's metadata, beside `digest`, the one in
-the run's ledger).")]
+targets all but its first), sources [rows] (U16, places in the list `sources` of the file's metadata, beside `digest`, the one in the
+run's ledger) and, where the study has a document_mask, document_starts [rows, T] (I32, where each position's document begins in its
+row).")]
 pub(super) struct ExportBatchesArgs {
     /// The study file.
     #[arg(value_name = "STUDY.toml")]
@@ -76,6 +77,9 @@ impl ExportBatchesArgs {
         let batches = batches(&study, &data, &store, arm, self.seed)?;
         let names = batches.source_names().join(",");
         for step in self.steps.clone() {
+            if let Some(signal) = progress.signal.received() {
+                return Err(study::Error::Stopped { signal }.into());
+            }
             write(&self.out.join(format!("step-{step:09}.safetensors")), &batches.batch(step)?, &names)?;
         }
         let count = self.steps.end - self.steps.start;
@@ -94,10 +98,15 @@ fn write(path: &Path, batch: &Batch, sources: &str) -> Result<(), Error> {
         SafeTensorError::IoError(e) => Error::io(path)(e),
         other => Error::content(path, other),
     };
-    let views = [
+    let starts: Vec<u8> = batch.document_starts.iter().flatten().flat_map(|s| s.to_le_bytes()).collect();
+    let mut views = vec![
         ("input_ids", TensorView::new(Dtype::I32, vec![batch.rows(), batch.time + 1], &ids).map_err(wrong)?),
         ("sources", TensorView::new(Dtype::U16, vec![batch.rows()], &places).map_err(wrong)?),
     ];
+    if batch.document_starts.is_some() {
+        let view = TensorView::new(Dtype::I32, vec![batch.rows(), batch.time], &starts).map_err(wrong)?;
+        views.push(("document_starts", view));
+    }
     let digest = format!("{:016x}", batch.digest());
     let metadata = HashMap::from([("sources".to_owned(), sources.to_owned()), ("digest".to_owned(), digest)]);
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(wrong)?;

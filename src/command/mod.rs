@@ -19,7 +19,10 @@ use crate::{Error, runner};
 
 /// Controlled studies of midtraining, and the tools around them.
 #[derive(Debug, Parser)]
-#[command(name = "midtrain", version, propagate_version = true, after_help = crate::options::EXIT_STATUS)]
+#[command(name = "midtrain", version, propagate_version = true)]
+#[command(
+    after_help = "Exit status: 0 done; 2 wrong usage or an error; run and export-batches: 1 failed later, 130 or 143 stopped by a signal."
+)]
 enum Cli {
     /// Answers questions of a study: trains what the store lacks, writes tables, figures and reports.
     Run(Box<run::RunArgs>),

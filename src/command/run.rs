@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use study::{Error, Named, Study, StudySpec, question};
 
 use crate::options::{ChangeOptions, RunOptions};
-use crate::runner::Runner;
+use crate::runner::{Runner, can_be_written};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,6 +16,11 @@ Examples:
   midtrain status study.toml --question table2           what is done, runs, waits, failed
 The study file is described in docs/study-file.md; each output directory holds its own as spec.toml.";
 
+/// Every question, for `--help` and completions.
+fn question_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(study::question_names())
+}
+
 /// A study and what is asked of it.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -22,8 +28,8 @@ pub(super) struct RunArgs {
     /// The study file.
     #[arg(value_name = "STUDY.toml")]
     study: PathBuf,
-    /// What is asked: table1, table2, table5, figure2, figure3, figure6, figure7, figure9 to figure13, theory.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', required = true)]
+    /// What is asked, one or several.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', required = true, value_parser = question_names())]
     question: Vec<String>,
     #[command(flatten)]
     changes: ChangeOptions,
@@ -39,25 +45,65 @@ impl RunArgs {
             let reason = "--question: --engine slurm takes one question at a time".to_owned();
             return Err(Error::Usage { reason });
         }
-        // All are checked before the first one is answered.
-        questions.iter().try_for_each(|q| q.check(&study))?;
         let stem = self.study.file_stem().unwrap_or_default();
         let out = self.run.out.take().unwrap_or_else(|| PathBuf::from("runs").join(stem));
-        for (name, question) in self.question.iter().zip(questions) {
-            let question = &Named(name, question);
-            Runner { options: &self.run, out: out.join(name), question }.run(&study)?;
+        // All are checked before the first one is answered.
+        for (name, question) in self.question.iter().zip(&questions) {
+            question.check(&study)?;
+            if !self.run.print_plan && !self.run.status {
+                can_be_written(&out.join(name))?;
+            }
         }
-        Ok(())
+        let last = questions.len() - 1;
+        let mut failures = Vec::new();
+        for (i, (name, question)) in self.question.iter().zip(questions).enumerate() {
+            // What is taken in comes first, what is given out or freed comes last.
+            let mut options = self.run.clone();
+            options.import = options.import.filter(|_| i == 0);
+            options.export = options.export.filter(|_| i == last);
+            options.gc = options.gc.filter(|_| i == last);
+            let question = &Named(name, question);
+            match (Runner { options: &options, out: out.join(name), question }).run(&study) {
+                // What failed in one question is said on its page; the others are answered.
+                Err(Error::Failed { failures: more }) => {
+                    failures.extend(more.into_iter().filter(|f| !failures.contains(f)).collect::<Vec<_>>());
+                }
+                done => done?,
+            }
+        }
+        if failures.is_empty() { Ok(()) } else { Err(Error::Failed { failures }) }
     }
 
     pub(super) fn plan(mut self) -> Result<(), Error> {
+        self.only_looks("plan")?;
         self.run.print_plan = true;
         self.run()
     }
 
     pub(super) fn status(mut self) -> Result<(), Error> {
+        self.only_looks("status")?;
         self.run.status = true;
         self.run()
+    }
+
+    /// Options that a command which changes nothing would not follow are refused.
+    fn only_looks(&self, command: &str) -> Result<(), Error> {
+        let run = &self.run;
+        let ignored = [
+            ("--out", run.out.is_some()),
+            ("--import", run.import.is_some()),
+            ("--export", run.export.is_some()),
+            ("--gc", run.gc.is_some()),
+            ("--verify", run.verify),
+            ("--status", run.status),
+            ("--print-plan", run.print_plan),
+        ];
+        match ignored.iter().find(|(_, given)| *given) {
+            Some((option, _)) => {
+                Err(Error::Usage { reason: format!("{option} is for midtrain run, not for {command}") })
+            }
+            None => Ok(()),
+        }
     }
 
     fn read(&self) -> Result<Study, Error> {

@@ -61,8 +61,9 @@ fn what_cannot_be_asked_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let (dir, tiny) = (dir.path(), tiny());
     for (args, expected) in [
-        (vec!["run", &tiny, "--question", "table22"], "--question = table22 is unknown; there are: table1, table2"),
+        (vec!["run", &tiny, "--question", "table22"], "[possible values: table1, table2"),
         (vec!["run", "nowhere.toml", "--question", "table2"], "nowhere.toml"),
+        (vec!["plan", &tiny, "--question", "table2", "--export", "x"], "--export is for midtrain run, not for plan"),
         (vec!["run", &tiny, "--question", "table2", "--checkpoint-seconds", "nan"], "a number of seconds, 0 or more"),
         (vec!["run", &tiny, "--question", "table1,table2", "--engine", "slurm"], "one question at a time"),
         (vec!["run", &tiny, "--question", "table2", "--out", "/dev/null/x"], "/dev/null/x"),

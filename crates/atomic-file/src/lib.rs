@@ -59,14 +59,16 @@ impl AtomicFile {
         self.file.path()
     }
 
-    /// Brings it to the disk and gives it its name, in the place of an older file.
+    /// Brings it to the disk and gives it its name, in the place of an older file. Gives it back, to be written on at its end.
     ///
     /// # Errors
-    /// A full disk, a folder that is gone. Then an older file of the name is as it was.
+    /// A full disk, a folder that is gone. Then an older file of the name is as it was, unless only the folder could not be
+    /// brought to the disk.
     pub fn commit(self) -> io::Result<File> {
         // A library that wrote to the path may have replaced the file that is open here.
-        File::open(self.file.path())?.sync_all()?;
-        let file = self.file.persist(&self.path).map_err(|e| e.error)?;
+        let file = File::options().read(true).append(true).open(self.file.path())?;
+        file.sync_all()?;
+        self.file.persist(&self.path).map_err(|e| e.error)?;
         sync_folder(folder(&self.path))?;
         Ok(file)
     }
@@ -146,9 +148,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         let file = AtomicFile::create(&path).unwrap();
+        std::fs::remove_file(file.temporary_path()).unwrap();
         std::fs::write(file.temporary_path(), b"by path").unwrap();
-        file.commit().unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"by path");
+        // What is given back is the file of the name, to be written on at its end.
+        file.commit().unwrap().write_all(b", and on").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"by path, and on");
     }
 
     #[test]

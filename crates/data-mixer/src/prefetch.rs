@@ -3,20 +3,29 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use crate::{Batch, BatchSource, Error};
 
-/// Batches in order, made ahead. Ends after the last step or the first error.
+/// Batches in order, made ahead. Ends after the last step or the first error; a panic of the other thread goes on here.
 #[derive(Debug)]
 pub struct Prefetched {
     queue: Receiver<Result<Batch, Error>>,
+    /// The other thread, where nobody else waits for it.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Iterator for Prefetched {
     type Item = Result<Batch, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.queue.recv().ok()
+        if let Ok(batch) = self.queue.recv() {
+            return Some(batch);
+        }
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
+            std::panic::resume_unwind(panic);
+        }
+        None
     }
 }
 
@@ -50,7 +59,7 @@ pub fn prefetch<R>(
         let (sender, queue) = sync_channel(depth.max(1));
         scope.spawn(move || send(source, steps, &sender));
         // Dropped before the scope waits for the thread, so that a full queue does not hold it.
-        let mut batches = Prefetched { queue };
+        let mut batches = Prefetched { queue, thread: None };
         consume(&mut batches)
     })
 }
@@ -76,8 +85,8 @@ pub fn prefetch<R>(
 /// ```
 pub fn prefetch_owned(source: Arc<dyn BatchSource>, steps: Range<u64>, depth: usize) -> Prefetched {
     let (sender, queue) = sync_channel(depth.max(1));
-    std::thread::spawn(move || send(&*source, steps, &sender));
-    Prefetched { queue }
+    let thread = std::thread::spawn(move || send(&*source, steps, &sender));
+    Prefetched { queue, thread: Some(thread) }
 }
 
 /// Makes batches until the consumer is gone, or must not be given anything after an error.

@@ -34,7 +34,7 @@ fn content(page: &Page, pictures: &[String]) -> Markup {
         h1 { (page.title) }
         @if !page.asked.is_empty() { p .asked { (page.asked) } }
         @if !page.found.is_empty() {
-            div .found { @for line in &page.found { p { (line) } } }
+            div .found { @for line in &page.found { p { (prose(line)) } } }
         }
         // The first table is the answer, the first figure its picture.
         @if let Some(table) = page.tables.first() { (of_table(table)) }
@@ -104,7 +104,9 @@ fn of_row(table: &Table, shown: &[&Column], row: usize) -> Markup {
             @for (i, c) in shown.iter().enumerate() {
                 @let repeated = i == 0 && table.grouped && !table.begins_group(row);
                 @if c.kind == Kind::Text && i < 2 {
-                    th scope="row" class=[repeated.then_some("repeated")] { (c.print(row)) }
+                    th scope="row" class=[repeated.then_some("repeated")] {
+                        @if c.is_marked(row) { b { (c.print(row)) } } @else { (c.print(row)) }
+                    }
                 } @else {
                     td class=[(c.kind != Kind::Text).then_some("n")] title=[place(table, c, row, line)] {
                         @if c.is_marked(row) { b { (typeset(c, row)) } } @else { (typeset(c, row)) }
@@ -115,6 +117,19 @@ fn of_row(table: &Table, shown: &[&Column], row: usize) -> Markup {
     }
 }
 
+/// With a minus sign in the place of a hyphen before a number.
+fn prose(text: &str) -> String {
+    let mut out = String::new();
+    let mut before = ' ';
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        let minus = c == '-' && matches!(before, ' ' | '(' | '[') && rest.peek().is_some_and(char::is_ascii_digit);
+        out.push(if minus { '\u{2212}' } else { c });
+        before = c;
+    }
+    out
+}
+
 /// Where a number stands in its file.
 fn place(table: &Table, column: &Column, row: usize, line: usize) -> Option<String> {
     let value = &column.values[row];
@@ -122,7 +137,9 @@ fn place(table: &Table, column: &Column, row: usize, line: usize) -> Option<Stri
         Value::Number { .. } | Value::Interval { .. } => value.full(),
         _ => return None,
     };
-    Some(format!("{full} (tables/{}.csv, line {line}, {})", table.name, column.name))
+    let name = &column.name;
+    let names = if column.kind == Kind::Interval { format!("{name}_low, {name}_high") } else { name.clone() };
+    Some(format!("{full} (tables/{}.csv, record {}, {names})", table.name, line - 1))
 }
 
 /// Words as they are; numbers with a minus sign in the place of a hyphen.

@@ -67,6 +67,7 @@ pub use plan::{Plan, PlannedArm};
 pub use progress::{Progress, Watcher};
 pub use question::{
     Figure3, Named, Question, Representations, Similarities, Table1, Table2, Table5, Theory, preflights, question,
+    question_names,
 };
 pub use run::{Answer, answer, run_job};
 pub use {corpus, data_mixer, fused_ops, gptneox_model, report, schedule, trainer};

@@ -18,6 +18,8 @@ struct Row {
 /// Adds the jobs to a page; where results of several classes of machine stand on it, it says so.
 pub(crate) fn tell(page: &mut Page, graph: &Graph<'_>, jobs: Vec<Job>) -> Result<(), Error> {
     let mut rows = Vec::new();
+    let mut jobs = jobs;
+    jobs.sort_by_key(|job| job.address().kind().to_owned());
     for job in jobs {
         let machine = graph.computed_by(&job.address())?;
         let ledger = match &job {

@@ -87,7 +87,7 @@ pub(super) fn svg(figure: &Figure) -> Result<String, String> {
 
 /// With what readers of screens say of it.
 fn named(svg: &str, title: &str) -> String {
-    let title = title.replace('&', "&amp;").replace('<', "&lt;");
+    let title = printable(title).replace('&', "&amp;").replace('<', "&lt;");
     match svg.find('>') {
         Some(end) => format!("{} role=\"img\"><title>{title}</title>{}", &svg[..end], &svg[end + 1..]),
         None => svg.to_owned(),
@@ -116,13 +116,18 @@ pub(super) fn text(
     (h, v): (HPos, VPos),
     at: (i32, i32),
 ) -> Drawn {
-    Ok(area.draw_text(words, &(FONT, size).into_font().color(colour).pos(Pos::new(h, v)), at)?)
+    Ok(area.draw_text(&printable(words), &(FONT, size).into_font().color(colour).pos(Pos::new(h, v)), at)?)
 }
 
 /// Text that is read from below.
 pub(super) fn upright(area: &Area<'_>, words: &str, size: u32, (h, v): (HPos, VPos), at: (i32, i32)) -> Drawn {
     let font = (FONT, size).into_font().transform(FontTransform::Rotate270);
-    Ok(area.draw_text(words, &font.color(&INK).pos(Pos::new(h, v)), at)?)
+    Ok(area.draw_text(&printable(words), &font.color(&INK).pos(Pos::new(h, v)), at)?)
+}
+
+/// Without characters that XML does not have.
+fn printable(words: &str) -> String {
+    words.chars().map(|c| if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') { ' ' } else { c }).collect()
 }
 
 /// How wide a text is, in pixels.

@@ -120,7 +120,7 @@ fn finite(label: &str, losses: DocumentLosses) -> Result<DocumentLosses, Error> 
 
 impl Kind for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = DocumentLosses;
 
     fn address(&self) -> Address {

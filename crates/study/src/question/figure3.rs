@@ -53,14 +53,19 @@ impl Question for Figure3 {
             study[study.control()].name()
         );
         page.found = correlations.sentences();
-        page.figures = vec![figure(name, study, &closeness, &pairs)];
+        page.figures = vec![figure(name, study, &closeness, &pairs).subtitle(correlations.sentences())];
         page.tables = vec![correlations.table(), points(name, study, &pairs)];
         page.notes = vec![
             "The plain interval and p take all pairs for independent. The mixes of one fine-tuning set share its control and \
              its scale, so that they are not: the interval of the cluster bootstrap draws whole sets, and the permutation p \
              shuffles improvements within each set."
                 .to_owned(),
-            unit(study),
+            format!(
+                "Improvements are means over {} pretraining × {} fine-tuning seeds. {}",
+                study.spec().pretrain_seeds,
+                study.spec().sft_seeds,
+                unit(study)
+            ),
         ];
         page.notes.extend(losses.failures());
         page.details = losses.details();

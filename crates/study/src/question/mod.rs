@@ -95,8 +95,8 @@ pub trait Question {
     /// Jobs that cannot be asked for.
     fn needs(&self, graph: &mut Graph<'_>) -> Result<(), Error>;
 
-    /// The answer, from the results of the jobs. What failed is said on the page. `name`: what it was asked under, the
-    /// name of its first table and of its figures.
+    /// The answer, from the results of the jobs. What failed is said on the page. `name`: what it was asked under, for
+    /// the names of its main table and of its figures.
     ///
     /// # Errors
     /// Results that cannot be read or make no page.
@@ -130,6 +130,11 @@ const QUESTIONS: [(&str, &(dyn Question + Sync)); 13] = [
     ("theory", &Theory),
 ];
 
+/// The names of all questions.
+pub fn question_names() -> impl Iterator<Item = &'static str> {
+    QUESTIONS.iter().map(|(name, _)| *name)
+}
+
 /// The question of a name. (Figures 6, 9 and 10 ask the same of models of three sizes, as do 11 to 13.)
 ///
 /// # Errors
@@ -139,7 +144,7 @@ pub fn question(name: &str) -> Result<&'static dyn Question, Error> {
     let names = || QUESTIONS.map(|(name, _)| name).join(", ");
     found
         .map(|(_, q)| *q as &dyn Question)
-        .ok_or_else(|| Error::field("--question", name, format!("is unknown; there are: {}", names())))
+        .ok_or_else(|| Error::field("question", name, format!("is unknown; there are: {}", names())))
 }
 
 /// A question under a name: that of its files, and of its record in the store.

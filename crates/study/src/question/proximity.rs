@@ -230,7 +230,12 @@ impl Shown<'_> {
         let labels = Column::text("data_set", matrix.rows.iter().map(String::as_str)).heading("");
         let scores = matrix.values(|s| s.combined);
         matrix.columns.iter().enumerate().fold(Table::new(self.name, &title).with(labels), |table, (j, name)| {
-            table.with(Column::number(name, Format::Fixed(3), scores.iter().map(|row| row[j])).heading(name))
+            // A mix and a set may have the same name, and columns must not.
+            let mut unique = name.clone();
+            while table.columns().iter().any(|c| c.name() == unique) {
+                unique.push_str("_2");
+            }
+            table.with(Column::number(&unique, Format::Fixed(3), scores.iter().map(|row| row[j])).heading(name))
         })
     }
 

@@ -127,11 +127,11 @@ impl Shown<'_> {
     }
 
     fn figure(&self, index: usize, treatment: Treatment) -> Figure {
-        let (ending, what) = match treatment {
-            Treatment::Raw => ("", "raw features"),
-            Treatment::Standardised => ("-standardised", "standardised features"),
-            _ => ("-without-massive", "without dimensions of more than 100 × the median variance"),
+        let ending = match treatment {
+            Treatment::Raw => String::new(),
+            other => format!("-{}", short(other)),
         };
+        let what = format!("features {treatment}");
         let states = self.states();
         let panel = |(left, right): &(usize, usize)| {
             let m = self.matrix((*left, *right), index)?;
@@ -150,7 +150,7 @@ impl Shown<'_> {
             scale: (0.0, 1.0),
             measure: "CKA".to_owned(),
         };
-        Figure::new(self.cells(&format!("{}{ending}", self.name), what, index), picture)
+        Figure::new(self.cells(&format!("{}{ending}", self.name), &what, index), picture)
             .subtitle([format!("{} tokens of {}", self.result.tokens, self.of.probe)])
     }
 
@@ -207,7 +207,7 @@ impl Shown<'_> {
             "CKA of each layer before and after fine-tuning (1: it did not move), without and with midtraining",
         )
         .with(Column::text("features", shifts.iter().map(|s| short(s.treatment))).meaning(
-            "raw; scaled to unit variance; trimmed: without dimensions of more than 100 × the median variance",
+            "raw; standardised to unit variance; without-massive: without dimensions of more than 100 × the median variance",
         ))
         .with(Column::text("layer", shifts.iter().map(|s| s.layer)))
         .with(Column::number("base", four, shifts.iter().map(|s| value(s.base))))
@@ -230,8 +230,8 @@ impl Shown<'_> {
 fn short(treatment: Treatment) -> &'static str {
     match treatment {
         Treatment::Raw => "raw",
-        Treatment::Standardised => "scaled",
-        _ => "trimmed",
+        Treatment::Standardised => "standardised",
+        _ => "without-massive",
     }
 }
 

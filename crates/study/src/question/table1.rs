@@ -119,7 +119,7 @@ fn page(name: &str, study: &Study, plan: &Plan, amount: &dyn Fn(&str) -> Option<
     page.asked = "How much is there of each mix, and is it enough for what the arms take?".to_owned();
     let refused = plan.arms.iter().filter(|a| a.preflight.is_err()).count();
     page.found.push(format!(
-        "Of {} arms, {} can be trained as specified; {refused} would need more of a source than there is.",
+        "Of {} arms, {} can be trained as specified and {refused} are refused: plan.txt says why.",
         plan.arms.len(),
         plan.arms.len() - refused
     ));

@@ -149,9 +149,10 @@ fn found(study: &Study, rows: &[Row], control: &str) -> Vec<String> {
         .collect();
     let lowest = treated.iter().min_by(|a, b| a.2.mean.total_cmp(&b.2.mean));
     let Some((row, loss, delta)) = lowest else {
-        return vec![format!("No mix can be compared with {control}: what failed is said below.")];
+        return vec![format!("There is no mix to compare with {control}.")];
     };
-    let largest = if delta.mean < 0.0 { "The largest gain" } else { "No mix gains anything; the smallest loss" };
+    let largest =
+        if delta.mean < 0.0 { "The largest gain" } else { "No mix lowers the loss on a set; the smallest rise" };
     let mut lines = vec![format!(
         "{largest}: {} on {}, {:+.3} nats per token against {control}{}.",
         study[row.arm].name(),
@@ -166,8 +167,8 @@ fn found(study: &Study, rows: &[Row], control: &str) -> Vec<String> {
     if !ends.is_empty() {
         let (lower, higher) = (ends.iter().filter(|i| i.1 < 0.0).count(), ends.iter().filter(|i| i.0 > 0.0).count());
         lines[0] += &format!(
-            " Of {} comparisons of a mix with {control}, the interval lies below 0 in {lower}, above 0 in {higher}, and \
-             holds 0 in {}.",
+            " Of {} comparisons of a mix with {control}, the interval (not adjusted for their number) \
+             lies below 0 in {lower}, above 0 in {higher}, and holds 0 in {}.",
             ends.len(),
             ends.len() - lower - higher
         );
@@ -252,7 +253,9 @@ fn before(study: &Study, losses: &Losses) -> Table {
     Table::new("before", "Held-out loss on general text before fine-tuning, nats per token")
         .with(Column::text("mix", arms.clone()))
         .with(
-            Column::number("c4_before", Format::Fixed(3), arms.iter().map(|arm| losses.before_mean(arm))).heading("C4"),
+            Column::number("c4_before", Format::Fixed(3), arms.iter().map(|arm| losses.before_mean(arm)))
+                .heading("C4")
+                .absent("failed"),
         )
         .with(Column::number("unigram_entropy", Format::Fixed(3), arms.iter().map(|_| entropy)).file_only())
         .note(format!("A model that ignores context would have {entropy:.3}, the unigram entropy."))
@@ -287,5 +290,5 @@ fn figure(name: &str, study: &Study, rows: &[Row], control: &str) -> Figure {
         .with(Column::interval("sft_delta_ci", change, values(|r| &r.sft).map(|e| e?.interval)))
         .with(Column::number("c4_delta", change, values(|r| &r.c4).map(|e| e.map(|e| e.value))))
         .with(Column::interval("c4_delta_ci", change, values(|r| &r.c4).map(|e| e?.interval)));
-    Figure::new(data, picture).subtitle([format!("95 % t-intervals of paired differences; {}", unit(study))])
+    Figure::new(data, picture).subtitle([format!("Lines: 95 % t-intervals of paired differences. {}", unit(study))])
 }

@@ -49,7 +49,7 @@ impl Question for Table5 {
             rows.push(row(graph, set, shared));
         }
         let mut page = page(name, study, &rows);
-        page.found.push(contamination(&rows));
+        page.found.extend(contamination(&rows));
         page.notes = notes;
         Ok(page)
     }
@@ -125,15 +125,20 @@ fn page(name: &str, study: &Study, rows: &[Row]) -> Page {
     page
 }
 
-fn contamination(rows: &[Row]) -> String {
+/// What the search found; nothing where nothing could be judged.
+fn contamination(rows: &[Row]) -> Option<String> {
     let sum = |value: fn(&Shared) -> u64| rows.iter().filter_map(|r| r.shared.as_ref()).map(value).sum::<u64>();
-    format!(
-        "Of {} held-out examples long enough to tell, {} share {NGRAM} consecutive tokens with training text, and {} are half \
-         contained in one role's.",
-        sum(|s| s.judged),
-        sum(|s| s.any),
-        sum(|s| s.half)
-    )
+    let judged = sum(|s| s.judged);
+    let missing: Vec<&str> = rows.iter().filter(|r| r.shared.is_none()).map(|r| r.name.as_str()).collect();
+    let without = if missing.is_empty() { String::new() } else { format!(" (not searched: {})", missing.join(", ")) };
+    (judged > 0).then(|| {
+        format!(
+            "Of {judged} held-out examples long enough to tell, {} share {NGRAM} consecutive tokens with training text, and {} are \
+             half contained in one role's{without}.",
+            sum(|s| s.any),
+            sum(|s| s.half)
+        )
+    })
 }
 
 /// Adds the search for a set's held-out examples in its own training examples and all that is pretrained on.

@@ -124,7 +124,7 @@ impl Shown<'_> {
         let holds = self.walked.iter().filter(|w| holds(&w.bounds())).count();
         let [set, mix] = self.names(most);
         vec![format!(
-            "Most was forgotten by {mix} on {set}: {:+.4} nats per token; the bound from the steps that were taken held on \
+            "The general loss rose most (or fell least) for {mix} on {set}: {:+.4} nats per token; the bound from the steps that were taken held on \
              {holds} of {} paths. One path an arm and set: there are no intervals.",
             most.bounds().forgetting,
             self.walked.len()
