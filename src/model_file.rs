@@ -27,7 +27,8 @@ pub(crate) fn tokenizer(model: &Path, given: Option<&Path>) -> Result<PathBuf, E
     if let Some(path) = given {
         return Ok(path.to_owned());
     }
-    let dir = if model.is_dir() { model } else { model.parent().unwrap_or(Path::new(".")) };
+    let beside = model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = if model.is_dir() { model } else { beside };
     let beside = dir.join("tokenizer.json");
     if beside.is_file() {
         Ok(beside)

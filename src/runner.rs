@@ -294,5 +294,9 @@ pub(crate) fn can_be_written(out: &Path) -> Result<(), Error> {
         if there.is_dir() || there.as_os_str().is_empty() { there.join("report.html") } else { out.to_owned() };
     let file =
         if there.is_file() { Err(ErrorKind::NotADirectory.into()) } else { AtomicFile::create(&within).map(drop) };
-    file.map_err(|source| Error::Io { path: out.to_owned(), source })
+    file.map_err(|e| Error::Field {
+        field: "--out".to_owned(),
+        value: out.display().to_string(),
+        limit: format!("cannot be written: {e}"),
+    })
 }

@@ -26,7 +26,7 @@ pub(super) struct EvaluateArgs {
     #[arg(conflicts_with_all = ["text", "tokenizer", "context", "stride"])]
     input: Option<PathBuf>,
     /// Where logits, hidden_states.* and token_loss go.
-    #[arg(long, requires = "input")]
+    #[arg(long, requires = "input", conflicts_with = "text")]
     output: Option<PathBuf>,
     /// A UTF-8 text.
     #[arg(long)]
