@@ -63,6 +63,10 @@ impl ResultsCommand {
     pub(super) fn run(self) -> Result<String, Error> {
         match self {
             Self::Export { file, store, study } => {
+                if !store.is_dir() {
+                    let (field, value) = ("--store".to_owned(), store.display().to_string());
+                    return Err(Error::Field { field, value, limit: "is no folder".to_owned() });
+                }
                 let report = export(&Store::new(&store), &study, &file)?;
                 let (results, studies, bytes) = (report.results, report.studies, report.bytes);
                 Ok(format!("{}: {results} results of {studies} studies, {bytes} bytes\n", file.display()))

@@ -14,7 +14,9 @@ Examples:
   midtrain plan study.toml --question table2             what it would do and cost
   midtrain run study.toml --question table2,figure3      trains, and writes runs/study/table2 and runs/study/figure3
   midtrain status study.toml --question table2           what is done, runs, waits, failed
-The study file is described in docs/study-file.md; each output directory holds its own as spec.toml.";
+The study file is described in docs/study-file.md; each output directory holds its own as spec.toml. figure6 and figure9 to figure13
+ask of the arm Starcoder (20%), the set Pycode and the probe APPS or C4.
+Exit status: 0 done; 2 wrong usage, spec or data; 1 failed later; 130 or 143 stopped by a signal, with a checkpoint.";
 
 /// Every question, for `--help` and completions.
 fn question_names() -> PossibleValuesParser {

@@ -66,7 +66,10 @@ fn what_cannot_be_asked_is_named() {
         (vec!["plan", &tiny, "--question", "table2", "--export", "x"], "--export is for midtrain run, not for plan"),
         (vec!["run", &tiny, "--question", "table2", "--checkpoint-seconds", "nan"], "a number of seconds, 0 or more"),
         (vec!["run", &tiny, "--question", "table1,table2", "--engine", "slurm"], "one question at a time"),
-        (vec!["run", &tiny, "--question", "table2", "--out", "/dev/null/x"], "--out = /dev/null/x/table2 cannot be written"),
+        (
+            vec!["run", &tiny, "--question", "table2", "--out", "/dev/null/x"],
+            "--out = /dev/null/x/table2 cannot be written",
+        ),
         (
             vec!["export-batches", &tiny, "--arm", "Math", "--steps", "0..1", "--out", "b"],
             "arm = Math is not in the study",

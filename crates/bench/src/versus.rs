@@ -53,7 +53,7 @@ impl Turn {
     }
 }
 
-/// What came out.
+/// The turns of both sides.
 #[derive(Debug, Clone)]
 pub struct Comparison {
     /// Every turn.

@@ -26,11 +26,11 @@ pub const FAMILIES: [&str; 8] = ["models", "generate", "train", "tokenizer", "ck
 pub struct Line {
     /// `family/file`.
     pub name: String,
-    /// What came out.
+    /// The verdict.
     pub verdict: Verdict,
 }
 
-/// What came out.
+/// The verdict.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// Compared: the largest error in units of its tolerance (at most 1 passes), and what was compared.

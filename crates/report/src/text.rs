@@ -4,6 +4,9 @@ use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Wid
 
 use crate::table::{Audience, Column, Kind, Table};
 
+/// Words of more characters may be broken.
+const LONGEST_WORD: usize = 18;
+
 impl Table {
     /// For a terminal: as wide as `width` columns where its numbers fit in; words are broken into lines.
     pub fn text(&self, width: u16) -> String {
@@ -39,7 +42,13 @@ fn layout(table: &Table, shown: &[&Column], width: u16) -> String {
     }
     for (column, of) in out.column_iter_mut().zip(shown) {
         column.set_padding((0, 2));
-        if of.kind != Kind::Text {
+        if of.kind == Kind::Text {
+            // Words are broken only where they are very long.
+            let cells = (0..table.rows()).map(|row| printed(of, row)).chain([of.heading.clone()]);
+            let longest = cells.flat_map(|cell| cell.split(' ').map(|w| w.chars().count()).collect::<Vec<_>>()).max();
+            let least = longest.unwrap_or(1).min(LONGEST_WORD) as u16 + 2;
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
+        } else {
             // Numbers are never broken; a heading's words are.
             let widest = (0..table.rows()).map(|row| printed(of, row).chars().count());
             let words = of.heading.split(' ').map(|word| word.chars().count());

@@ -85,7 +85,7 @@ pub enum Error {
     NotFinite {
         /// What was measured.
         what: String,
-        /// What came out.
+        /// Why, such as "the loss is not finite".
         reason: String,
     },
     /// A run that saw other data than another one on the same trajectory.

@@ -16,6 +16,8 @@ impl StopSignal {
     /// Handlers that the system refuses.
     pub fn install() -> std::io::Result<Self> {
         let signal = Self::default();
+        // A terminal that closes ends no study: its signal is taken, and nothing follows from it.
+        signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::default())?;
         for number in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             let armed = Arc::new(std::sync::atomic::AtomicBool::new(false));
             signal_hook::flag::register_conditional_shutdown(number, 128 + number, armed.clone())?;

@@ -372,6 +372,19 @@ fn check_names(spec: &StudySpec) -> Result<(), Error> {
         let again = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name));
         again.map_or(Ok(()), |(_, name)| Err(Error::field(field, name, "is named twice")))
     };
+    // Names stand in tables, figures and messages.
+    let arms = spec.arms.iter().map(|a| ("arms.name", &a.name));
+    let sets = spec.sft.sets.iter().map(|s| ("sft.sets.name", &s.name));
+    let probes = spec.probes.iter().map(|p| ("probes.name", &p.name));
+    for (field, name) in arms.chain(sets).chain(probes).chain([("model_name", &spec.model_name)]) {
+        let shown = format!("{name:?}");
+        if name.trim().is_empty() || name.trim() != name.as_str() {
+            return Err(Error::field(field, shown, "must be words without space before or after them"));
+        }
+        if name.chars().any(char::is_control) {
+            return Err(Error::field(field, shown, "must not hold control characters"));
+        }
+    }
     twice("arms", spec.arms.iter().map(|a| &a.name).collect())?;
     twice("sft.sets", spec.sft.sets.iter().map(|s| &s.name).collect())?;
     twice("probes", spec.probes.iter().map(|p| &p.name).collect())?;
@@ -394,7 +407,7 @@ fn check_rates(spec: &StudySpec) -> Result<(), Error> {
         return Err(Error::field("sft.lr.grid", "[]", "must hold at least one learning rate"));
     }
     if let Some(lr) = grid.iter().find(|lr| !(lr.is_finite() && **lr > 0.0)) {
-        return Err(Error::field("sft.lr", lr, "must be positive"));
+        return Err(Error::field("sft.lr", lr, "must be positive and finite"));
     }
     if let Some((_, lr)) = grid.iter().enumerate().find(|(i, lr)| grid[..*i].contains(lr)) {
         return Err(Error::field("sft.lr.grid", lr, "is given twice"));

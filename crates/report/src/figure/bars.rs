@@ -4,7 +4,8 @@ use plotters::prelude::*;
 
 use super::Estimate;
 use super::canvas::{
-    Area, Draw, Drawn, FONT, GREY, INK, LEFT, NORMAL, PALE, RIGHT, SMALL, colour, range, text, tick, widest, width,
+    Area, Draw, Drawn, FONT, GREY, INK, LEFT, NORMAL, PALE, RIGHT, SMALL, colour, range, shortened, text, tick, widest,
+    width,
 };
 
 /// Panels of bars, all on one scale.
@@ -28,6 +29,8 @@ pub struct BarPanel {
 }
 
 const PANEL: u32 = 560;
+/// Most room of a group's name.
+const NAME: u32 = 200;
 const BAR: u32 = 15;
 const LEGEND: u32 = 34;
 
@@ -76,7 +79,7 @@ impl Bars {
         text(area, &panel.title, NORMAL + 2, &INK, LEFT, (20, 18))?;
         let (low, high) = self.range();
         let groups = panel.groups.len() as f64;
-        let names = widest(self.panels.iter().flat_map(|p| p.groups.iter().map(|(name, _)| name)), SMALL);
+        let names = widest(self.panels.iter().flat_map(|p| p.groups.iter().map(|(name, _)| name)), SMALL).min(NAME);
         let mut chart = ChartBuilder::on(area)
             .margin_top(36)
             .margin_right(16)
@@ -103,12 +106,16 @@ impl Bars {
         for (place, (name, bars)) in panel.groups.iter().enumerate() {
             let above = groups - place as f64 - 5.0 / f64::from(self.group());
             let middle = chart.backend_coord(&(low, groups - place as f64 - 0.5));
-            text(area, name, SMALL, &INK, RIGHT, (middle.0 - left - 8, middle.1 - top))?;
+            let name = shortened(name, SMALL, NAME);
+            text(area, &name, SMALL, &INK, RIGHT, (middle.0 - left - 8, middle.1 - top))?;
             for (i, bar) in bars.iter().enumerate() {
                 let Some(bar) = bar else { continue };
                 let y = above - i as f64 * height;
                 let fill = Rectangle::new([(0.0, y), (bar.value, y - 0.86 * height)], colour(i).mix(0.75).filled());
-                chart.draw_series([fill])?;
+                // A bar of nothing is no rectangle.
+                if bar.value != 0.0 {
+                    chart.draw_series([fill])?;
+                }
                 if let Some((from, to)) = bar.interval {
                     whisker(&mut chart, (from, to), y - 0.43 * height, 0.25 * height)?;
                 }

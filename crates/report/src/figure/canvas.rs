@@ -137,6 +137,18 @@ pub(super) fn width(words: &str, size: u32) -> u32 {
     measured.map_or(size * words.chars().count() as u32 / 2, |((x0, _), (x1, _))| (x1 - x0).unsigned_abs())
 }
 
+/// As much of a text as fits, with an ellipsis where it is cut: whole names stand in tables.
+pub(super) fn shortened(words: &str, size: u32, most: u32) -> String {
+    if width(words, size) <= most {
+        return words.to_owned();
+    }
+    let mut kept: Vec<char> = words.chars().collect();
+    while !kept.is_empty() && width(&format!("{}…", kept.iter().collect::<String>()), size) > most {
+        kept.pop();
+    }
+    kept.into_iter().chain(['…']).collect()
+}
+
 /// The widest of several.
 pub(super) fn widest<'a>(words: impl IntoIterator<Item = &'a String>, size: u32) -> u32 {
     words.into_iter().map(|w| width(w, size)).max().unwrap_or(0)
@@ -161,7 +173,11 @@ pub(super) fn wrapped(words: &str, size: u32, most: u32) -> Vec<String> {
 pub(super) fn range(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
     let finite = values.filter(|v| v.is_finite());
     let (low, high) = finite.fold((0.0f64, 0.0f64), |(l, h), v| (l.min(v), h.max(v)));
-    let margin = margin * (high - low).max(1e-9);
+    // Without any difference there is no scale: any will do.
+    if high - low < 1e-12 {
+        return (-1.0, 1.0);
+    }
+    let margin = margin * (high - low);
     (low - margin, high + margin)
 }
 

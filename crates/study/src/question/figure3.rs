@@ -67,7 +67,7 @@ impl Question for Figure3 {
                 unit(study)
             ),
         ];
-        page.notes.extend(losses.failures());
+        page.found.extend(losses.failures());
         page.details = losses.details();
         Ok(page)
     }

@@ -191,7 +191,8 @@ impl Shown<'_> {
         let closest: Vec<bool> =
             pairs.iter().map(|(set, arm)| self.best(*set).is_some_and(|(best, _)| best == *arm)).collect();
         let title = format!(
-            "Proximity advantage PA(M→T) = prox(M, T) − prox(C4, T) (Eq. 6), every side at {} tokens",
+            "Proximity advantage PA(M→T) = prox(M, T) − prox({}, T) (Eq. 6), every side at {} tokens",
+            study[study.control()].name(),
             self.closeness.budget
         );
         Table::new("proximity_advantage", &title)
@@ -216,7 +217,7 @@ impl Shown<'_> {
                 Column::number("KL_reduction", Format::Signed(3), pairs.iter().map(|p| of(p).kl_reduction))
                     .documents_only()
                     .meaning(
-                        "KL(T‖C4) − KL(T‖M) in nats (Xie et al. 2023), with 1 % of the uniform distribution mixed in",
+                        "KL(T‖general) − KL(T‖M) in nats (Xie et al. 2023), with 1 % of the uniform distribution mixed in",
                     ),
             )
             .with(Column::count("closest", closest.iter().map(|c| u64::from(*c))).file_only())
@@ -275,7 +276,7 @@ impl Shown<'_> {
             .with(number("shared_mass", |s| s.shared_mass));
         Figure::new(data, picture).subtitle([
             "combined = 0.4 · cosine + 0.3 · Jaccard + 0.3 · (1 − JSD in bits) of token distributions; mixes with their \
-             share of C4"
+             share of general text"
                 .to_owned(),
         ])
     }

@@ -112,7 +112,10 @@ fn page(name: &str, study: &Study, plan: &Plan, amount: &dyn Fn(&str) -> Option<
                 .documents_only(),
         )
         .with(count("held_out_tokens", |r| r.amount.held_out).documents_only())
-        .with(count("most_used", |r| r.used.map(|t| t.0)).meaning("tokens of it that pass in the arm that takes most"))
+        .with(
+            count("most_used", |r| r.used.map(|t| t.0))
+                .meaning("tokens of it that are reserved in the arm that takes most"),
+        )
         .with(Column::text("arm", rows.iter().map(|r| r.arm.as_str())).heading("by arm"))
         .notes(notes);
     let mut page = Page::new(&format!("{} ({})", super::heading(name), spec.model_name));

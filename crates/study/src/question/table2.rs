@@ -35,7 +35,7 @@ impl Question for Table2 {
         page.found = found(study, &rows, control);
         page.tables = vec![table(name, study, &rows, control), comparison(study, &losses)?, before(study, &losses)];
         page.figures = vec![figure(name, study, &rows, control)];
-        page.notes = losses.failures();
+        page.found.extend(losses.failures());
         page.details = losses.details();
         Ok(page)
     }

@@ -94,7 +94,7 @@ impl Shown<'_> {
             format!(
                 "J_P: {} fixed held-out general sequences; J_T: {} fixed training examples. Each fine-tune was walked again \
                  from its base, {} step(s) between points; its end differs from the stored model by at most {replayed:e} in \
-                 any parameter.",
+                 any parameter (0e0: not at all).",
                 eval.path_rows, eval.path_rows, eval.path_stride
             ),
             "Eq. 3 to 5 are for gradient descent with η ≤ 1/L_T. Fine-tuning used AdamW, whose steps are far longer than \
@@ -209,7 +209,7 @@ impl Shown<'_> {
         let (three, four, signed) = (Format::Fixed(3), Format::Fixed(4), Format::Signed(4));
         let eq15 = |r: &Row<'_>| {
             let (left, right) = r.i.eq15(r.l_t);
-            if left <= right { "holds" } else { "does not" }
+            if left <= right { "yes" } else { "no" }
         };
         Table::new("midtraining", "What midtraining changed before fine-tuning began (Eq. 14 to 19)")
             .with(Column::text("dataset", rows.iter().map(|r| r.names[0])).heading("set"))
