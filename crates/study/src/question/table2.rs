@@ -122,20 +122,17 @@ fn row(study: &Study, losses: &Losses, arm: ArmId, set: SetId) -> Row {
 /// Marks the lowest mean of a set, and what the seeds do not tell from it: whose paired difference to it has an interval
 /// that holds 0.
 fn mark_best(losses: &Losses, rows: &mut [Row], value: Value, loss: impl Fn(&mut Row) -> &mut Option<Loss>) {
-    let mean = |row: &mut Row| loss(row).as_ref().map(|l| l.values.mean);
-    let means: Vec<Option<f64>> = rows.iter_mut().map(mean).collect();
-    let lowest = (0..rows.len())
-        .filter(|i| means[*i].is_some())
-        .min_by(|a, b| means[*a].unwrap_or(f64::NAN).total_cmp(&means[*b].unwrap_or(f64::NAN)));
-    let Some(lowest) = lowest else { return };
+    let mean = |(i, row): (usize, &mut Row)| Some((i, loss(row).as_ref()?.values.mean));
+    let means: Vec<(usize, f64)> = rows.iter_mut().enumerate().filter_map(mean).collect();
+    let Some(&(lowest, least)) = means.iter().min_by(|a, b| a.1.total_cmp(&b.1)) else { return };
     let of = |row: &Row| losses.values(row.arm, row.set, value);
     let best = of(&rows[lowest]);
-    for i in 0..rows.len() {
+    for (i, mean) in means {
         let difference = of(&rows[i]).zip(best.as_ref()).and_then(|(values, best)| Paired::of(&values, best).ok());
         let interval = difference.and_then(|d| d.summary.interval(LEVEL));
         let told_apart = interval.is_none_or(|(low, _)| low > 0.0);
         if let Some(loss) = loss(&mut rows[i]) {
-            loss.best = i == lowest || means[i] == means[lowest] || !told_apart;
+            loss.best = i == lowest || mean == least || !told_apart;
         }
     }
 }
