@@ -318,6 +318,8 @@ pub struct SftSetSpec {
 #[serde(deny_unknown_fields)]
 pub struct EvalSpec {
     /// Held-out general sequences, at most.
+    // Its name in the records of older stores.
+    #[serde(alias = "c4_sequences")]
     pub general_sequences: u64,
     /// Documents of a probe, at most.
     #[serde(default = "probe_documents")]
