@@ -8,8 +8,9 @@ use study::{Engine, Error, LocalEngine, ProcessEngine, Processes, StopSignal, St
 
 use crate::Backend;
 use crate::options::RunOptions;
-use crate::runner::RUN_JOB;
 
+/// How an engine's processes are called: the first argument.
+pub(crate) const RUN_JOB: &str = "--run-job";
 /// Of the memory that is available, how much jobs may be expected to take.
 const MOST_OF_MEMORY: f64 = 0.7;
 

@@ -16,14 +16,12 @@ use study::{
 };
 
 use crate::Backend;
-use crate::engines::{engine, fits};
+use crate::engines::{RUN_JOB, engine, fits};
 use crate::options::{ExampleOptions, RunOptions, WorkerOptions};
 use crate::terminal::{Terminal, exit, print, say};
 
 /// Columns of a terminal that pages are laid out for.
 const WIDTH: u16 = 80;
-/// How an engine's processes are called: the first argument.
-pub(crate) const RUN_JOB: &str = "--run-job";
 
 /// Runs an example: parses the options, prepares the data, plans, runs what the store lacks, prints the answer and writes it
 /// under `name`.
