@@ -1,6 +1,6 @@
 //! `midtrain run`, `plan` and `status`: a study file and questions.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -39,6 +39,17 @@ pub(super) struct RunArgs {
     run: RunOptions,
 }
 
+/// The folder of a study's answers: called as its file. Every output directory has a `spec.toml`; of these the model's name tells
+/// studies apart.
+fn folder(file: &Path, model_name: &str) -> String {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    if stem != "spec" {
+        return stem;
+    }
+    let plain = |c: char| if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+    format!("spec-{}", model_name.chars().map(plain).collect::<String>())
+}
+
 impl RunArgs {
     pub(super) fn run(mut self) -> Result<(), Error> {
         let study = self.read()?;
@@ -47,8 +58,8 @@ impl RunArgs {
             let reason = "--question: --engine slurm takes one question at a time".to_owned();
             return Err(Error::Usage { reason });
         }
-        let stem = self.study.file_stem().unwrap_or_default();
-        let out = self.run.out.take().unwrap_or_else(|| PathBuf::from("runs").join(stem));
+        let folder = || PathBuf::from("runs").join(folder(&self.study, &study.spec().model_name));
+        let out = self.run.out.take().unwrap_or_else(folder);
         // All are checked before the first one is answered.
         for (name, question) in self.question.iter().zip(&questions) {
             question.check(&study)?;
@@ -110,5 +121,17 @@ impl RunArgs {
 
     fn read(&self) -> Result<Study, Error> {
         self.changes.changes().apply(StudySpec::read(&self.study)?, &self.run.store)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolved_files_of_two_studies_have_folders_of_their_own() {
+        assert_eq!(folder("a/tiny.toml".as_ref(), "any"), "tiny");
+        assert_eq!(folder("runs/x/spec.toml".as_ref(), "my/../model"), "spec-my-..-model");
+        assert_ne!(folder("a/spec.toml".as_ref(), "one"), folder("b/spec.toml".as_ref(), "two"));
     }
 }
