@@ -1,6 +1,7 @@
 //! `midtrain tokenize`, `train-bpe`, `inspect`, `verify` and `overlap`: token stores from files, and what can be asked of
 //! them.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -193,9 +194,9 @@ impl StoreArgs {
     after_help = "Example:\n  midtrain overlap --evaluated stores/gsm8k/held-out stores/web/train stores/math/train"
 )]
 pub(super) struct OverlapArgs {
-    /// The evaluation set's store.
-    #[arg(long)]
-    evaluated: PathBuf,
+    /// The store of an evaluation set; of several, once each.
+    #[arg(long, required = true)]
+    evaluated: Vec<PathBuf>,
     /// Tokens of the sequences looked for.
     #[arg(long, default_value_t = 13)]
     n: usize,
@@ -207,24 +208,38 @@ pub(super) struct OverlapArgs {
 impl OverlapArgs {
     pub(super) fn run(&self) -> Result<String, Error> {
         let n = self.n;
-        let evaluated = TokenStore::open(&self.evaluated)?;
-        let index = NgramIndex::new(&evaluated, n)?;
+        let evaluated = self.evaluated.iter().map(|path| TokenStore::open(path)).collect::<Result<Vec<_>, _>>()?;
+        let index = NgramIndex::new(&evaluated.iter().collect::<Vec<_>>(), n)?;
+        let hashes: Vec<HashSet<u64>> = evaluated.iter().map(|store| contents(store).collect()).collect();
         let mut out = String::new();
         for path in &self.training {
-            let o = index.overlap(&TokenStore::open(path)?)?;
-            out += &format!(
-                "{}: {} of {} documents share {n} tokens or more ({} of {} sequences); {} are shorter\n",
-                path.display(),
-                o.contaminated,
-                o.documents - o.too_short,
-                o.shared,
-                o.sequences,
-                o.too_short
-            );
-            for (document, shared, sequences) in o.worst.iter().take(NAMED) {
-                out += &format!("  document {document}: {shared} of {sequences} sequences\n");
+            let training = TokenStore::open(path)?;
+            let found = index.contamination(&training)?;
+            for ((set, hashes), o) in self.evaluated.iter().zip(&hashes).zip(&found.sets) {
+                let equal = contents(&training).filter(|hash| hashes.contains(hash)).count();
+                out += &format!(
+                    "{}, evaluated {}: {equal} training documents are evaluated ones (white space folded); {} of {} \
+                     evaluated documents share {n} tokens or more ({} of {} sequences) with {} training documents; {} are \
+                     shorter\n",
+                    path.display(),
+                    set.display(),
+                    o.contaminated,
+                    o.documents - o.too_short,
+                    o.shared,
+                    o.sequences,
+                    o.holders,
+                    o.too_short
+                );
+                for (document, shared, sequences) in o.worst.iter().take(NAMED) {
+                    out += &format!("  evaluated document {document}: {shared} of {sequences} sequences\n");
+                }
             }
         }
         Ok(out)
     }
+}
+
+/// The hashes of a store's documents.
+fn contents(store: &TokenStore) -> impl Iterator<Item = u64> + '_ {
+    (0..store.document_count()).filter_map(|document| store.document_hash(document))
 }

@@ -1,6 +1,6 @@
 //! A document, and which documents are held out.
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3;
 
 /// A text with an optional prompt in front, and further turns where it is a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -60,26 +60,34 @@ impl Document {
         self.len() == 0
     }
 
-    /// A hash of its content.
+    /// A hash of its whole text with white space folded: documents that differ in their white space alone, or in where
+    /// their prompt ends, are the same document.
     pub fn hash(&self) -> u64 {
-        let mut bytes = Vec::with_capacity(self.len() + 1 + 2 * self.later.len());
-        for (i, (part, _)) in self.parts().enumerate() {
-            if i > 0 {
-                bytes.push(0);
+        let (mut hash, mut any, mut space) = (Xxh3::new(), false, false);
+        for (part, _) in self.parts() {
+            space |= part.starts_with(char::is_whitespace);
+            for (i, word) in part.split_whitespace().enumerate() {
+                // Words of neighbouring parts without space between them are one word.
+                if any && (i > 0 || space) {
+                    hash.update(b" ");
+                }
+                hash.update(word.as_bytes());
+                (any, space) = (true, false);
             }
-            bytes.extend_from_slice(part.as_bytes());
+            space |= part.ends_with(char::is_whitespace);
         }
-        xxh3_64(&bytes)
+        hash.digest()
     }
 }
 
 /// Whether a document belongs to the held-out set: decided by its content's hash alone, so that adding files moves
 /// no document from one side to the other. `permille` of all documents are held out.
 pub fn is_held_out(document: &Document, permille: u16) -> bool {
-    held_out_by_hash(document.hash(), permille)
+    permille_of(document.hash()) < permille
 }
 
-pub(crate) fn held_out_by_hash(hash: u64, permille: u16) -> bool {
+/// The part of 1000 equal ones that a content's hash lies in, from 0 on.
+pub fn permille_of(hash: u64) -> u16 {
     // The low bits are used elsewhere (orders); the split takes the high ones.
-    (hash >> 32) % 1000 < u64::from(permille)
+    ((hash >> 32) % 1000) as u16
 }

@@ -32,12 +32,12 @@ pub use store::{
 #[cfg(feature = "overlap")]
 mod overlap;
 #[cfg(feature = "overlap")]
-pub use overlap::{NgramIndex, Overlap};
+pub use overlap::{Contamination, NgramIndex, Overlap};
 
 #[cfg(any(feature = "read", feature = "generate"))]
 mod document;
 #[cfg(any(feature = "read", feature = "generate"))]
-pub use document::{Document, Turn, is_held_out};
+pub use document::{Document, Turn, is_held_out, permille_of};
 
 #[cfg(feature = "generate")]
 mod generate;

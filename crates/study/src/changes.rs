@@ -57,7 +57,7 @@ impl Changes {
         }
         let sources = match &self.sources {
             Some(path) => Sources::from_file(path)?,
-            None => Sources::folders(&spec.roles(), &dir),
+            None => Sources::folders(&spec.roles(), &spec.splits_of(GENERAL).test, &dir),
         };
         if !sources.0.contains_key(GENERAL) {
             return Err(Error::field("--sources", GENERAL, "is a role it must name"));

@@ -7,68 +7,113 @@ use serde::{Deserialize, Serialize};
 use crate::address::Address;
 use crate::fingerprints::Fingerprints;
 use crate::job::{
-    Content, CountRows, CountTokens, Job, Kind as _, MakeTokenizer, RoleSource, RowCounts, Tokenise, Tokenised,
-    TokenizerSource,
+    Contaminated, Contamination, Content, CountRows, CountTokens, FindHeldOut, HeldOut, Job, Kind, LeftOut,
+    MakeTokenizer, RoleSource, RowCounts, Sample, Shared, Split, SplitMade, Tokenise, Tokenised, TokenizerSource,
 };
 use crate::runner::Runner;
-use crate::spec::{DataSpec, GENERAL, TokenizerSpec};
+use crate::spec::{Amount, DataSpec, GENERAL, HoldOut, StatedExamples, TokenizerSpec};
 use crate::store::{Root, Store};
 use crate::{Engine, Error, Progress, SetId, Study};
 
-/// The study's data, tokenised and counted.
+/// The study's data, tokenised, divided and counted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Data {
     /// The tokenizer's job.
     pub(crate) tokenizer: Address,
-    /// Stores by role.
-    pub(crate) roles: BTreeMap<String, Tokenised>,
-    /// Rows of each fine-tuning set, in the study's order: training, held out.
-    rows: Vec<[RowCounts; 2]>,
+    /// By role.
+    pub(crate) roles: BTreeMap<String, RoleData>,
+    /// Rows of each fine-tuning set, in the study's order.
+    rows: Vec<SetRows>,
     /// Entropy of the held-out general text's token distribution, in nats: the loss without any context.
     pub(crate) unigram_entropy: f64,
     /// The jobs that made it.
     pub(crate) jobs: Vec<Address>,
 }
 
+/// A role's text, and what is not in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RoleData {
+    /// What is trained on.
+    pub(crate) train: Content,
+    /// What rates are chosen on.
+    pub(crate) validation: Content,
+    /// What is reported.
+    pub(crate) test: Content,
+    /// Documents of the validation and the test split, evaluated or not.
+    pub(crate) held_out: [u64; 2],
+    /// Documents that are neither trained on nor evaluated.
+    pub(crate) left_out: LeftOut,
+    /// Malformed records left out, and what was wrong with the first.
+    pub(crate) skipped: u64,
+    pub(crate) first_skipped: Option<String>,
+    /// What its training text shares with what is evaluated, set by set.
+    pub(crate) shared: Vec<Shared>,
+    /// Training documents that share a sequence with evaluated text: left out where the study says so.
+    pub(crate) contaminated: u64,
+    /// Whether they are left out.
+    pub(crate) decontaminated: bool,
+}
+
+impl RoleData {
+    /// Its text: what is trained on, of a probe what is evaluated.
+    pub(crate) fn text(&self) -> &Content {
+        if self.train.documents == 0 { &self.test } else { &self.train }
+    }
+}
+
+/// A fine-tuning set's rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SetRows {
+    pub(crate) train: RowCounts,
+    /// Nothing where rates are not chosen.
+    pub(crate) validation: Option<RowCounts>,
+    pub(crate) test: RowCounts,
+}
+
 impl Data {
     /// Stated token counts, for a plan.
     pub(crate) fn stated(study: &Study) -> Result<Self, Error> {
         let spec = study.spec();
-        let DataSpec::Stated { tokens } = &spec.data else {
+        let DataSpec::Stated { tokens, .. } = &spec.data else {
             return Err(Error::field("data", "given", "is to be prepared, not stated"));
         };
-        let tokenised = |role: String| {
-            let content = Content::stated(&role, tokens.get(&role).copied().unwrap_or(0));
-            let held_out = Content::stated(&role, u64::MAX);
-            let stores = Tokenised { train: content, held_out, duplicates: 0, skipped: 0, first_skipped: None };
-            (role, stores)
+        let role = |role: String| {
+            let all = tokens.get(&role).copied().unwrap_or(0);
+            // Of numbers of documents and of files it is not known what they take.
+            let held_out = all / 1000 * u64::from(spec.splits_of(&role).permille());
+            let evaluated = Content::stated(&role, u64::MAX);
+            let data = RoleData {
+                train: Content::stated(&role, all - held_out),
+                validation: evaluated.clone(),
+                test: evaluated,
+                held_out: [0, 0],
+                left_out: LeftOut::default(),
+                skipped: 0,
+                first_skipped: None,
+                shared: Vec::new(),
+                contaminated: 0,
+                decontaminated: false,
+            };
+            (role, data)
         };
-        let rows = |examples: u64| RowCounts {
-            report: data_mixer::SftReport { examples, ..Default::default() },
-            steps: examples.div_ceil(spec.sft.batch as u64).saturating_mul(spec.sft.epochs),
-            padded: 0,
-        };
-        Ok(Self {
+        let data = Self {
             tokenizer: Address::named("stated", "tokenizer"),
-            roles: spec.roles().into_iter().map(tokenised).collect(),
-            rows: study.sets().map(|_| [rows(spec.sft.examples), rows(spec.sft.held_out)]).collect(),
+            roles: spec.roles().into_iter().map(role).collect(),
+            rows: study.sets().map(|set| SetRows::stated(study, set)).collect(),
             unigram_entropy: 0.0,
             jobs: Vec::new(),
-        })
+        };
+        data.check_rates(study)?;
+        Ok(data)
     }
 
-    /// Training rows of a set.
-    pub(crate) fn train_rows(&self, set: SetId) -> &RowCounts {
-        &self.rows[set.place()][0]
+    /// A set's rows.
+    pub(crate) fn rows(&self, set: SetId) -> &SetRows {
+        &self.rows[set.place()]
     }
 
-    /// Held-out rows of a set.
-    pub(crate) fn held_out_rows(&self, set: SetId) -> &RowCounts {
-        &self.rows[set.place()][1]
-    }
-
-    /// A role's stores.
-    pub(crate) fn role(&self, role: &str) -> &Tokenised {
+    /// A role's text.
+    pub(crate) fn role(&self, role: &str) -> &RoleData {
         &self.roles[role]
     }
 
@@ -76,11 +121,58 @@ impl Data {
     pub(crate) fn sequences(&self, time: usize) -> impl Fn(&str) -> u64 + '_ {
         move |role| self.roles.get(role).map_or(0, |r| r.train.sequences(time))
     }
+
+    /// Every fine-tune trains: a curve may be 0 at each of its few steps.
+    fn check_rates(&self, study: &Study) -> Result<(), Error> {
+        study.sets().try_for_each(|set| study.check_curve(set, self.rows(set).train.steps))
+    }
+}
+
+impl SetRows {
+    /// Of a set whose splits are only stated.
+    fn stated(study: &Study, set: SetId) -> Self {
+        let (spec, sft) = (study.spec(), &study.spec().sft);
+        let used = stated_examples(study, set);
+        let rows = |examples: u64| RowCounts {
+            report: data_mixer::SftReport { examples, ..Default::default() },
+            steps: examples.div_ceil(sft.batch as u64).saturating_mul(sft.epochs),
+            padded: 0,
+        };
+        let evaluated = |examples: u64| rows(examples.min(spec.eval.examples.unwrap_or(u64::MAX)));
+        Self { train: rows(used.train), validation: Some(evaluated(used.validation)), test: evaluated(used.test) }
+    }
+}
+
+/// What a set's splits hold, as far as it is stated: numbers that the study holds out are taken from its training split.
+pub(crate) fn stated_examples(study: &Study, set: SetId) -> StatedExamples {
+    let (spec, set) = (study.spec(), &study[set]);
+    let stated = match &spec.data {
+        DataSpec::Stated { examples, .. } => examples.get(&set.role).copied(),
+        _ => None,
+    };
+    // Nothing stated: as many as the study asks for.
+    let StatedExamples { train: all, validation: own_validation, test: own_test } =
+        stated.unwrap_or(StatedExamples { train: u64::MAX, ..StatedExamples::default() });
+    let splits = spec.splits_of(&set.role);
+    let held_out = |split: &HoldOut, own: u64| match split.amount {
+        Amount::Nothing => (0, 0),
+        Amount::Whole => (own, 0),
+        Amount::Documents(documents) => (documents, documents),
+        Amount::Permille(permille) => {
+            let part = if all == u64::MAX { 0 } else { all / 1000 * u64::from(permille) };
+            (part, part)
+        }
+    };
+    let (validation, of_validation) = held_out(&splits.validation, own_validation);
+    let (test, of_test) = held_out(&splits.test, own_test);
+    let left = all.saturating_sub(of_validation).saturating_sub(of_test);
+    let cap = set.examples.unwrap_or(if stated.is_some() { u64::MAX } else { 0 });
+    StatedExamples { train: left.min(cap), validation, test }
 }
 
 /// How far the data are.
 pub(crate) enum Prepared {
-    /// Tokenised and counted.
+    /// Tokenised, divided and counted.
     Whole(Data),
     /// These jobs come next; what they give says which follow.
     Needs(Vec<Job>),
@@ -103,7 +195,7 @@ pub fn prepare(study: &Study, store: &Store, engine: &mut dyn Engine, progress: 
         known.write()?;
         match prepared {
             Prepared::Whole(data) => {
-                data.roles.iter().for_each(|(role, stores)| say_what_was_left_out(role, stores, runner.progress));
+                data.roles.iter().for_each(|(role, data)| say_what_was_left_out(role, data, runner.progress));
                 return Ok(data);
             }
             Prepared::Needs(jobs) => {
@@ -129,9 +221,12 @@ pub(crate) fn without_files(study: &Study, store: &Store, progress: &Progress) -
 
 /// The jobs that come next, or the data.
 ///
-/// 1. The tokenizer: a BPE is trained, a file is copied.
-/// 2. The stores of all roles, those with little text first: what is wrong with them shows early.
-/// 3. Counts of held-out general text, and of fine-tuning rows.
+/// 1. What is held out of all roles, by content.
+/// 2. The tokenizer: a BPE is trained, on nothing that is held out; a file is copied.
+/// 3. The stores of all roles, those with little text first: what is wrong with them shows early.
+/// 4. Each store's parts: to train on, to choose rates on, to report. What another role holds out is in none of them.
+/// 5. What training text has in common with evaluated text; it is left out where the study says so.
+/// 6. Counts of held-out general text, and of fine-tuning rows.
 ///
 /// # Errors
 /// Any input that cannot be used.
@@ -139,100 +234,266 @@ pub(crate) fn next(study: &Study, store: &Store, known: &mut Fingerprints) -> Re
     let spec = study.spec();
     let roles = spec.roles().into_iter().map(|role| RoleSource::new(&spec.data, role, known));
     let sources = roles.collect::<Result<Vec<_>, _>>()?;
-    let tokenizer = tokenizer(study, &sources, known)?;
-    let Some(made) = store.result::<MakeTokenizer>(&tokenizer.address())? else {
-        // Files of another kind or layout are found before anything is made of the others.
-        for source in &sources {
-            source.open(source.generator().as_ref(), known)?.look()?;
+    let mut jobs = Jobs { store, done: Vec::new(), missing: Vec::new() };
+    // 1.
+    let mut held_out = HeldOut::default();
+    for source in &sources {
+        let splits = spec.splits_of(&source.role);
+        if splits.is_nothing() {
+            continue;
         }
-        return Ok(Prepared::Needs(vec![tokenizer.into()]));
+        let find = FindHeldOut { source: source.clone(), splits };
+        if let Some(found) = jobs.result(&find)? {
+            held_out.add(&find, &found);
+        }
+    }
+    // 2. A file's tokens wait for nothing.
+    let given = matches!(spec.tokenizer, TokenizerSpec::File { .. });
+    if !given && !jobs.missing.is_empty() {
+        look(&sources, known)?;
+        return Ok(jobs.needs());
+    }
+    let tokenizer = tokenizer(study, &sources, held_out.clone(), known)?;
+    let Some(made) = jobs.result(&tokenizer)? else {
+        look(&sources, known)?;
+        return Ok(jobs.needs());
     };
     if made.vocab_size > spec.model.vocab_size {
         let limit = format!("is smaller than the tokenizer's vocabulary of {}", made.vocab_size);
         return Err(Error::field("model.vocab_size", spec.model.vocab_size, limit));
     }
+    // 3.
     let tokenise = |source: RoleSource| Tokenise {
         source,
         tokenizer: tokenizer.address(),
         tokenizer_fingerprint: made.fingerprint.clone(),
-        held_out_permille: spec.held_out_permille,
-        deduplicate: spec.deduplicate,
     };
     let mut stores: Vec<Tokenise> = sources.into_iter().map(tokenise).collect();
     stores.sort_by_key(|job| job.source.bytes);
-    let (mut roles, mut missing) = (BTreeMap::new(), Vec::new());
+    let mut tokenised = Vec::new();
     for job in &stores {
-        match store.result::<Tokenise>(&job.address())? {
-            Some(tokenised) => drop(roles.insert(job.source.role.clone(), tokenised)),
-            None => missing.push(job),
+        match jobs.result(job)? {
+            Some(made) => tokenised.push((job, made)),
+            None => {
+                // Something may be new: looked at before it is begun.
+                job.source.open(job.source.generator().as_ref(), known)?.look()?;
+                jobs.missing.extend(job.parts().map(Job::from));
+            }
         }
     }
-    if !missing.is_empty() {
-        // Something may be new: looked at before the first of them is begun.
-        for job in &missing {
-            job.source.open(job.source.generator().as_ref(), known)?.look()?;
-        }
-        let parts = missing.iter().flat_map(|job| job.parts()).map(Job::from);
-        let wholes = missing.iter().map(|job| Job::from((*job).clone()));
-        return Ok(Prepared::Needs([Job::from(tokenizer)].into_iter().chain(parts).chain(wholes).collect()));
+    if !jobs.missing.is_empty() {
+        return Ok(jobs.needs());
     }
-    let counts = CountTokens {
+    // 4.
+    let mut divided = Vec::new();
+    for (job, made) in &tokenised {
+        let split = split(study, job, made, &held_out);
+        divided.extend(jobs.result(&split)?.map(|parts| (job.source.role.clone(), made.clone(), parts)));
+    }
+    if !jobs.missing.is_empty() {
+        return Ok(jobs.needs());
+    }
+    for (role, _, parts) in &divided {
+        check_parts(study, role, parts)?;
+    }
+    // 5.
+    let evaluated = evaluated(&divided);
+    let mut roles = BTreeMap::new();
+    for (role, made, parts) in &divided {
+        let found = match spec.trains_on(role) {
+            true => jobs.result(&Contamination {
+                role: role.clone(),
+                train: parts.train.clone(),
+                evaluated: evaluated.clone(),
+                ngram: spec.ngram,
+                remove: spec.decontaminate.contains(role),
+            })?,
+            false => Some(Contaminated { shared: Vec::new(), documents: 0, left: None }),
+        };
+        roles.extend(found.map(|found| (role.clone(), role_data(made, parts, found))));
+    }
+    if !jobs.missing.is_empty() {
+        return Ok(jobs.needs());
+    }
+    // 6.
+    let entropy = jobs.result(&CountTokens {
         name: format!("held-out text of {GENERAL}"),
-        tokens: roles[GENERAL].held_out.clone(),
+        tokens: roles[GENERAL].test.clone(),
         vocabulary: spec.model.vocab_size,
-    };
-    let rows: Vec<[CountRows; 2]> = study.sets().map(|set| count_rows(study, set, &roles)).collect();
-    let entropy = store.result::<CountTokens>(&counts.address())?.map(|counts| counts.entropy);
-    let mut counted = Vec::new();
-    for [train, held_out] in &rows {
-        let both = (store.result::<CountRows>(&train.address())?, store.result::<CountRows>(&held_out.address())?);
-        counted.extend(if let (Some(train), Some(held_out)) = both { Some([train, held_out]) } else { None });
+    })?;
+    let mut rows = Vec::new();
+    for set in study.sets() {
+        rows.extend(set_rows(study, set, &roles, &mut jobs)?);
     }
-    let mut jobs: Vec<Job> = vec![tokenizer.clone().into()];
-    jobs.extend(stores.iter().cloned().map(Job::from));
-    jobs.push(counts.into());
-    jobs.extend(rows.iter().flatten().cloned().map(Job::from));
-    let Some(unigram_entropy) = entropy.filter(|_| counted.len() == rows.len()) else {
-        return Ok(Prepared::Needs(jobs));
+    let Some(entropy) = entropy.filter(|_| jobs.missing.is_empty()).map(|counts| counts.entropy) else {
+        return Ok(jobs.needs());
     };
     // Where their inputs lie now: what is made again later is made from these.
-    jobs.iter().try_for_each(|job| store.update(job))?;
-    let jobs = jobs.iter().map(Job::address).collect();
-    Ok(Prepared::Whole(Data { tokenizer: tokenizer.address(), roles, rows: counted, unigram_entropy, jobs }))
+    jobs.done.iter().try_for_each(|job| store.update(job))?;
+    let jobs = jobs.done.iter().map(Job::address).collect();
+    let data = Data { tokenizer: tokenizer.address(), roles, rows, unigram_entropy: entropy, jobs };
+    data.check_rates(study)?;
+    Ok(Prepared::Whole(data))
 }
 
-fn tokenizer(study: &Study, sources: &[RoleSource], known: &mut Fingerprints) -> Result<MakeTokenizer, Error> {
-    let spec = study.spec();
-    let source = match &spec.tokenizer {
+/// The jobs of a study's data as far as they are known.
+struct Jobs<'a> {
+    store: &'a Store,
+    done: Vec<Job>,
+    missing: Vec<Job>,
+}
+
+impl Jobs<'_> {
+    /// A job's result; `None` where the store has none: then it is missing.
+    fn result<K: Kind>(&mut self, job: &K) -> Result<Option<K::Output>, Error>
+    where
+        Job: From<K>,
+    {
+        let found = self.store.result::<K>(&job.address())?;
+        let to = if found.is_some() { &mut self.done } else { &mut self.missing };
+        to.push(job.clone().into());
+        Ok(found)
+    }
+
+    /// What is missing, and what it is made of.
+    fn needs(self) -> Prepared {
+        Prepared::Needs(self.done.into_iter().chain(self.missing).collect())
+    }
+}
+
+/// Files of another kind or layout are found before anything is made of the others.
+fn look(sources: &[RoleSource], known: &mut Fingerprints) -> Result<(), Error> {
+    sources.iter().try_for_each(|source| source.open(source.generator().as_ref(), known)?.look())
+}
+
+fn tokenizer(
+    study: &Study,
+    sources: &[RoleSource],
+    held_out: HeldOut,
+    known: &mut Fingerprints,
+) -> Result<MakeTokenizer, Error> {
+    let source = match &study.spec().tokenizer {
         TokenizerSpec::File { path } => {
             TokenizerSource::File { path: path.clone(), fingerprint: known.tokenizer(path)?.fingerprint }
         }
         TokenizerSpec::Bpe { vocab_size, roles, max_bytes } => TokenizerSource::Trained {
             vocab_size: *vocab_size,
             max_bytes: *max_bytes,
-            held_out_permille: spec.held_out_permille,
+            held_out,
             roles: sources.iter().filter(|s| roles.contains(&s.role)).cloned().collect(),
         },
     };
     Ok(MakeTokenizer { source })
 }
 
-fn count_rows(study: &Study, set: SetId, roles: &BTreeMap<String, Tokenised>) -> [CountRows; 2] {
-    let (stores, s) = (&roles[&study[set].role], &study.spec().sft);
-    let rows = |tokens: &Content, what: &str, examples: u64| CountRows {
-        name: format!("{what} of {}", study[set].name),
-        tokens: tokens.clone(),
-        examples,
-        rows: study.rows(set, 0),
+fn split(study: &Study, job: &Tokenise, made: &Tokenised, held_out: &HeldOut) -> Split {
+    let (spec, role) = (study.spec(), &job.source.role);
+    let (eval, time) = (&spec.eval, spec.pretrain.time as u64);
+    let is_set = spec.sft.sets.iter().any(|set| set.role == *role);
+    // A sequence has one token more than its length; probes and paths read some of the same.
+    let sequences = eval.general_sequences.max(eval.path_rows).saturating_mul(time).saturating_add(1);
+    let sample = match eval.examples {
+        _ if role == GENERAL => Sample::AtLeast { documents: eval.probe_documents, tokens: sequences },
+        Some(documents) if is_set => Sample::AtLeast { documents, tokens: 0 },
+        _ => Sample::Whole,
     };
-    [rows(&stores.train, "training examples", s.examples), rows(&stores.held_out, "held-out examples", s.held_out)]
+    Split {
+        role: role.clone(),
+        whole: job.address(),
+        documents: made.documents,
+        held_out: held_out.clone(),
+        deduplicate: spec.deduplicate,
+        sample,
+        seed: study.seed("what is evaluated", 0),
+    }
 }
 
-fn say_what_was_left_out(role: &str, tokenised: &Tokenised, progress: &Progress) {
-    if tokenised.duplicates > 0 {
-        progress.note(&format!("{role}: {} duplicates left out", tokenised.duplicates));
+/// What is trained on and what is evaluated is there.
+fn check_parts(study: &Study, role: &str, parts: &SplitMade) -> Result<(), Error> {
+    let spec = study.spec();
+    let LeftOut { evaluated, duplicates } = &parts.left_out;
+    let evaluated: u64 = evaluated.values().sum();
+    if spec.trains_on(role) && parts.train.documents == 0 {
+        let [validation, test] = parts.held_out;
+        let limit = format!(
+            "gives none to train on: {validation} are its validation split, {test} its test split, {evaluated} more are \
+             held out of some role, {duplicates} are duplicates"
+        );
+        return Err(Error::field("documents of role", role, limit));
     }
-    if let Some(first) = &tokenised.first_skipped {
-        progress.note(&format!("{role}: {} malformed records left out, the first: {first}", tokenised.skipped));
+    let splits = spec.splits_of(role);
+    for (name, split, content) in
+        [("validation", &splits.validation, &parts.validation), ("test", &splits.test, &parts.test)]
+    {
+        if !split.is_nothing() && content.documents == 0 {
+            return Err(Error::field(format!("splits.{role}.{name}"), split, "holds no document to evaluate"));
+        }
+    }
+    Ok(())
+}
+
+/// What is evaluated, of all roles.
+fn evaluated(divided: &[(String, Tokenised, SplitMade)]) -> Vec<(String, Content)> {
+    let of = |(role, _, parts): &(String, Tokenised, SplitMade)| {
+        let sides = [("validation", parts.validation.clone()), ("test", parts.test.clone())];
+        let role = role.clone();
+        sides.into_iter().filter(|(_, c)| c.documents > 0).map(move |(side, c)| (format!("{role}, {side}"), c))
+    };
+    let mut evaluated: Vec<(String, Content)> = divided.iter().flat_map(of).collect();
+    evaluated.sort_by(|a, b| a.0.cmp(&b.0));
+    evaluated
+}
+
+fn role_data(made: &Tokenised, parts: &SplitMade, found: Contaminated) -> RoleData {
+    RoleData {
+        decontaminated: found.left.is_some(),
+        train: found.left.unwrap_or_else(|| parts.train.clone()),
+        validation: parts.validation.clone(),
+        test: parts.test.clone(),
+        held_out: parts.held_out,
+        left_out: parts.left_out.clone(),
+        skipped: made.skipped,
+        first_skipped: made.first_skipped.clone(),
+        shared: found.shared,
+        contaminated: found.documents,
+    }
+}
+
+/// A set's rows; `None` while they are not counted.
+fn set_rows(
+    study: &Study,
+    set: SetId,
+    roles: &BTreeMap<String, RoleData>,
+    jobs: &mut Jobs<'_>,
+) -> Result<Option<SetRows>, Error> {
+    let (data, set_spec) = (&roles[&study[set].role], &study[set]);
+    let mut rows = |tokens: &Content, what: &str, examples: u64| {
+        let name = format!("{what} of {}", set_spec.name);
+        jobs.result(&CountRows { name, tokens: tokens.clone(), examples, rows: study.rows(set, 0) })
+    };
+    let train = rows(&data.train, "training examples", set_spec.examples.unwrap_or(u64::MAX))?;
+    let test = rows(&data.test, "test examples", u64::MAX)?;
+    let validation = match data.validation.documents {
+        0 => Some(None),
+        _ => rows(&data.validation, "validation examples", u64::MAX)?.map(Some),
+    };
+    Ok(match (train, validation, test) {
+        (Some(train), Some(validation), Some(test)) => Some(SetRows { train, validation, test }),
+        _ => None,
+    })
+}
+
+fn say_what_was_left_out(role: &str, data: &RoleData, progress: &Progress) {
+    for (split, documents) in &data.left_out.evaluated {
+        progress.note(&format!("{role}: {documents} documents left out that are evaluated ({split})"));
+    }
+    if data.left_out.duplicates > 0 {
+        progress.note(&format!("{role}: {} duplicates left out", data.left_out.duplicates));
+    }
+    if data.decontaminated && data.contaminated > 0 {
+        progress.note(&format!("{role}: {} documents left out that share text with what is evaluated", data.contaminated));
+    }
+    if let Some(first) = &data.first_skipped {
+        progress.note(&format!("{role}: {} malformed records left out, the first: {first}", data.skipped));
     }
 }

@@ -28,6 +28,7 @@ mod batches;
 mod changes;
 mod cost;
 mod data;
+mod datasheet;
 mod engine;
 mod error;
 mod files;
@@ -75,8 +76,9 @@ pub use {corpus, data_mixer, fused_ops, gptneox_model, report, schedule, trainer
 pub use schedule::Step;
 pub use signal::StopSignal;
 pub use spec::{
-    ArmSpec, DataSpec, EvalSpec, FORMAT, FinetuneSpec, Kernels, LrChoice, PRESETS, PretrainSpec, ProbeSpec, RoleFiles,
-    SftSetSpec, Sources, StudySpec, TokenizerSpec, preset,
+    Amount, ArmSpec, CurveShape, DataSpec, EvalSpec, FORMAT, FinetuneCurve, FinetuneSpec, FixedRate, HoldOut, Kernels,
+    LrChoice, PRESETS, PretrainSpec, ProbeSpec, RoleFiles, SftSetSpec, Sources, Splits, StatedExamples, StudySpec,
+    TokenizerSpec, preset,
 };
 pub use store::{BundleReport, Failure, Freed, GcReport, Keep, Store, Use, Verified, export, gc, import, verify};
 pub use study::{Arm, ArmId, ProbeId, SetId, Study};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use data_mixer::Preflight;
+use data_mixer::{MixPlan, Preflight};
 use fused_ops::Place;
 use schedule::{Phase, Span};
 
@@ -15,7 +15,7 @@ use crate::progress::duration;
 use crate::question::Question;
 use crate::spec::{ArmSpec, DataSpec};
 use crate::store::{Status, Store};
-use crate::{ArmId, Engine, Error, Machine, StopSignal, Study};
+use crate::{ArmId, Engine, Error, Machine, StopSignal, Study, datasheet};
 
 /// An arm, and what it takes from each source.
 #[derive(Debug, Clone)]
@@ -50,6 +50,8 @@ pub struct Plan {
     prepared: bool,
     /// What trains.
     place: Place,
+    /// The data in words; nothing of stated ones.
+    data: String,
 }
 
 /// The jobs of a plan, counted.
@@ -84,7 +86,7 @@ impl Plan {
         let plan = Self::marked(study, data)?;
         if question.trains() {
             for planned in plan.arms.iter().filter(|planned| planned.preflight.is_err()) {
-                study.mix(planned.arm, 0, &data.sequences(study.spec().pretrain.time))?;
+                mixes_of(study, planned.arm, &data.sequences(study.spec().pretrain.time))?;
             }
         }
         plan.counting(question, study, data, store, machine)
@@ -105,7 +107,7 @@ impl Plan {
     pub(crate) fn marked(study: &Study, data: &Data) -> Result<Self, Error> {
         let sequences = data.sequences(study.spec().pretrain.time);
         let planned = |arm| {
-            let preflight = match study.mix(arm, 0, &sequences) {
+            let preflight = match mixes_of(study, arm, &sequences) {
                 Ok(mix) => Ok(mix.preflight()),
                 Err(Error::Mixture { source, .. }) => Err(source.to_string()),
                 Err(other) => return Err(other),
@@ -114,7 +116,17 @@ impl Plan {
         };
         let arms = study.arms().map(planned).collect::<Result<_, Error>>()?;
         let prepared = !matches!(study.spec().data, DataSpec::Stated { .. });
-        Ok(Self { arms, tally: Tally::default(), left: Vec::new(), jobs: 0, done: 0, prepared, place: Place::Cpu })
+        let described = if prepared { datasheet::describe(study, data) } else { String::new() };
+        Ok(Self {
+            arms,
+            tally: Tally::default(),
+            left: Vec::new(),
+            jobs: 0,
+            done: 0,
+            prepared,
+            place: Place::Cpu,
+            data: described,
+        })
     }
 
     fn counting(
@@ -153,9 +165,15 @@ impl Plan {
     pub fn describe(&self, study: &Study) -> String {
         let mut out = String::new();
         self.describe_model(study, &mut out);
+        out += &self.data;
         self.describe_arms(study, &mut out);
         self.describe_cost(study, &mut out);
         out
+    }
+
+    /// The data in words: what is trained on, held out and left out; nothing of stated ones.
+    pub fn describe_data(&self) -> &str {
+        &self.data
     }
 
     /// What is expected of what the store lacks; `None` where it has everything.
@@ -313,6 +331,14 @@ impl Tally {
         }
         t
     }
+}
+
+/// An arm's mixture with the first pretraining seed, once those of all seeds are known to be possible: how many sequences
+/// of a source are drawn differs from seed to seed by one.
+fn mixes_of(study: &Study, arm: ArmId, sequences: &dyn Fn(&str) -> u64) -> Result<MixPlan, Error> {
+    let first = study.mix(arm, 0, sequences)?;
+    (1..study.spec().pretrain_seeds).try_for_each(|seed| study.mix(arm, seed, sequences).map(drop))?;
+    Ok(first)
 }
 
 /// An arm's phases in words.

@@ -9,9 +9,9 @@
 //! # let _ = PROTOCOL;
 //! ```
 
-use schedule::Weight;
+use schedule::{Span, Tokens, Weight};
 
-/// One of the paper's three smaller sizes, or its stand-in at a preset's size: findings that depend on size need several.
+/// One of the paper's sizes, or its stand-in at a preset's size: findings that depend on size need several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Size {
     /// 70m.
@@ -21,16 +21,27 @@ pub enum Size {
     M,
     /// 410m.
     L,
+    /// 1b: of the paper's preset alone.
+    Xl,
 }
 
 impl Size {
-    /// Hidden size, blocks and heads of the stand-ins of a preset.
-    pub(crate) fn of(self, ladder: [(usize, usize, usize); 3]) -> (usize, usize, usize) {
-        ladder[self as usize]
+    /// The paper's sizes.
+    pub const ALL: [Self; 4] = [Self::S, Self::M, Self::L, Self::Xl];
+
+    /// What a preset's ladder has for it; `None` where the ladder is shorter.
+    pub(crate) fn of<T: Copy>(self, ladder: &[T]) -> Option<T> {
+        ladder.get(self as usize).copied()
     }
 
-    pub(crate) fn letter(self) -> &'static str {
-        ["s", "m", "l"][self as usize]
+    /// Its letter on the command line.
+    pub fn letter(self) -> &'static str {
+        ["s", "m", "l", "xl"][self as usize]
+    }
+
+    /// The paper's name of it.
+    pub fn name(self) -> &'static str {
+        ["70m", "160m", "410m", "1b"][self as usize]
     }
 }
 
@@ -38,8 +49,8 @@ impl std::str::FromStr for Size {
     type Err = String;
 
     fn from_str(letter: &str) -> Result<Self, String> {
-        let found = [Self::S, Self::M, Self::L].into_iter().find(|size| size.letter() == letter);
-        found.ok_or_else(|| "must be s, m or l".to_owned())
+        let found = Self::ALL.into_iter().find(|size| size.letter() == letter);
+        found.ok_or_else(|| "must be s, m, l or xl".to_owned())
     }
 }
 
@@ -80,8 +91,30 @@ pub struct Mix<'a> {
     pub role: &'a str,
     /// Its share of each batch.
     pub weight: Weight,
-    /// When it begins, in steps of the paper's run; presets scale it to theirs.
-    pub start: u64,
+    /// When it begins; presets scale it to their run.
+    pub start: Start,
+}
+
+/// A point of the paper's run, in what the paper gives it in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Optimiser steps.
+    Step(u64),
+    /// Tokens.
+    Tokens(u64),
+}
+
+impl Start {
+    /// The same point of a run of `steps` steps, where the paper's run has `of` steps of so many tokens; of the paper's run
+    /// itself as it is given.
+    pub(crate) fn scaled(self, steps: u64, of: u64, tokens_per_step: u64) -> Span {
+        let scale = |point: u64, whole: u128| (u128::from(point) * u128::from(steps) / whole.max(1)) as u64;
+        match self {
+            Self::Step(step) => Span::from(scale(step, of.into())),
+            Self::Tokens(tokens) if steps == of => Span::from(Tokens(tokens)),
+            Self::Tokens(tokens) => Span::from(scale(tokens, u128::from(of) * u128::from(tokens_per_step))),
+        }
+    }
 }
 
 impl<'a> Arm<'a> {
@@ -94,14 +127,22 @@ impl<'a> Arm<'a> {
     ///
     /// # Panics
     /// More than 100 %: in a constant, when it is compiled.
-    pub const fn mixed(name: &'a str, role: &'a str, percent: u32, start: u64) -> Self {
+    pub const fn mixed(name: &'a str, role: &'a str, percent: u32, step: u64) -> Self {
+        Self::mixed_from(name, role, percent, Start::Step(step))
+    }
+
+    /// The same from any point on.
+    ///
+    /// # Panics
+    /// As [`mixed`](Self::mixed).
+    pub const fn mixed_from(name: &'a str, role: &'a str, percent: u32, start: Start) -> Self {
         let Some(weight) = Weight::from_percent(percent) else { panic!("a share is at most 100 %") };
         Self { name, mix: Some(Mix { role, weight, start }) }
     }
 }
 
 /// A fine-tuning set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SftSet<'a> {
     /// Its name.
     pub name: &'a str,
@@ -109,17 +150,21 @@ pub struct SftSet<'a> {
     pub role: &'a str,
     /// Whether its prompts are left out of the loss.
     pub mask_prompt: bool,
+    /// Training examples that the paper states (Table 5): the preset `paper` uses no more.
+    pub examples: u64,
+    /// Peak learning rates that the paper chose (Table 7), by size.
+    pub rates: [f64; 4],
 }
 
 impl<'a> SftSet<'a> {
-    /// Prompt and answer are both learnt.
-    pub const fn new(name: &'a str, role: &'a str) -> Self {
-        Self { name, role, mask_prompt: false }
+    /// Prompt and answer are both learnt. `rates`: by size.
+    pub const fn new(name: &'a str, role: &'a str, examples: u64, rates: [f64; 4]) -> Self {
+        Self { name, role, mask_prompt: false, examples, rates }
     }
 
     /// Only answers are learnt.
-    pub const fn answers_only(name: &'a str, role: &'a str) -> Self {
-        Self { name, role, mask_prompt: true }
+    pub const fn answers_only(name: &'a str, role: &'a str, examples: u64, rates: [f64; 4]) -> Self {
+        Self { name, role, mask_prompt: true, examples, rates }
     }
 }
 
@@ -148,13 +193,19 @@ pub const DCLM: Arm<'static> = Arm::mixed("DCLM (20%)", "dclm", 20, 40_000);
 pub const ARMS: &[Arm<'static>] = &[C4, STARCODER, MATH, FLAN, KNOWLEDGE_QA, DCLM];
 
 /// Code problems.
-pub const PYCODE: SftSet<'static> = SftSet::new("Pycode", "sft/pycode");
+pub const PYCODE: SftSet<'static> = SftSet::new("Pycode", "sft/pycode", 5_000, [1e-3, 5e-4, 4e-4, 9e-5]);
 /// Word problems.
-pub const GSM8K: SftSet<'static> = SftSet::answers_only("GSM8K", "sft/gsm8k");
+pub const GSM8K: SftSet<'static> = SftSet::answers_only("GSM8K", "sft/gsm8k", 7_500, [8e-4, 4e-4, 4e-4, 7e-5]);
 /// Conversations.
-pub const LIMA: SftSet<'static> = SftSet::new("LIMA", "sft/lima");
+pub const LIMA: SftSet<'static> = SftSet::new("LIMA", "sft/lima", 1_000, [1.2e-4, 5e-5, 5e-5, 2e-5]);
 /// Science questions. Appendix C's text masks GSM8K's prompts alone; Table 5 masks these too, as here.
-pub const SCIQ: SftSet<'static> = SftSet::answers_only("SciQ", "sft/sciq");
+pub const SCIQ: SftSet<'static> = SftSet::answers_only("SciQ", "sft/sciq", 13_679, [8e-4, 2.4e-4, 6e-4, 9e-5]);
+/// The peak rates that the paper swept (Table 6), on the checkpoint before midtraining (Appendix C).
+pub const RATES: &[f64] = &[
+    4e-6, 8e-6, 1e-5, 2e-5, 4e-5, 5e-5, 6e-5, 7e-5, 8e-5, 9e-5, 1e-4, 1.2e-4, 1.4e-4, 1.6e-4, 1.8e-4, 2e-4, 2.4e-4, 4e-4,
+    5e-4, 6e-4, 8e-4, 1e-3, 2e-3, 3e-3, 4e-3, 6e-3,
+];
+
 /// The fine-tuning sets (Table 5).
 pub const SFT: &[SftSet<'static>] = &[PYCODE, GSM8K, LIMA, SCIQ];
 

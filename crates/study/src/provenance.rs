@@ -1,10 +1,10 @@
-//! How a page was computed: every job that it rests on, where its result lies, and what computed it.
+//! How a page was computed: its data, every job that it rests on, where its result lies, and what computed it.
 
 use report::{Column, Page, Table};
 
 use crate::graph::Graph;
 use crate::job::Job;
-use crate::{Error, Machine};
+use crate::{Error, Machine, datasheet};
 
 /// A job of the page.
 struct Row {
@@ -15,11 +15,14 @@ struct Row {
     ledger: Option<String>,
 }
 
-/// Adds the jobs to a page; where results of several classes of machine stand on it, it says so.
+/// Adds the data and the jobs to a page; where results of several classes of machine stand on it, it says so.
 pub(crate) fn tell(page: &mut Page, graph: &Graph<'_>, jobs: Vec<Job>) -> Result<(), Error> {
     let mut rows = Vec::new();
+    page.details.extend(datasheet::tables(graph.study(), graph.data()));
     let mut jobs = jobs;
+    jobs.extend(graph.data_jobs());
     jobs.sort_by_key(|job| job.address().kind().to_owned());
+    jobs.dedup_by_key(|job| job.address());
     for job in jobs {
         let machine = graph.computed_by(&job.address())?;
         let ledger = match &job {

@@ -90,6 +90,8 @@ fn usual(what: &str) -> f64 {
         "bpe" => 2e6,
         "count" => 3e8,
         "rows" => 1e6,
+        "hash" => 1e8,
+        "split" => 1e6,
         "overlap" => 5e6,
         "proximity" => 2e6,
         "train" | "evaluate" | "probe" | "walk" => 2e10,

@@ -4,12 +4,12 @@ use std::ops::Index;
 
 use data_mixer::{MixPlan, MixSpec, Pairing, SftSpec, SourceSize, stream_key};
 use fused_ops::Place;
-use schedule::{LrSpec, Shares, Timeline, TimelineSpec, Tokens, Weight};
+use schedule::{LrSpec, Shares, Step, Timeline, TimelineSpec, Tokens};
 use trainer::TrainSpec;
 
 use crate::Error;
 use crate::rates::Rates;
-use crate::spec::{ArmSpec, GENERAL, ProbeSpec, SftSetSpec, StudySpec, TokenizerSpec};
+use crate::spec::{ArmSpec, FixedRate, GENERAL, LrChoice, ProbeSpec, SftSetSpec, StudySpec, TokenizerSpec};
 
 /// The most seeds of a kind: more is a slip of the pen, and would take the memory there is.
 const MAX_SEEDS: u64 = 10_000;
@@ -106,7 +106,8 @@ impl Study {
         check_rates(&spec)?;
         let study = Self { arms, control: ArmId(control), rates, spec };
         study.pretrain_recipe().validate().map_err(within("pretrain"))?;
-        study.finetune_recipe(study.spec.sft.lr.grid()[0], 1).validate().map_err(within("sft"))?;
+        study.finetune_recipe(1e-3, 1000).validate().map_err(within("sft"))?;
+        check_splits(&study.spec)?;
         Ok(study)
     }
 
@@ -227,15 +228,33 @@ impl Study {
     /// The recipe of fine-tuning over `steps` steps.
     pub(crate) fn finetune_recipe(&self, lr: f64, steps: u64) -> TrainSpec {
         let (s, p) = (&self.spec.sft, &self.spec.pretrain);
-        let warmup = (u128::from(steps) * u128::from(s.warmup.parts()) / u128::from(Weight::PARTS)) as u64;
         TrainSpec {
             optimizer: s.optimizer.clone(),
             clip: s.clip,
             micro_tokens: p.micro_tokens,
             precision: p.precision,
             recompute: p.recompute,
-            ..TrainSpec::new(LrSpec::cosine(lr, 0.0, warmup, steps))
+            ..TrainSpec::new(s.curve.over(lr, steps))
         }
+    }
+
+    /// A fine-tune of so many steps has a rate above 0 at one of them at least.
+    pub(crate) fn check_curve(&self, set: SetId, steps: u64) -> Result<(), Error> {
+        // Sizes that are not stated.
+        if steps == 0 {
+            return Ok(());
+        }
+        let rates = self.spec.sft.curve.over(1.0, steps);
+        let rates = rates.build().map_err(|source| Error::Schedule { what: format!("sft.curve over {steps} steps"), source })?;
+        if steps <= MAX_STEPS && (0..steps).all(|step| rates.at(Step(step)) == 0.0) {
+            let limit = format!(
+                "has a rate of 0 at each of the {steps} steps on {}, which would train nothing: give it a min, a shape = \
+                 \"constant\", or more examples or epochs",
+                self[set].name
+            );
+            return Err(Error::field("sft.curve", format!("{:?}", self.spec.sft.curve.shape).to_lowercase(), limit));
+        }
+        Ok(())
     }
 
     /// How a set's examples become rows, in the order of a seed.
@@ -312,8 +331,8 @@ fn check_numbers(spec: &StudySpec) -> Result<(), Error> {
         ("eval.probe_documents", spec.eval.probe_documents),
         ("eval.path_rows", spec.eval.path_rows),
         ("eval.path_stride", spec.eval.path_stride),
-        ("sft.held_out", spec.sft.held_out),
-        ("sft.examples", spec.sft.examples),
+        ("eval.examples", spec.eval.examples.unwrap_or(1)),
+        ("ngram", spec.ngram as u64),
         ("sft.epochs", spec.sft.epochs),
         ("sft.batch", spec.sft.batch as u64),
         ("sft.max_time", spec.sft.max_time as u64),
@@ -329,8 +348,8 @@ fn check_numbers(spec: &StudySpec) -> Result<(), Error> {
     if spec.pretrain.steps > MAX_STEPS {
         return Err(Error::field("pretrain.steps", spec.pretrain.steps, format!("must not exceed {MAX_STEPS}")));
     }
-    if !(1..=500).contains(&spec.held_out_permille) {
-        return Err(Error::field("held_out_permille", spec.held_out_permille, "must be from 1 to 500"));
+    if let Some(set) = spec.sft.sets.iter().find(|set| set.examples == Some(0)) {
+        return Err(Error::field(format!("sft.sets.examples of {}", set.name), 0, "must be at least 1"));
     }
     let max_epochs = spec.pretrain.max_epochs;
     if !(max_epochs.is_finite() && max_epochs > 0.0) {
@@ -401,23 +420,56 @@ fn check_names(spec: &StudySpec) -> Result<(), Error> {
 }
 
 fn check_rates(spec: &StudySpec) -> Result<(), Error> {
-    use crate::spec::LrChoice;
-    let grid = spec.sft.lr.grid();
-    if grid.is_empty() {
-        return Err(Error::field("sft.lr.grid", "[]", "must hold at least one learning rate"));
-    }
-    if let Some(lr) = grid.iter().find(|lr| !(lr.is_finite() && **lr > 0.0)) {
-        return Err(Error::field("sft.lr", lr, "must be positive and finite"));
-    }
-    if let Some((_, lr)) = grid.iter().enumerate().find(|(i, lr)| grid[..*i].contains(lr)) {
-        return Err(Error::field("sft.lr.grid", lr, "is given twice"));
-    }
-    match &spec.sft.lr {
-        LrChoice::SweepBase { extend, .. } | LrChoice::SweepEach { extend, .. } if *extend > MAX_EXTEND => {
-            Err(Error::field("sft.lr.extend", extend, format!("must not exceed {MAX_EXTEND}")))
+    let lr = &spec.sft.lr;
+    let kind = if lr.is_chosen() { "grid" } else { "lr" };
+    for set in &spec.sft.sets {
+        let grid = lr.grid(&set.name);
+        if grid.is_empty() {
+            let limit = format!("must hold at least one learning rate for {}", set.name);
+            return Err(Error::field(format!("sft.lr.{kind}"), "[]", limit));
         }
-        _ => Ok(()),
+        if let Some(rate) = grid.iter().find(|rate| !(rate.is_finite() && **rate > 0.0)) {
+            return Err(Error::field(format!("sft.lr.{kind}"), rate, "must be positive and finite"));
+        }
+        if let Some((_, rate)) = grid.iter().enumerate().find(|(i, rate)| grid[..*i].contains(rate)) {
+            return Err(Error::field(format!("sft.lr.{kind}"), rate, "is given twice"));
+        }
     }
+    if let LrChoice::Fixed { lr: FixedRate::BySet(rates) } = lr
+        && let Some(name) = rates.keys().find(|name| spec.sft.sets.iter().all(|set| set.name != **name))
+    {
+        return Err(Error::field("sft.lr.fixed.lr", name, "is no set of the study"));
+    }
+    if lr.extend() > MAX_EXTEND {
+        return Err(Error::field("sft.lr.extend", lr.extend(), format!("must not exceed {MAX_EXTEND}")));
+    }
+    Ok(())
+}
+
+/// What is evaluated is held out, and what is held out is named rightly.
+fn check_splits(spec: &StudySpec) -> Result<(), Error> {
+    let roles = spec.roles();
+    for role in spec.splits.keys().chain(&spec.decontaminate) {
+        if !roles.contains(role) {
+            let limit = format!("is no role of the study; there are: {}", roles.join(", "));
+            return Err(Error::field(if spec.splits.contains_key(role) { "splits" } else { "decontaminate" }, role, limit));
+        }
+    }
+    roles.iter().try_for_each(|role| spec.splits_of(role).check(role))?;
+    let nothing = |field: String, why: &str| Err(Error::field(field, "none", format!("must hold something out: {why}")));
+    if spec.splits_of(GENERAL).test.is_nothing() {
+        return nothing(format!("splits.{GENERAL}.test"), "losses on general text are reported on it");
+    }
+    for set in &spec.sft.sets {
+        let splits = spec.splits_of(&set.role);
+        if splits.test.is_nothing() {
+            return nothing(format!("splits.{}.test", set.role), "losses are reported on it");
+        }
+        if spec.sft.lr.is_chosen() && splits.validation.is_nothing() {
+            return nothing(format!("splits.{}.validation", set.role), "learning rates are chosen on it");
+        }
+    }
+    Ok(())
 }
 
 /// A place by its name.

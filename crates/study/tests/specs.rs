@@ -2,7 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
-use study::{DataSpec, Plan, Sources, Study, StudySpec, Table2};
+use std::collections::BTreeMap;
+
+use study::{
+    DataSpec, FixedRate, HoldOut, LrChoice, Plan, Sources, Splits, StatedExamples, Study, StudySpec, Table2,
+};
 
 /// The tiny study of the command-line tests, on stated counts.
 fn text() -> String {
@@ -10,7 +14,8 @@ fn text() -> String {
     let text = std::fs::read_to_string(path).unwrap();
     let mut spec: StudySpec = toml::from_str(&text).unwrap();
     let tokens = ["general", "starcoder"].map(|role| (role.to_owned(), 100_000));
-    spec.data = DataSpec::Stated { tokens: tokens.into() };
+    let examples = ["sft/pycode", "sft/gsm8k"].map(|role| (role.to_owned(), StatedExamples { train: 300, ..Default::default() }));
+    spec.data = DataSpec::Stated { tokens: tokens.into(), examples: examples.into() };
     toml::to_string(&spec).unwrap()
 }
 
@@ -110,8 +115,8 @@ fn what_a_study_checks() {
         assert!(message.contains(expected), "{message}");
     };
     refused(&|s| s.pretrain.keep_every = Some(0), "pretrain.keep_every = 0 must be at least 1");
-    refused(&|s| s.sft.lr = study::LrChoice::SweepBase { grid: vec![1e-3, 1e-3], extend: 0 }, "is given twice");
-    refused(&|s| s.sft.lr = study::LrChoice::SweepEach { grid: vec![1e-3], extend: 4 }, "sft.lr.extend = 4");
+    refused(&|s| s.sft.lr = LrChoice::SweepBase { grid: vec![1e-3, 1e-3], extend: 0 }, "is given twice");
+    refused(&|s| s.sft.lr = LrChoice::SweepEach { grid: vec![1e-3], extend: 4 }, "sft.lr.extend = 4");
     refused(&|s| s.pretrain.steps = u64::MAX, "pretrain.steps = 18446744073709551615 must not exceed 10000000");
     let bpe = |vocab_size, roles: &[&str]| study::TokenizerSpec::Bpe {
         vocab_size,
@@ -126,6 +131,87 @@ fn what_a_study_checks() {
     refused(&|s| s.arms.retain(|arm| !arm.is_control()), "hold no control");
     refused(&|s| s.sft.sets.clear(), "must hold at least one set");
     refused(&|s| s.arms[1].name = "C4".into(), "arms = C4 is named twice");
+    // Rates by set: each set has one, and nothing else is named.
+    let by_set = |names: &[&str]| {
+        let rates: BTreeMap<String, f64> = names.iter().map(|name| ((*name).to_owned(), 1e-3)).collect();
+        LrChoice::Fixed { lr: FixedRate::BySet(rates) }
+    };
+    refused(&|s| s.sft.lr = by_set(&["Pycode"]), "sft.lr.lr = [] must hold at least one learning rate for GSM8K");
+    refused(&|s| s.sft.lr = by_set(&["Pycode", "GSM8K", "LIMA"]), "sft.lr.fixed.lr = LIMA is no set of the study");
+}
+
+/// What is evaluated must be held out; what is held out must be named rightly.
+#[test]
+fn what_a_study_checks_of_its_splits() {
+    let spec = StudySpec::parse("tiny.toml".as_ref(), &text()).unwrap();
+    let refused = |role: &str, splits: Splits, expected: &str| {
+        let mut spec = spec.clone();
+        spec.splits.insert(role.to_owned(), splits);
+        let message = Study::new(spec).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    };
+    let only = |validation: HoldOut, test: HoldOut| Splits { validation, test };
+    refused("general", Splits::default(), "splits.general.test = none must hold something out: losses on general text");
+    refused("sft/pycode", Splits::default(), "splits.sft/pycode.test = none must hold something out: losses are");
+    refused("sft/pycode", Splits::test(HoldOut::documents(3)), "splits.sft/pycode.validation = none must hold something");
+    refused("sft/lima", Splits::documents(1, 1), "splits = sft/lima is no role of the study; there are: general");
+    refused("general", Splits::test(HoldOut::permille(0)), "splits.general.test.permille = 0 must be from 1 to 500");
+    refused("general", Splits::test(HoldOut::documents(0)), "splits.general.test = 0 must be at least 1");
+    refused("starcoder", only(HoldOut::permille(300), HoldOut::permille(300)), "splits.starcoder.permille = 600");
+    let mut unknown = spec.clone();
+    unknown.decontaminate = vec!["math".to_owned()];
+    assert!(Study::new(unknown).unwrap_err().to_string().contains("decontaminate = math is no role of the study"));
+    // Rates that are given need no validation split.
+    let mut given = spec.clone();
+    given.sft.lr = LrChoice::fixed(1e-3);
+    given.sft.sets.iter().for_each(|set| drop(given.splits.insert(set.role.clone(), Splits::test(HoldOut::documents(5)))));
+    Study::new(given).unwrap();
+}
+
+/// As they stand in files: each form is read, written and read again; others are refused with what they may be.
+#[test]
+fn what_is_held_out_in_words() {
+    let read = |text: &str| toml::from_str::<Splits>(text).map_err(|e| e.to_string());
+    let limited = HoldOut { files: vec!["a/*".to_owned()], ..HoldOut::permille(7) };
+    for (text, test) in [
+        ("", HoldOut::default()),
+        ("test = \"none\"", HoldOut::default()),
+        ("test = \"all\"", HoldOut::everything()),
+        ("test = 12", HoldOut::documents(12)),
+        ("held_out = [\"a/*\", \"b\"]", HoldOut::files(["a/*", "b"])),
+        ("test = { permille = 7, files = [\"a/*\"] }", limited),
+        ("test = { documents = 7 }", HoldOut::documents(7)),
+    ] {
+        let splits = read(text).unwrap();
+        assert_eq!(splits, Splits::test(test), "{text}");
+        assert_eq!(read(&toml::to_string(&splits).unwrap()).unwrap(), splits, "{text}");
+    }
+    for text in ["test = \"most\"", "test = -1", "test = true", "test = 0.1", "test = { permil = 3 }"] {
+        assert!(read(text).unwrap_err().contains("must be \"none\", \"all\", a number of documents, a list of patterns"), "{text}");
+    }
+    assert!(read("test = {}").unwrap_err().contains("must name permille or documents"));
+    assert!(read("test = { permille = 1, documents = 1 }").unwrap_err().contains("must name permille or documents"));
+    assert!(read("test = []").unwrap_err().contains("must name one"));
+    assert!(read("tests = 3").unwrap_err().contains("unknown field"));
+}
+
+/// A curve that would leave every weight as it is.
+#[test]
+fn a_fine_tune_that_trains_nothing_is_refused() {
+    let mut spec = StudySpec::parse("tiny.toml".as_ref(), &text()).unwrap();
+    spec.sft.epochs = 1;
+    spec.sft.sets.iter_mut().for_each(|set| set.examples = Some(5));
+    let plan = |spec: &StudySpec| Plan::stated(&Table2, &Study::new(spec.clone()).unwrap()).map(drop);
+    let message = plan(&spec).unwrap_err().to_string();
+    assert!(message.contains("sft.curve = cosine has a rate of 0 at each of the 1 steps on Pycode"), "{message}");
+    let remedied = |change: &dyn Fn(&mut StudySpec)| {
+        let mut spec = spec.clone();
+        change(&mut spec);
+        plan(&spec).unwrap();
+    };
+    remedied(&|s| s.sft.curve.shape = study::CurveShape::Constant);
+    remedied(&|s| s.sft.curve.min = study::schedule::Weight::parse("0.1").unwrap());
+    remedied(&|s| s.sft.epochs = 2);
 }
 
 /// The shipped file: every role of the paper, with what is stated of it.

@@ -10,6 +10,7 @@
 mod header;
 mod manifest;
 mod reader;
+mod selection;
 mod shard;
 mod writer;
 
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub use header::{StoreInfo, TokenWidth};
 pub use manifest::finish_store;
+pub(crate) use selection::link;
 pub use reader::{Piece, ShardSummary, StoreSummary, TokenStore};
 pub use writer::{StoreDocument, StoreWriter};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::manifest::open_shards;
+use super::manifest::open_parts;
 use super::shard::Shard;
 use super::{StoreError, TokenWidth};
 
@@ -14,10 +14,24 @@ use super::{StoreError, TokenWidth};
 #[derive(Debug)]
 pub struct TokenStore {
     path: PathBuf,
+    /// Its files; there is always one.
     shards: Vec<Shard>,
-    /// Tokens and documents before each shard, and in all.
+    /// What of them belongs to it, in order.
+    parts: Vec<Part>,
+    /// Tokens and documents before each part, and in all.
     token_starts: Vec<u64>,
     document_starts: Vec<u64>,
+}
+
+/// Neighbouring documents of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Part {
+    /// The shard's place among the store's.
+    pub(super) shard: usize,
+    /// Its documents that belong to the store.
+    pub(super) documents: Range<u64>,
+    /// Their tokens.
+    pub(super) tokens: Range<u64>,
 }
 
 /// What [`TokenStore::inspect`] tells.
@@ -60,20 +74,21 @@ impl TokenStore {
     /// # Errors
     /// A file that is missing, no store, shorter or longer than its header says, or not the one its folder lists.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let shards = open_shards(path)?;
-        let sums = |of: fn(&Shard) -> u64| {
+        let (shards, parts) = open_parts(path)?;
+        let sums = |of: fn(&Part) -> &Range<u64>| {
             let mut sums = vec![0u64];
-            for shard in &shards {
-                let sum = sums[sums.len() - 1].checked_add(of(shard));
+            for part in &parts {
+                let range = of(part);
+                let sum = sums[sums.len() - 1].checked_add(range.end - range.start);
                 sums.push(sum.ok_or_else(|| StoreError::Format {
-                    path: shard.path.clone(),
+                    path: path.to_owned(),
                     reason: "the shards claim more than can be counted".into(),
                 })?);
             }
             Ok(sums)
         };
-        let (token_starts, document_starts) = (sums(|s| s.header.tokens)?, sums(|s| s.header.documents)?);
-        Ok(Self { path: path.to_owned(), token_starts, document_starts, shards })
+        let (token_starts, document_starts) = (sums(|p| &p.tokens)?, sums(|p| &p.documents)?);
+        Ok(Self { path: path.to_owned(), token_starts, document_starts, shards, parts })
     }
 
     /// Opens a store that a tokenizer must have made.
@@ -118,10 +133,29 @@ impl TokenStore {
             vocabulary: self.vocabulary(),
             documents: self.document_count(),
             tokens: self.token_count(),
-            text_bytes: self.shards.iter().map(|s| s.header.text_bytes).sum(),
+            text_bytes: self.parts.iter().map(|part| self.text_bytes_of(part)).sum(),
             lengths,
             shards: shards.collect(),
         }
+    }
+
+    /// Bytes of text of a part: of a whole shard as its header says.
+    fn text_bytes_of(&self, part: &Part) -> u64 {
+        let shard = &self.shards[part.shard];
+        if part.documents == (0..shard.header.documents) {
+            return shard.header.text_bytes;
+        }
+        part.documents.clone().map(|d| u64::from(shard.text_bytes(d))).sum()
+    }
+
+    /// Its files.
+    pub(super) fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// What of its files belongs to it.
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
     }
 
     /// The first shard: there is always one.
@@ -151,12 +185,12 @@ impl TokenStore {
 
     /// Tokens in all.
     pub fn token_count(&self) -> u64 {
-        self.token_starts[self.shards.len()]
+        self.token_starts[self.parts.len()]
     }
 
     /// Documents in all.
     pub fn document_count(&self) -> u64 {
-        self.document_starts[self.shards.len()]
+        self.document_starts[self.parts.len()]
     }
 
     /// Changes whenever the content or the tokenizer does.
@@ -164,6 +198,11 @@ impl TokenStore {
         let mut hash = Xxh3::new();
         for shard in &self.shards {
             hash.update(shard.header.checksum.as_bytes());
+        }
+        for part in self.parts.iter().filter(|p| p.documents != (0..self.shards[p.shard].header.documents)) {
+            for number in [part.shard as u64, part.documents.start, part.documents.end] {
+                hash.update(&number.to_le_bytes());
+            }
         }
         hash.update(self.tokenizer().as_bytes());
         format!("{:032x}", hash.digest128())
@@ -208,13 +247,14 @@ impl TokenStore {
         Ok(format!("{:032x}", hash.digest128()))
     }
 
-    /// The shard of a document and its number there; `None` beyond the last.
+    /// The shard of a document and its number in that shard; `None` beyond the last.
     fn locate(&self, document: u64) -> Option<(&Shard, u64)> {
         if document >= self.document_count() {
             return None;
         }
-        let shard = self.document_starts.partition_point(|start| *start <= document) - 1;
-        Some((&self.shards[shard], document - self.document_starts[shard]))
+        let index = self.document_starts.partition_point(|start| *start <= document) - 1;
+        let part = &self.parts[index];
+        Some((&self.shards[part.shard], part.documents.start + document - self.document_starts[index]))
     }
 
     /// Tokens of a document, its end token included. 0 beyond the last.
@@ -265,16 +305,23 @@ impl TokenStore {
     }
 
     fn document_at(&self, token: u64) -> u64 {
-        let shard = self.token_starts.partition_point(|start| *start <= token) - 1;
-        self.document_starts[shard] + self.shards[shard].document_at(token - self.token_starts[shard])
+        let index = self.token_starts.partition_point(|start| *start <= token) - 1;
+        let part = &self.parts[index];
+        let document = self.shards[part.shard].document_at(part.tokens.start + token - self.token_starts[index]);
+        // Damaged offsets may name one before the part.
+        self.document_starts[index] + document.saturating_sub(part.documents.start)
     }
 
     /// A document's token range over the whole store. `None` beyond the last, or where its offsets are damaged.
     pub fn document_range(&self, document: u64) -> Option<Range<u64>> {
         let (shard, d) = self.locate(document)?;
         let index = self.document_starts.partition_point(|start| *start <= document) - 1;
-        let (start, range) = (self.token_starts[index], shard.document(d)?);
-        Some(start + range.start..start + range.end)
+        let (part, range) = (&self.parts[index], shard.document(d)?);
+        if range.start < part.tokens.start || range.end > part.tokens.end {
+            return None;
+        }
+        let start = self.token_starts[index];
+        Some(start + range.start - part.tokens.start..start + range.end - part.tokens.start)
     }
 
     /// Fills `out` with the tokens from `from` on.
@@ -324,9 +371,10 @@ impl TokenStore {
         let mut at = from;
         while at < to {
             let index = self.token_starts.partition_point(|start| *start <= at) - 1;
-            let (shard, start) = (&self.shards[index], self.token_starts[index]);
+            let (part, start) = (&self.parts[index], self.token_starts[index]);
+            let shard = &self.shards[part.shard];
             let end = to.min(self.token_starts[index + 1]);
-            let range = (at - start) as usize..(end - start) as usize;
+            let range = (part.tokens.start + at - start) as usize..(part.tokens.start + end - start) as usize;
             each(match shard.width {
                 TokenWidth::U16 => Piece::Two(&shard.ids16()[range]),
                 TokenWidth::U32 => Piece::Four(&shard.ids32()[range]),

@@ -7,14 +7,13 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use atomic_file::AtomicFile;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::shard::{FinishedShard, ShardWriters, parse_shard_name, shard_name};
 use super::{SIDES, TextInput, TokenizeError, Tokenizer};
-use crate::document::held_out_by_hash;
-use crate::store::{StoreDocument, finish_store, io};
+use crate::document::permille_of;
+use crate::store::{StoreDocument, finish_store, io, link};
 use crate::{Document, ReadError, ReadReport, StoreError, TokenStore};
 
 /// Text that is tokenised at once: enough for every core, little enough to be forgotten.
@@ -127,7 +126,8 @@ impl<'a> StoreBuilder<'a> {
         Self { tokenizer, name, held_out_permille: 0, deduplicate: false, shard_bytes: 256 << 20, stop: None }
     }
 
-    /// Of 1000 documents, how many are held out, by the hash of their content.
+    /// Of 1000 documents, how many are held out, by the hash of their content: a document that stands in several inputs is
+    /// on one side in all of them.
     #[must_use]
     pub fn held_out_permille(self, held_out_permille: u16) -> Self {
         Self { held_out_permille, ..self }
@@ -214,7 +214,7 @@ impl<'a> StoreBuilder<'a> {
             for entry in fs::read_dir(&from).map_err(io(&from))? {
                 let name = entry.map_err(io(&from))?.file_name().to_string_lossy().into_owned();
                 let Some((input, part)) = parse_shard_name(&name) else { continue };
-                take(&from.join(&name), &to.join(shard_name(first_input + input, part)))?;
+                link(&from.join(&name), &to.join(shard_name(first_input + input, part)))?;
             }
         }
         Ok(())
@@ -223,9 +223,8 @@ impl<'a> StoreBuilder<'a> {
     /// What decides an input's shards, besides their number.
     fn fingerprint(&self, input: &TextInput<'_>) -> String {
         let settings = format!(
-            "2 {} {} {} {} {} {} {}",
+            "3 {} {} {} {} {} {}",
             input.fingerprint,
-            input.held_out,
             self.tokenizer.fingerprint(),
             self.name,
             self.held_out_permille,
@@ -234,21 +233,6 @@ impl<'a> StoreBuilder<'a> {
         );
         format!("{:016x}", xxh3_64(settings.as_bytes()))
     }
-}
-
-/// A file under another name.
-fn take(from: &Path, to: &Path) -> Result<(), TokenizeError> {
-    match fs::remove_file(to) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(to)(e).into()),
-        _ => {}
-    }
-    if fs::hard_link(from, to).is_err() {
-        let mut copy = AtomicFile::create(to).map_err(io(to))?;
-        let mut original = File::open(from).map_err(io(from))?;
-        std::io::copy(&mut original, &mut copy).map_err(io(to))?;
-        copy.commit().map_err(io(to))?;
-    }
-    Ok(())
 }
 
 /// Files that a kill left behind.
@@ -381,7 +365,7 @@ impl Run<'_, '_> {
                     shard.duplicates += 1;
                     continue;
                 }
-                let side = usize::from(input.held_out && held_out_by_hash(hash, self.builder.held_out_permille));
+                let side = usize::from(permille_of(hash) < self.builder.held_out_permille);
                 shard.sides[side].push(StoreDocument {
                     tokens: &document.tokens,
                     prompt: document.prompt,

@@ -15,8 +15,6 @@ pub struct TextInput<'a> {
     pub(super) label: String,
     /// Changes whenever its documents may.
     pub(super) fingerprint: String,
-    /// Whether its documents may be held out.
-    pub(super) held_out: bool,
     read: Box<Read<'a>>,
 }
 
@@ -36,7 +34,7 @@ impl<'a> TextInput<'a> {
         let fingerprint = format!("{content}-{:016x}", xxh3_64(how.as_bytes()));
         let label = path.display().to_string();
         let read = Box::new(move |each: &mut dyn FnMut(Document) -> ControlFlow<()>| files.read(&path, each));
-        Self { label, fingerprint, held_out: true, read }
+        Self { label, fingerprint, read }
     }
 
     /// Documents that can be made again and again, the same ones each time.
@@ -55,23 +53,12 @@ impl<'a> TextInput<'a> {
             Ok(report)
         };
         let (label, fingerprint) = (label.to_owned(), fingerprint.to_owned());
-        Self { label, fingerprint, held_out: true, read: Box::new(read) }
-    }
-
-    /// The same, with all its documents for training.
-    #[must_use]
-    pub fn never_held_out(self) -> Self {
-        Self { held_out: false, ..self }
+        Self { label, fingerprint, read: Box::new(read) }
     }
 
     /// Changes whenever its documents may.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
-    }
-
-    /// Whether its documents may be held out.
-    pub fn may_be_held_out(&self) -> bool {
-        self.held_out
     }
 
     /// Calls `each` with its documents in order, until it says to stop.

@@ -169,8 +169,33 @@ fn the_split_is_stable() {
     let alone = held_out(&[input("b", b)]);
     let both = held_out(&[input("a", a), input("b", b)]);
     assert!(alone.len() > 20 && both.ends_with(&alone));
-    let never = held_out(&[input("a", a).never_held_out(), input("b", b)]);
-    assert_eq!(never, alone);
+    // The same documents with other white space, before or after: on the same side.
+    let spaced: Vec<Document> = b.iter().map(|d| Document::plain(format!(" {}\n\n", d.whole().replace(' ', "\t ")))).collect();
+    assert_eq!(held_out(&[input("spaced", &spaced)]), alone);
+}
+
+/// White space, and where the prompt ends, make no other document; anything else does.
+#[test]
+fn a_content_is_known_in_any_white_space() {
+    let hash = |prompt: &str, text: &str| Document::answered(prompt, text).hash();
+    let one = hash("", "What is 2 + 2?\n4");
+    for (prompt, text) in [
+        ("What is 2 + 2?\n", "4"),
+        ("What is 2 + 2?", "\n4\n"),
+        ("  What is\u{a0}2 + 2?\r\n", "\t4 \u{2003}"),
+        ("What is 2 ", "+ 2? 4"),
+        ("What is 2", " + 2? 4"),
+        ("What i", "s 2 + 2? 4"),
+        (" \n", "What is 2 + 2? 4"),
+    ] {
+        assert_eq!(hash(prompt, text), one, "{prompt:?} {text:?}");
+    }
+    let turn = corpus::Turn { prompt: "+ 2?".to_owned(), text: " 4".to_owned() };
+    assert_eq!(Document { later: vec![turn], ..Document::answered("What is", " 2 ") }.hash(), one);
+    for other in ["What is 2 + 2?4", "what is 2 + 2? 4", "What is 2 + 2? 4.", "What is 2 +2? 4", ""] {
+        assert_ne!(hash("", other), one, "{other:?}");
+    }
+    assert_eq!(hash("", ""), hash(" ", "\n"));
 }
 
 #[test]
@@ -245,12 +270,6 @@ fn parts_are_put_together() {
     // The last part of each file comes again in the next one.
     let files: Vec<Vec<Document>> = (0..6).map(|i| all[i * 40..i * 40 + 60].to_vec()).collect();
     let inputs: Vec<TextInput<'_>> = files.iter().enumerate().map(|(i, f)| input(&format!("file {i}"), f)).collect();
-    let never: Vec<usize> = vec![2, 3];
-    let inputs: Vec<TextInput<'_>> = inputs
-        .into_iter()
-        .enumerate()
-        .map(|(i, input)| if never.contains(&i) { input.never_held_out() } else { input })
-        .collect();
     for deduplicate in [false, true] {
         let builder =
             StoreBuilder::new(&tokenizer, "x").held_out_permille(200).shard_bytes(9_000).deduplicate(deduplicate);

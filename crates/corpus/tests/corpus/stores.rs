@@ -148,7 +148,7 @@ fn shards_are_one_store() {
     // A list that reaches outside its folder.
     for (list, reason) in [
         ("{\"format\":1,\"shards\":[]}", "lists no shards"),
-        ("{\"format\":2,\"shards\":[]}", "format = 2 must be 1"),
+        ("{\"format\":3,\"shards\":[]}", "format = 3 must be 1 or 2"),
         (
             "{\"format\":1,\"shards\":[{\"file\":\"../whole\",\"documents\":1,\"tokens\":1,\"checksum\":\"\"}]}",
             "no file name",
@@ -254,4 +254,111 @@ fn fingerprints_follow_content_and_tokenizer() {
     assert_eq!(print("t", 5), print("t", 5));
     assert_ne!(print("t", 5), print("t", 6));
     assert_ne!(print("t", 5), print("u", 5));
+}
+
+/// A store of several shards, with prompts of later turns.
+fn sharded(dir: &Path, documents: &[Vec<u32>], shard: usize) -> TokenStore {
+    let mut files = Vec::new();
+    for (i, documents) in documents.chunks(shard).enumerate() {
+        let file = format!("{i:05}-0000.tokens");
+        let mut writer = StoreWriter::create(&dir.join(&file), StoreInfo::new("a", "tok", 1000)).unwrap();
+        for tokens in documents {
+            let (prompt, hash) = (u32::from(tokens.len() > 2), Some(tokens.iter().map(|t| u64::from(*t)).sum()));
+            let later = [2..tokens.len() as u32];
+            let later_prompts = if tokens.len() > 4 { &later[..] } else { &[] };
+            writer
+                .push(StoreDocument { tokens, prompt, later_prompts, text_bytes: tokens.len() as u32 * 3, hash })
+                .unwrap();
+        }
+        writer.finish().unwrap();
+        files.push(file);
+    }
+    finish_store(dir, &files).unwrap();
+    TokenStore::open(dir).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Some documents of a store are, in everything that can be asked, a store that was written with these alone; also
+    /// selected once more from a selection.
+    #[test]
+    fn a_selection_is_a_store(
+        documents in prop::collection::vec(prop::collection::vec(0u32..1000, 0..9), 1..40),
+        shard in 1usize..12,
+        picks in prop::collection::vec(any::<bool>(), 40),
+        again in prop::collection::vec(any::<bool>(), 40),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| { let path = dir.path().join(name); std::fs::create_dir(&path).unwrap(); path };
+        let whole = sharded(&at("whole"), &documents, shard);
+        let chosen: Vec<u64> = (0..documents.len()).filter(|i| picks[*i]).map(|i| i as u64).collect();
+        let view = whole.select(chosen.iter().copied(), &dir.path().join("view")).unwrap();
+        let second: Vec<u64> = (0..chosen.len()).filter(|i| again[*i]).map(|i| i as u64).collect();
+        let nested = view.select(second.iter().copied(), &dir.path().join("nested")).unwrap();
+        let twice: Vec<u64> = second.iter().map(|i| chosen[*i as usize]).collect();
+        for (view, chosen, name) in [(view, chosen, "plain"), (nested, twice, "plain again")] {
+            view.verify().unwrap();
+            let texts: Vec<Vec<u32>> = chosen.iter().map(|i| documents[*i as usize].clone()).collect();
+            prop_assert_eq!((view.document_count(), view.tokenizer()), (texts.len() as u64, "tok"));
+            if texts.is_empty() {
+                prop_assert_eq!(view.token_count(), 0);
+                continue;
+            }
+            let plain = sharded(&at(name), &texts, 100);
+            prop_assert_eq!(view.content_digest().unwrap(), plain.content_digest().unwrap());
+            prop_assert_eq!(view.inspect().text_bytes, plain.inspect().text_bytes);
+            prop_assert_eq!(view.inspect().lengths, plain.inspect().lengths);
+            let tokens = plain.token_count();
+            for d in 0..plain.document_count() {
+                prop_assert_eq!(view.document(d).unwrap(), plain.document(d).unwrap());
+                prop_assert_eq!(view.document_hash(d), plain.document_hash(d));
+                prop_assert!(view.prompts(d).eq(plain.prompts(d)));
+            }
+            for from in 0..tokens {
+                prop_assert_eq!(view.document_of(from), plain.document_of(from));
+                let to = tokens.min(from + 11);
+                prop_assert!(view.documents_in(from..to).eq(plain.documents_in(from..to)));
+                let mut read = [vec![0; (to - from) as usize], vec![0; (to - from) as usize]];
+                view.read(from, &mut read[0]).unwrap();
+                plain.read(from, &mut read[1]).unwrap();
+                prop_assert_eq!(&read[0], &read[1]);
+            }
+            prop_assert!(view.read(tokens, &mut [0]).is_err());
+        }
+    }
+}
+
+#[test]
+fn selections_that_are_none_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("whole"), dir.path().join("view"));
+    std::fs::create_dir(&from).unwrap();
+    let documents: Vec<Vec<u32>> = (0..20).map(|i| vec![i; 3]).collect();
+    let whole = sharded(&from, &documents, 7);
+    for bad in [vec![3, 3], vec![4, 2], vec![20]] {
+        let message = whole.select(bad, &to).unwrap_err().to_string();
+        assert!(message.contains("of 20"), "{message}");
+    }
+    let message = whole.select([1], &from).unwrap_err().to_string();
+    assert!(message.contains("is the folder of the store"), "{message}");
+    assert_eq!(TokenStore::open(&from).unwrap().document_count(), 20);
+
+    // Damage to the list of ranges is noticed, wherever it is; so is a list of another selection.
+    let view = whole.select([1, 2, 9], &to).unwrap();
+    assert_eq!((view.document_count(), view.document(2).unwrap()), (3, vec![9; 3]));
+    let ranges = to.join("00000-0000.select");
+    let bytes = std::fs::read(&ranges).unwrap();
+    for i in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[i] ^= 1;
+        std::fs::write(&ranges, &damaged).unwrap();
+        assert!(TokenStore::open(&to).is_err(), "byte {i}");
+        std::fs::write(&ranges, &bytes[..i]).unwrap();
+        assert!(TokenStore::open(&to).is_err(), "{i} bytes");
+    }
+    let other = whole.select([1, 3, 4, 9], &dir.path().join("other")).unwrap();
+    assert_ne!(other.fingerprint(), view.fingerprint());
+    std::fs::copy(dir.path().join("other/00000-0000.select"), &ranges).unwrap();
+    assert!(TokenStore::open(&to).unwrap_err().to_string().contains("is another file"));
 }

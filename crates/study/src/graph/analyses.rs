@@ -34,8 +34,7 @@ impl Graph<'_> {
                 ("base fine-tuned".to_owned(), Model::Finetuned(base_tuned.address())),
                 ("midtrained fine-tuned".to_owned(), Model::Finetuned(mid_tuned.address())),
             ],
-            // Nothing is trained on another role than the arms' and the sets'.
-            tokens: if role == GENERAL { stores.held_out.clone() } else { stores.train.clone() },
+            tokens: stores.test.clone(),
             documents: spec.eval.probe_documents,
             seed: study.seed("documents of a probe", 0),
             longest: spec.pretrain.time.min(spec.model.max_positions),
@@ -78,7 +77,7 @@ impl Graph<'_> {
             tokens: tuned.tokens,
             examples: tuned.examples,
             rows: tuned.rows,
-            general: self.data.role(GENERAL).held_out.clone(),
+            general: self.data.role(GENERAL).test.clone(),
             time: spec.pretrain.time,
             document_mask: spec.pretrain.document_mask,
             path_rows: spec.eval.path_rows,
@@ -95,7 +94,7 @@ impl Graph<'_> {
     /// The fine-tune once more, and two gradients at every point.
     fn walking(&self, walk: &Walk, steps: u64, set: SetId) -> Cost {
         let spec = self.study.spec();
-        let rows = self.data.train_rows(set);
+        let rows = &self.data.rows(set).train;
         let points = (steps / walk.stride.max(1) + 2) as f64;
         let path = rows.padded as f64 * spec.sft.epochs as f64;
         let gradients = points * walk.path_rows as f64 * (walk.time + rows.mean_length()) as f64;
@@ -103,9 +102,9 @@ impl Graph<'_> {
         Cost::with_model("walk", &spec.model, &walk.recipe, each * (path + gradients))
     }
 
-    /// Adds the counts of a role's training text.
+    /// Adds the counts of a role's text: what is trained on, of a probe what is evaluated.
     pub(crate) fn counts(&mut self, role: &str) -> CountTokens {
-        let tokens = self.data.role(role).train.clone();
+        let tokens = self.data.role(role).text().clone();
         let job = CountTokens { name: role.to_owned(), tokens, vocabulary: self.study.spec().model.vocab_size };
         self.add(job.clone(), Payload::Result);
         job

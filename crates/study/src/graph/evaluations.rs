@@ -3,7 +3,7 @@
 use forgetting_eval::DocumentLosses;
 
 use super::Graph;
-use crate::job::{Cost, Evaluate, EvaluateOn, Finetune, Kind as _, Model, Pretrain};
+use crate::job::{Cost, Evaluate, EvaluateOn, Finetune, Kind as _, Model, Pretrain, Side};
 use crate::spec::GENERAL;
 use crate::store::{Failure, Payload};
 use crate::{Error, SetId};
@@ -32,12 +32,12 @@ impl Graph<'_> {
     /// Held-out text without a whole sequence.
     pub fn losses_of(&mut self, tuned: &Finetune, set: SetId) -> Result<(Evaluate, Evaluate), Error> {
         let model = Model::Finetuned(tuned.address());
-        Ok((self.set_loss(model.clone(), set, &tuned.label), self.general_loss(model, &tuned.label)?))
+        Ok((self.set_loss(model.clone(), set, Side::Test, &tuned.label), self.general_loss(model, &tuned.label)?))
     }
 
     fn general_loss(&mut self, model: Model, of: &str) -> Result<Evaluate, Error> {
         let spec = self.study.spec();
-        let held_out = &self.data.role(GENERAL).held_out;
+        let held_out = &self.data.role(GENERAL).test;
         let count = spec.eval.general_sequences.min(held_out.sequences(spec.pretrain.time));
         if count == 0 {
             let limit = format!("tokens do not fill one sequence of {}", spec.pretrain.time);
@@ -54,17 +54,17 @@ impl Graph<'_> {
         Ok(self.evaluate(of, "general text", model, on, cost))
     }
 
-    /// Adds the loss on a set's held-out examples.
-    pub(super) fn set_loss(&mut self, model: Model, set: SetId, of: &str) -> Evaluate {
-        let spec = self.study.spec();
-        let on = EvaluateOn::Examples {
-            tokens: self.data.role(&self.study[set].role).held_out.clone(),
-            count: spec.sft.held_out,
-            rows: self.study.rows(set, 0),
+    /// Adds the loss on a set's validation or test split.
+    pub(super) fn set_loss(&mut self, model: Model, set: SetId, side: Side, of: &str) -> Evaluate {
+        let (text, rows) = (self.data.role(&self.study[set].role), self.data.rows(set));
+        let (tokens, rows) = match side {
+            Side::Validation => (&text.validation, rows.validation.as_ref()),
+            Side::Test => (&text.test, Some(&rows.test)),
         };
-        let rows = self.data.held_out_rows(set);
-        let cost = self.evaluating(rows.mean_length(), rows.padded as f64);
-        self.evaluate(of, &self.study[set].name, model, on, cost)
+        let on = EvaluateOn::Examples { tokens: tokens.clone(), count: u64::MAX, rows: self.study.rows(set, 0) };
+        let cost = rows.map_or_else(Cost::default, |rows| self.evaluating(rows.mean_length(), rows.padded as f64));
+        let what = format!("{}'s {} split", self.study[set].name, side.name());
+        self.evaluate(of, &what, model, on, cost)
     }
 
     /// What a forward pass over tokens in rows of a length is expected to take.

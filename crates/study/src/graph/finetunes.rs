@@ -1,7 +1,7 @@
 //! Fine-tunes, and the choice of their learning rates: it may take several rounds.
 
 use super::{Graph, Rates};
-use crate::job::{Candidate, Cost, Finetune, Kind as _, Model, Select, Selected};
+use crate::job::{Candidate, Cost, Finetune, Kind as _, Model, Select, Selected, Side};
 use crate::spec::LrChoice;
 use crate::store::{Failure, Payload};
 use crate::study::MAX_STEPS;
@@ -41,7 +41,7 @@ impl Graph<'_> {
     fn finetune_keeping(&mut self, cell: Cell, lr: f64, payload: Payload) -> Result<Finetune, Error> {
         let (study, spec) = (self.study, self.study.spec());
         let base = self.end(cell.arm, cell.pretrain_seed)?;
-        let rows = self.data.train_rows(cell.set);
+        let rows = &self.data.rows(cell.set).train;
         if rows.steps > MAX_STEPS {
             let field = format!("fine-tuning steps on {}", study[cell.set].name);
             return Err(Error::field(field, rows.steps, format!("must not exceed {MAX_STEPS}")));
@@ -56,7 +56,7 @@ impl Graph<'_> {
             base: base.address(),
             lr,
             tokens: self.data.role(&study[cell.set].role).train.clone(),
-            examples: spec.sft.examples,
+            examples: study[cell.set].examples.unwrap_or(u64::MAX),
             rows: study.rows(cell.set, cell.sft_seed),
             steps: rows.steps,
             kernels: self.kernels(),
@@ -85,7 +85,8 @@ impl Graph<'_> {
     /// A store that cannot be read.
     pub fn rate(&mut self, arm: ArmId, set: SetId) -> Result<Rate, Error> {
         let Some(select) = self.last_select(arm, set)? else {
-            return Ok(Rate::Known(self.study.spec().sft.lr.grid()[0]));
+            let given = self.study.spec().sft.lr.grid(&self.study[set].name);
+            return Ok(Rate::Known(given.first().copied().unwrap_or_default()));
         };
         if let Some(failure) = self.failures.get(&select.address()) {
             return Ok(Rate::Failed(failure.clone()));
@@ -145,7 +146,7 @@ impl Graph<'_> {
             for pretrain_seed in 0..self.study.spec().pretrain_seeds {
                 let cell = Cell { arm, set, pretrain_seed, sft_seed: 0 };
                 let tuned = self.finetune_keeping(cell, *rate, Payload::Result)?;
-                let loss = self.set_loss(Model::Finetuned(tuned.address()), set, &tuned.label);
+                let loss = self.set_loss(Model::Finetuned(tuned.address()), set, Side::Validation, &tuned.label);
                 evaluations.push(loss.address());
             }
             candidates.push(Candidate { rate: *rate, evaluations });

@@ -174,6 +174,11 @@ impl<'a> Graph<'a> {
         self.store.result::<K>(&address)?.map(Ok).ok_or(Error::NoJob { address })
     }
 
+    /// The jobs that made the data, as far as the store knows them.
+    pub(crate) fn data_jobs(&self) -> impl Iterator<Item = Job> + '_ {
+        self.data.jobs.iter().filter_map(|address| self.store.job(address).ok())
+    }
+
     /// What computed a job; `None` of one that failed.
     pub(crate) fn computed_by(&self, address: &Address) -> Result<Option<Machine>, Error> {
         if self.failures.contains_key(address) { Ok(None) } else { self.store.computed_by(address) }

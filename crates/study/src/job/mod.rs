@@ -4,17 +4,19 @@
 //! everything that determines its result, and of nothing else: labels, where data lie, and how often checkpoints are
 //! written are in the record but not in the address.
 
+mod contamination;
 mod cost;
 mod counts;
 mod evaluate;
 mod finetune;
-mod overlap;
+mod held_out;
 mod pretrain;
 mod probe;
 mod proximity;
 mod rows;
 mod select;
 mod source;
+mod split;
 mod tokenizer;
 mod tokens;
 mod training;
@@ -31,12 +33,13 @@ use crate::engine::Report;
 use crate::store::{Lock, Status, Store};
 use crate::{Error, Machine};
 
+pub(crate) use contamination::{Contaminated, Contamination, Shared};
 pub(crate) use cost::Cost;
 pub(crate) use counts::CountTokens;
 pub use evaluate::Evaluate;
 pub(crate) use evaluate::{EvaluateOn, Model};
 pub use finetune::Finetune;
-pub(crate) use overlap::{Overlap, Shared};
+pub(crate) use held_out::{FindHeldOut, HeldOut, Side};
 pub use pretrain::Pretrain;
 pub(crate) use pretrain::{Begun, Pretrained, Setup};
 pub(crate) use probe::{Probe, ProbeResult};
@@ -44,6 +47,7 @@ pub(crate) use proximity::{Closeness, Proximity};
 pub(crate) use rows::{CountRows, RowCounts};
 pub(crate) use select::{Candidate, Select, Selected};
 pub(crate) use source::RoleSource;
+pub(crate) use split::{LeftOut, Sample, Split, SplitMade};
 pub(crate) use tokenizer::{MakeTokenizer, TokenizerSource};
 pub(crate) use tokens::{Content, Tokenise, TokenisePart, Tokenised};
 pub(crate) use walk::{Walk, Walked};
@@ -229,12 +233,14 @@ macro_rules! kinds {
 }
 
 kinds!(
+    FindHeldOut,
     MakeTokenizer,
     TokenisePart,
     Tokenise,
+    Split,
+    Contamination,
     CountTokens,
     CountRows,
-    Overlap,
     Proximity,
     Pretrain,
     Evaluate,

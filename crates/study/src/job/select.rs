@@ -1,4 +1,4 @@
-//! Choosing a learning rate of a grid by held-out loss; it may ask for more rates.
+//! Choosing a learning rate of a grid by the loss on the validation split; it may ask for more rates.
 
 use fused_ops::TrainingBackend;
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,10 @@
 //! A role's documents, before they are tokens: where they come from, what tells whether they changed, how work on them is
 //! shared.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use corpus::{Document, Domain, Generator, SourceFiles, TextInput as Part, is_held_out};
+use corpus::{Document, Domain, Generator, SourceFiles, TextInput as Part};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -70,6 +69,9 @@ pub(crate) enum Origin {
 pub(crate) struct OpenRole<'a> {
     role: &'a str,
     pub(super) inputs: Vec<Part<'a>>,
+    /// The files that they are, and the folder that patterns are relative to; none where documents are generated.
+    paths: Vec<PathBuf>,
+    dir: &'a Path,
 }
 
 /// The generator's domain of a role.
@@ -105,7 +107,7 @@ impl RoleSource {
                 if !dir.is_dir() {
                     return Err(Error::field("data directory", dir.display(), "does not exist"));
                 }
-                let (inputs, sizes) = inputs_of_files(&role, dir, files, known)?;
+                let Files { inputs, sizes, .. } = inputs_of_files(&role, dir, files, known)?;
                 Ok(Self {
                     role,
                     fingerprint: print(&inputs),
@@ -157,9 +159,9 @@ impl RoleSource {
         generator: Option<&'a Generator>,
         known: &mut Fingerprints,
     ) -> Result<OpenRole<'a>, Error> {
-        let inputs = match (&self.origin, generator, domain(&self.role)) {
+        let (inputs, paths, dir) = match (&self.origin, generator, domain(&self.role)) {
             (Origin::Files { dir, files }, ..) => {
-                let (inputs, _) = inputs_of_files(&self.role, dir, files, known)?;
+                let Files { inputs, paths, .. } = inputs_of_files(&self.role, dir, files, known)?;
                 if print(&inputs) != self.fingerprint {
                     return Err(Error::field(
                         "files of role",
@@ -167,47 +169,44 @@ impl RoleSource {
                         "are not those that the job was planned for: they changed since",
                     ));
                 }
-                inputs
+                (inputs, paths, &**dir)
             }
             (Origin::Generated { documents, .. }, Some(generator), Some(domain)) => {
                 let documents = *documents as usize;
                 let read = move || generator.documents(domain).take(documents);
-                vec![Part::documents(&self.role, &self.fingerprint, read)]
+                (vec![Part::documents(&self.role, &self.fingerprint, read)], Vec::new(), Path::new(""))
             }
             _ => return Err(Error::field("role", &self.role, "is not generated")),
         };
-        Ok(OpenRole { role: &self.role, inputs })
+        Ok(OpenRole { role: &self.role, inputs, paths, dir })
     }
 }
 
-/// A role's files in order, unread, and their sizes.
+/// A role's files in order, unread.
+struct Files {
+    inputs: Vec<Part<'static>>,
+    paths: Vec<PathBuf>,
+    sizes: Vec<u64>,
+}
+
 fn inputs_of_files(
     role: &str,
     dir: &Path,
     files: &RoleFiles,
     known: &mut Fingerprints,
-) -> Result<(Vec<Part<'static>>, Vec<u64>), Error> {
+) -> Result<Files, Error> {
     let input = |source| Error::Input { role: role.to_owned(), source };
-    let held_out = files
-        .held_out
-        .iter()
-        .map(|pattern| SourceFiles::matching([pattern]).paths(dir))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(input)?
-        .concat();
-    let held_out: HashSet<PathBuf> = held_out.into_iter().collect();
-    let (mut inputs, mut sizes) = (Vec::new(), Vec::new());
+    let (mut inputs, mut paths, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
     for set in &files.sets {
-        let paths = set.paths(dir).map_err(input)?;
-        let contents = known.of(&paths)?;
-        for (path, (content, bytes)) in paths.into_iter().zip(contents) {
-            let evaluated = held_out.is_empty() || held_out.contains(&path);
-            let part = Part::file_of(set.clone(), path, &content);
-            inputs.push(if evaluated { part } else { part.never_held_out() });
+        let own = set.paths(dir).map_err(input)?;
+        let contents = known.of(&own)?;
+        for (path, (content, bytes)) in own.iter().zip(contents) {
+            inputs.push(Part::file_of(set.clone(), path.clone(), &content));
             sizes.push(bytes);
         }
+        paths.extend(own);
     }
-    Ok((inputs, sizes))
+    Ok(Files { inputs, paths, sizes })
 }
 
 /// Neighbouring files together, up to so many bytes; none where all fit.
@@ -232,7 +231,7 @@ fn cut(inputs: &[Part<'_>], sizes: &[u64], most: u64) -> Vec<SourcePart> {
 }
 
 fn print(parts: &[Part<'_>]) -> String {
-    digest(&parts.iter().map(|p| (p.fingerprint(), p.may_be_held_out())).collect::<Vec<_>>())
+    digest(&parts.iter().map(Part::fingerprint).collect::<Vec<_>>())
 }
 
 impl OpenRole<'_> {
@@ -249,17 +248,41 @@ impl OpenRole<'_> {
         })
     }
 
-    /// Calls `f(document, held_out)` for each document of either side, until it says to stop.
+    /// Which of its inputs patterns name; all where there are none.
+    ///
+    /// # Errors
+    /// A pattern that names no file, or one that is none of the role's.
+    pub(crate) fn named(&self, field: &str, patterns: &[String]) -> Result<Vec<bool>, Error> {
+        if patterns.is_empty() {
+            return Ok(vec![true; self.inputs.len()]);
+        }
+        let mut named = vec![false; self.inputs.len()];
+        for pattern in patterns {
+            if self.paths.is_empty() {
+                return Err(Error::field(field, pattern, "names files, but the documents of this role are generated"));
+            }
+            let found = SourceFiles::matching([pattern]).paths(self.dir);
+            for path in found.map_err(|source| Error::Input { role: self.role.to_owned(), source })? {
+                let Some(place) = self.paths.iter().position(|own| *own == path) else {
+                    let limit = format!("names {}, which is none of the files of {}: add it to them", path.display(), self.role);
+                    return Err(Error::field(field, pattern, limit));
+                };
+                named[place] = true;
+            }
+        }
+        Ok(named)
+    }
+
+    /// Calls `f` with each document of the inputs that are chosen, and its input's place, until it says to stop.
     pub(crate) fn each(
         &self,
-        permille: u16,
-        f: &mut dyn FnMut(Document, bool) -> ControlFlow<()>,
+        chosen: &dyn Fn(usize) -> bool,
+        f: &mut dyn FnMut(Document, usize) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        for part in &self.inputs {
+        for (place, part) in self.inputs.iter().enumerate().filter(|(place, _)| chosen(*place)) {
             let mut flow = ControlFlow::Continue(());
             part.read(&mut |document| {
-                let held_out = part.may_be_held_out() && is_held_out(&document, permille);
-                flow = f(document, held_out);
+                flow = f(document, place);
                 flow
             })
             .map_err(|source| Error::Input { role: self.role.to_owned(), source })?;

@@ -8,6 +8,7 @@ use fused_ops::TrainingBackend;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::held_out::HeldOut;
 use super::source::RoleSource;
 use super::{Context, Cost, Input, Kind};
 use crate::Error;
@@ -30,8 +31,8 @@ pub(crate) enum TokenizerSource {
         vocab_size: usize,
         /// Bytes of text it is trained on, at most; the roles give equal parts.
         max_bytes: u64,
-        /// Of 1000 documents, how many are held out, and not trained on.
-        held_out_permille: u16,
+        /// What is held out of the study's roles, and not trained on.
+        held_out: HeldOut,
         /// The roles.
         roles: Vec<RoleSource>,
     },
@@ -69,14 +70,14 @@ impl MakeTokenizer {
 
 impl Kind for MakeTokenizer {
     const NAME: &'static str = "tokenizer";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = TokenizerMade;
 
     fn address(&self) -> Address {
         let identity = match &self.source {
-            TokenizerSource::Trained { vocab_size, max_bytes, held_out_permille, roles } => {
+            TokenizerSource::Trained { vocab_size, max_bytes, held_out, roles } => {
                 let texts: Vec<&str> = roles.iter().map(|r| r.fingerprint.as_str()).collect();
-                json!({ "bpe": vocab_size, "bytes": max_bytes, "held_out": held_out_permille, "texts": texts })
+                json!({ "bpe": vocab_size, "bytes": max_bytes, "held_out": held_out.digest(), "texts": texts })
             }
             TokenizerSource::File { fingerprint, .. } => json!({ "file": fingerprint }),
         };
@@ -91,7 +92,10 @@ impl Kind for MakeTokenizer {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        Vec::new()
+        match &self.source {
+            TokenizerSource::Trained { held_out, .. } => held_out.inputs(),
+            TokenizerSource::File { .. } => Vec::new(),
+        }
     }
 
     fn cost(&self) -> Cost {
@@ -106,8 +110,8 @@ impl Kind for MakeTokenizer {
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
         let to = cx.folder.join(FILE);
         let tokenizer = match &self.source {
-            TokenizerSource::Trained { vocab_size, max_bytes, held_out_permille, roles } => {
-                let tokenizer = train(*vocab_size, *max_bytes, *held_out_permille, roles, cx)?;
+            TokenizerSource::Trained { vocab_size, max_bytes, held_out, roles } => {
+                let tokenizer = train(*vocab_size, *max_bytes, held_out, roles, cx)?;
                 tokenizer.save(&to)?;
                 tokenizer
             }
@@ -135,20 +139,21 @@ fn copy(path: &Path, fingerprint: &str, to: &Path) -> Result<Tokenizer, Error> {
 fn train<AB: TrainingBackend>(
     vocab_size: usize,
     max_bytes: u64,
-    permille: u16,
+    held_out: &HeldOut,
     roles: &[RoleSource],
     cx: &Context<'_, AB>,
 ) -> Result<Tokenizer, Error> {
     let report: &Report = cx.report;
     let mut known = Fingerprints::read(cx.store.root())?;
     let share = max_bytes / (roles.len().max(1) as u64);
+    let held_out = held_out.read(cx.store, "")?;
     let mut texts = Vec::new();
     for role in roles {
         report.check()?;
         let mut bytes = 0u64;
         let generator = role.generator();
-        role.open(generator.as_ref(), &mut known)?.each(permille, &mut |document, held_out| {
-            if held_out {
+        role.open(generator.as_ref(), &mut known)?.each(&|_| true, &mut |document, _| {
+            if held_out.contains_key(&document.hash()) {
                 return ControlFlow::Continue(());
             }
             if bytes > share || report.signal().received().is_some() {

@@ -1,7 +1,7 @@
-//! A role's documents as two token stores: one to train on, one held out.
+//! A role's documents as a token store: all of them, whatever is held out of them later.
 //!
-//! Where there are many files, several jobs tokenise parts of them, and one puts their shards together: the stores hold
-//! the same, however they were made.
+//! Where there are many files, several jobs tokenise parts of them, and one puts their shards together: the store holds
+//! the same, however it was made.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,11 +31,10 @@ pub(crate) struct Tokenise {
     pub(crate) tokenizer: Address,
     /// The tokenizer's fingerprint.
     pub(crate) tokenizer_fingerprint: String,
-    /// Of 1000 documents, how many are held out, by the hash of their content.
-    pub(crate) held_out_permille: u16,
-    /// Whether documents that come more than once are kept once.
-    pub(crate) deduplicate: bool,
 }
+
+/// The store's folder in the job's.
+pub(crate) const TOKENS: &str = "train";
 
 /// A token store: what it holds, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,15 +53,13 @@ pub(crate) struct Content {
     pub(crate) text_bytes: u64,
 }
 
-/// A role's two stores.
+/// A role's store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tokenised {
-    /// What is trained on.
-    pub(crate) train: Content,
-    /// What is evaluated on, never trained on.
-    pub(crate) held_out: Content,
-    /// Exact duplicates left out.
-    pub(crate) duplicates: u64,
+    /// Documents.
+    pub(crate) documents: u64,
+    /// Tokens.
+    pub(crate) tokens: u64,
     /// Malformed records left out.
     pub(crate) skipped: u64,
     /// What was wrong with the first of them.
@@ -70,7 +67,7 @@ pub(crate) struct Tokenised {
 }
 
 impl Content {
-    fn of(store: &TokenStore, made_by: Address, side: &str) -> Result<Self, Error> {
+    pub(super) fn of(store: &TokenStore, made_by: Address, side: &str) -> Result<Self, Error> {
         let summary = store.inspect();
         Ok(Self {
             digest: store.content_digest()?,
@@ -114,7 +111,7 @@ impl Content {
 
 impl Kind for Tokenise {
     const NAME: &'static str = "data";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = Tokenised;
 
     fn address(&self) -> Address {
@@ -122,8 +119,6 @@ impl Kind for Tokenise {
             "role": self.source.role,
             "documents": self.source.fingerprint,
             "tokenizer": self.tokenizer_fingerprint,
-            "held_out": self.held_out_permille,
-            "deduplicate": self.deduplicate,
         });
         Self::identified_by(&identity)
     }
@@ -157,22 +152,15 @@ impl Kind for Tokenise {
             first_skipped = first_skipped.or(cx.store.result::<TokenisePart>(&address)?.and_then(|p| p.first_skipped));
         }
         let report = self.build(&builder, None, cx)?;
-        let BuiltStores { train, held_out } = BuiltStores::open(cx.folder)?;
-        train.verify()?;
-        held_out.verify()?;
-        if train.document_count() == 0 || held_out.document_count() == 0 {
-            let limit = format!(
-                "gives {} training and {} held-out documents: both must be at least 1",
-                train.document_count(),
-                held_out.document_count()
-            );
-            return Err(Error::field("documents of role", &self.source.role, limit));
+        let store = BuiltStores::open(cx.folder)?.train;
+        store.verify()?;
+        if store.document_count() == 0 {
+            return Err(Error::field("documents of role", &self.source.role, "must be at least 1: there are none"));
         }
         remember(cx)?;
         Ok(Tokenised {
-            train: Content::of(&train, self.address(), "train")?,
-            held_out: Content::of(&held_out, self.address(), "held-out")?,
-            duplicates: report.duplicates,
+            documents: store.document_count(),
+            tokens: store.token_count(),
             skipped: report.skipped,
             first_skipped: first_skipped.or(report.first_skipped),
         })
@@ -187,8 +175,6 @@ impl Tokenise {
 
     fn builder<'a>(&self, tokenizer: &'a Tokenizer) -> StoreBuilder<'a> {
         StoreBuilder::new(tokenizer, &self.source.role)
-            .held_out_permille(self.held_out_permille)
-            .deduplicate(self.deduplicate)
     }
 
     /// Makes the stores of a part, or of the whole, in the job's folder.
@@ -236,8 +222,8 @@ pub(crate) struct TokenisePart {
 /// A part of a role, as stores in the job's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PartTokenised {
-    /// Documents: to train on, held out. Duplicates across parts are among them.
-    pub(crate) documents: [u64; 2],
+    /// Documents.
+    pub(crate) documents: u64,
     /// What was wrong with the first malformed record.
     pub(crate) first_skipped: Option<String>,
 }
@@ -254,7 +240,7 @@ impl TokenisePart {
 
 impl Kind for TokenisePart {
     const NAME: &'static str = "part";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = PartTokenised;
 
     fn address(&self) -> Address {
@@ -263,8 +249,6 @@ impl Kind for TokenisePart {
             "role": whole.source.role,
             "documents": self.part().map(|part| &part.fingerprint),
             "tokenizer": whole.tokenizer_fingerprint,
-            "held_out": whole.held_out_permille,
-            "deduplicate": whole.deduplicate,
         });
         Self::identified_by(&identity)
     }
@@ -285,12 +269,12 @@ impl Kind for TokenisePart {
         let tokenizer = Tokenizer::from_file(&MakeTokenizer::file(cx.store, &self.whole.tokenizer))?;
         let builder = self.whole.builder(&tokenizer);
         let report = self.whole.build(&builder, self.part(), cx)?;
-        Ok(PartTokenised { documents: report.documents, first_skipped: report.first_skipped })
+        Ok(PartTokenised { documents: report.documents[0], first_skipped: report.first_skipped })
     }
 }
 
 /// The files are as they were written: nobody need read them to know.
-fn remember<AB: TrainingBackend>(cx: &Context<'_, AB>) -> Result<(), Error> {
+pub(super) fn remember<AB: TrainingBackend>(cx: &Context<'_, AB>) -> Result<(), Error> {
     let mut known = Fingerprints::read(cx.store.root())?;
     known.of(&cx.store.files_below(cx.folder)?)?;
     known.write()

@@ -295,7 +295,7 @@ fn measure(graph: &Graph<'_>, jobs: &Jobs) -> Result<Result<Measurement, Failure
         }
     }
     let [before, sft, c4] = &losses[..] else { unreachable!("one of each of three jobs") };
-    let report = graph.data().train_rows(jobs.cell.set).report;
+    let report = graph.data().rows(jobs.cell.set).train.report;
     Ok(Ok(Measurement {
         mix: graph.study()[jobs.cell.arm].name().to_owned(),
         dataset: graph.study()[jobs.cell.set].name.clone(),

@@ -22,6 +22,7 @@ struct Amount {
     documents: Option<u64>,
     tokens: u64,
     bytes_per_token: Option<f64>,
+    /// Documents.
     held_out: Option<u64>,
 }
 
@@ -55,7 +56,7 @@ impl Question for Table1 {
                 documents: Some(stores.train.documents),
                 tokens: stores.train.tokens,
                 bytes_per_token: Some(stores.train.text_bytes as f64 / stores.train.tokens as f64),
-                held_out: Some(stores.held_out.tokens),
+                held_out: Some(stores.held_out.iter().sum()),
             })
         };
         let plan = Plan::marked(graph.study(), data)?;
@@ -71,7 +72,7 @@ impl Question for Table1 {
     }
 
     fn on_stated(&self, name: &str, study: &Study, plan: &Plan) -> Result<Page, Error> {
-        let DataSpec::Stated { tokens } = &study.spec().data else {
+        let DataSpec::Stated { tokens, .. } = &study.spec().data else {
             return Err(Error::field("data", "given", "is to be prepared, not stated"));
         };
         let amount = |role: &str| Some(Amount { tokens: tokens.get(role).copied().unwrap_or(0), ..Amount::default() });
@@ -111,7 +112,7 @@ fn page(name: &str, study: &Study, plan: &Plan, amount: &dyn Fn(&str) -> Option<
             Column::number("bytes_per_token", Format::Fixed(2), rows.iter().map(|r| r.amount.bytes_per_token))
                 .documents_only(),
         )
-        .with(count("held_out_tokens", |r| r.amount.held_out).documents_only())
+        .with(count("held_out_documents", |r| r.amount.held_out).heading("held out").documents_only())
         .with(
             count("most_used", |r| r.used.map(|t| t.0))
                 .meaning("tokens of it that are reserved in the arm that takes most"),

@@ -1,16 +1,15 @@
 //! Table 5: the fine-tuning sets — examples, masks, lengths, and what training text has in common with them.
 
+use std::collections::BTreeSet;
+
 use super::Question;
+use crate::data::stated_examples;
 use crate::graph::Graph;
-use crate::job::{self, Shared};
+use crate::job::Shared;
 use crate::plan::Plan;
-use crate::spec::{DataSpec, Sources};
-use crate::store::Payload;
+use crate::spec::{DataSpec, Sources, StatedExamples};
 use crate::{Error, SetId, Study};
 use report::{Column, Page, Table};
-
-/// Tokens of the sequences that are looked for (as GPT-3's authors did).
-const NGRAM: usize = 13;
 
 /// The fine-tuning sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,45 +24,44 @@ impl Question for Table5 {
         false
     }
 
-    fn needs(&self, graph: &mut Graph<'_>) -> Result<(), Error> {
-        graph.study().sets().for_each(|set| drop(overlap(graph, set)));
+    /// The data say it all.
+    fn needs(&self, _: &mut Graph<'_>) -> Result<(), Error> {
         Ok(())
     }
 
     fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
         let study = graph.study();
-        let (mut rows, mut notes) = (Vec::new(), Vec::new());
-        for set in study.sets() {
-            let job = overlap(graph, set);
-            let shared = match graph.outcome(&job)? {
-                Ok(shared) => Some(shared),
-                Err(failure) => {
-                    notes.push(format!("failed: {failure}"));
-                    None
-                }
-            };
-            if let Some((count, role)) = shared.as_ref().and_then(|s| s.most.as_ref()) {
-                let set = &study[set].name;
-                notes.push(format!("{set}: most share text with {role} ({count} held-out examples)"));
-            }
-            rows.push(row(graph, set, shared));
-        }
+        let sources = match &study.spec().data {
+            DataSpec::Files { sources, .. } => sources.clone(),
+            _ => Sources::default(),
+        };
+        let rows: Vec<Row> = study.sets().map(|set| row(graph, set, &sources)).collect();
         let mut page = page(name, study, &rows);
-        page.found.extend(contamination(&rows));
-        page.notes = notes;
+        page.found.extend(contamination(study, &rows));
+        let most = |r: &Row| {
+            let (count, role) = r.most.as_ref()?;
+            Some(format!("{}: most share text with {role} ({count} test examples)", r.name))
+        };
+        page.notes = rows.iter().filter_map(most).collect();
         Ok(page)
     }
 
     fn on_stated(&self, name: &str, study: &Study, _: &Plan) -> Result<Page, Error> {
-        let sources = match &study.spec().data {
-            DataSpec::Stated { .. } => Sources::paper()?,
-            _ => Sources::default(),
-        };
+        let sources = Sources::paper()?;
         let (mut rows, mut notes) = (Vec::new(), Vec::new());
-        for set in study.sets().map(|set| &study[set]) {
+        for id in study.sets() {
+            let (set, used) = (&study[id], stated_examples(study, id));
             let files = sources.0.get(&set.role);
-            let stated = files.and_then(|f| f.stated_examples);
-            rows.push(Row { name: set.name.clone(), train: stated, masked: set.mask_prompt, ..Row::default() });
+            let StatedExamples { train, validation, test } = used;
+            rows.push(Row {
+                name: set.name.clone(),
+                printed: files.and_then(|f| f.stated_examples),
+                train: Some(train),
+                masked: set.mask_prompt,
+                validation: Some(validation),
+                test: Some(test),
+                ..Row::default()
+            });
             let note = files.and_then(|f| f.note.as_ref());
             notes.extend(note.map(|note| format!("{}: {}", set.name, note.trim())));
         }
@@ -77,16 +75,24 @@ impl Question for Table5 {
 #[derive(Default)]
 struct Row {
     name: String,
+    /// Training examples that a paper states.
+    printed: Option<u64>,
     train: Option<u64>,
     masked: bool,
     available: Option<u64>,
-    held_out: Option<u64>,
+    validation: Option<u64>,
+    test: Option<u64>,
     tokens: Option<u64>,
     targets: Option<u64>,
     truncated: Option<u64>,
     dropped: Option<u64>,
-    /// `None` where the search failed.
-    shared: Option<Shared>,
+    /// Test examples that are long enough to tell what they share.
+    judged: Option<u64>,
+    /// Those that share a sequence with training text of any role, and those of which one role holds half the sequences.
+    any: Option<u64>,
+    half: Option<u64>,
+    /// The role that most share a sequence with, and how many.
+    most: Option<(u64, String)>,
 }
 
 fn page(name: &str, study: &Study, rows: &[Row]) -> Page {
@@ -98,27 +104,27 @@ fn page(name: &str, study: &Study, rows: &[Row]) -> Page {
         s.truncation
     );
     let count = |name: &str, value: fn(&Row) -> Option<u64>| Column::count(name, rows.iter().map(value));
-    let shared = |name: &str, value: fn(&Shared) -> u64| {
-        Column::count(name, rows.iter().map(move |r| r.shared.as_ref().map(value)))
-    };
+    let ngram = study.spec().ngram;
     let table = Table::new(name, &title)
         .with(Column::text("dataset", rows.iter().map(|r| r.name.as_str())).heading("set"))
-        .with(count("train_samples", |r| r.train).heading("train"))
+        .with(count("printed", |r| r.printed).meaning("training examples that the paper states"))
+        .with(count("train_samples", |r| r.train).heading("train").meaning("training examples that are used"))
         .with(Column::text("prompt_masked", rows.iter().map(|r| if r.masked { "Yes" } else { "No" })).heading("masked"))
         .with(count("available", |r| r.available))
-        .with(count("held_out", |r| r.held_out))
+        .with(count("validation", |r| r.validation))
+        .with(count("test", |r| r.test))
         .with(count("tokens", |r| r.tokens).documents_only())
         .with(count("targets", |r| r.targets).documents_only().meaning("tokens that are in the loss"))
         .with(count("truncated", |r| r.truncated).heading("cut"))
         .with(count("dropped", |r| r.dropped).documents_only())
-        .with(shared("held_out_contaminated", |s| s.any).heading("shared").meaning(&format!(
-            "held-out examples that share {NGRAM} consecutive tokens with training text of any role (a preamble that all \
+        .with(count("test_contaminated", |r| r.any).heading("shared").meaning(&format!(
+            "test examples that share {ngram} consecutive tokens with training text of any role (a preamble that all \
              examples have is such a text)"
         )))
-        .with(shared("held_out_half_contained", |s| s.half).heading("half").meaning(&format!(
-            "those of which half of all sequences of {NGRAM} tokens occur in one role"
+        .with(count("test_half_contained", |r| r.half).heading("half").meaning(&format!(
+            "those of which half of all sequences of {ngram} tokens occur in one role"
         )))
-        .with(shared("held_out_judged", |s| s.judged).heading("of").meaning("held-out examples long enough to tell"));
+        .with(count("test_judged", |r| r.judged).heading("of").meaning("test examples long enough to tell"));
     let mut page = Page::new(&format!("{} ({})", super::heading(name), study.spec().model_name));
     page.asked = "What are models fine-tuned on, and is what they are evaluated on really held out?".to_owned();
     page.tables.push(table);
@@ -126,50 +132,51 @@ fn page(name: &str, study: &Study, rows: &[Row]) -> Page {
 }
 
 /// What the search found; nothing where nothing could be judged.
-fn contamination(rows: &[Row]) -> Option<String> {
-    let sum = |value: fn(&Shared) -> u64| rows.iter().filter_map(|r| r.shared.as_ref()).map(value).sum::<u64>();
-    let judged = sum(|s| s.judged);
-    let missing: Vec<&str> = rows.iter().filter(|r| r.shared.is_none()).map(|r| r.name.as_str()).collect();
-    let without = if missing.is_empty() { String::new() } else { format!(" (not searched: {})", missing.join(", ")) };
+fn contamination(study: &Study, rows: &[Row]) -> Option<String> {
+    let sum = |value: fn(&Row) -> Option<u64>| rows.iter().filter_map(value).sum::<u64>();
+    let (judged, ngram) = (sum(|r| r.judged), study.spec().ngram);
     (judged > 0).then(|| {
         format!(
-            "Of {judged} held-out examples long enough to tell, {} share {NGRAM} consecutive tokens with training text, and {} are \
-             half contained in one role's{without}.",
-            sum(|s| s.any),
-            sum(|s| s.half)
+            "Of {judged} test examples long enough to tell, {} share {ngram} consecutive tokens with training text, and {} \
+             are half contained in one role's.",
+            sum(|r| r.any),
+            sum(|r| r.half)
         )
     })
 }
 
-/// Adds the search for a set's held-out examples in its own training examples and all that is pretrained on.
-fn overlap(graph: &mut Graph<'_>, set: SetId) -> job::Overlap {
+fn row(graph: &Graph<'_>, set: SetId, sources: &Sources) -> Row {
     let (study, data) = (graph.study(), graph.data());
-    let role = &study[set].role;
+    let (role, rows) = (&study[set].role, data.rows(set));
+    // A set's own training examples and all that is pretrained on; not other sets'.
     let others: Vec<&String> = study.sets().map(|s| &study[s].role).filter(|other| *other != role).collect();
-    let training = data.roles.iter().filter(|(other, _)| !others.contains(other));
-    let job = job::Overlap {
-        name: study[set].name.clone(),
-        evaluated: data.role(role).held_out.clone(),
-        training: training.map(|(role, stores)| (role.clone(), stores.train.clone())).collect(),
-        ngram: NGRAM,
+    let test = format!("{role}, test");
+    let shared: Vec<(&String, &Shared)> = data
+        .roles
+        .iter()
+        .filter(|(other, _)| !others.contains(other))
+        .flat_map(|(role, data)| data.shared.iter().filter(|s| s.with == test).map(move |s| (role, s)))
+        .collect();
+    let union = |of: fn(&Shared) -> &Vec<u64>| {
+        let numbers: BTreeSet<u64> = shared.iter().flat_map(|(_, s)| of(s).iter().copied()).collect();
+        (!shared.is_empty()).then_some(numbers.len() as u64)
     };
-    graph.add(job.clone(), Payload::Result);
-    job
-}
-
-fn row(graph: &Graph<'_>, set: SetId, shared: Option<Shared>) -> Row {
-    let (study, data) = (graph.study(), graph.data());
-    let (train, held_out) = (data.train_rows(set).report, data.held_out_rows(set).report);
+    let most = shared.iter().map(|(role, s)| (s.any.len() as u64, (*role).clone())).filter(|(count, _)| *count > 0);
     Row {
         name: study[set].name.clone(),
-        train: Some(train.examples),
+        printed: sources.0.get(role).and_then(|files| files.stated_examples),
+        train: Some(rows.train.report.examples),
         masked: study[set].mask_prompt,
-        available: Some(data.role(&study[set].role).train.documents),
-        held_out: Some(held_out.examples),
-        tokens: Some(train.positions),
-        targets: Some(train.targets),
-        truncated: Some(train.truncated),
-        dropped: Some(train.dropped),
-        shared,
+        available: Some(data.role(role).train.documents),
+        validation: rows.validation.as_ref().map(|rows| rows.report.examples),
+        test: Some(rows.test.report.examples),
+        tokens: Some(rows.train.report.positions),
+        targets: Some(rows.train.report.targets),
+        truncated: Some(rows.train.report.truncated),
+        dropped: Some(rows.train.report.dropped),
+        judged: shared.first().map(|(_, s)| s.judged),
+        any: union(|s| &s.any),
+        half: union(|s| &s.half),
+        most: most.max_by_key(|(count, _)| *count),
     }
 }

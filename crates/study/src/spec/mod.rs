@@ -1,9 +1,12 @@
 //! What a researcher writes: a study as plain data. [`Study::new`](crate::Study::new) checks it; `spec.toml` in the
 //! output directory is one.
 
+mod finetune;
 mod presets;
 mod sources;
+mod splits;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fused_ops::Precision;
@@ -12,8 +15,10 @@ use schedule::{Convention, Phase, Span, Weight};
 use serde::{Deserialize, Serialize};
 use trainer::AdamWSpec;
 
+pub use finetune::{CurveShape, FinetuneCurve, FinetuneSpec, FixedRate, LrChoice, SftSetSpec};
 pub use presets::{PRESETS, preset};
 pub use sources::{RoleFiles, Sources};
+pub use splits::{Amount, HoldOut, Splits};
 
 use crate::Error;
 
@@ -42,11 +47,19 @@ pub struct StudySpec {
     pub data: DataSpec,
     /// What turns them into tokens.
     pub tokenizer: TokenizerSpec,
-    /// Of 1000 documents, how many are held out (by hash of their content).
-    pub held_out_permille: u16,
-    /// Whether documents that come more than once in a role are kept once.
+    /// What of each role is held out; of roles that are not named, nothing. Files may say so of themselves
+    /// ([`RoleFiles`]): that goes first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub splits: BTreeMap<String, Splits>,
+    /// Whether documents that come more than once in a role are trained on once.
     #[serde(default)]
     pub deduplicate: bool,
+    /// Tokens of the sequences by which evaluated text is looked for in training text.
+    #[serde(default = "ngram")]
+    pub ngram: usize,
+    /// Roles of which documents that hold such a sequence are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decontaminate: Vec<String>,
     /// The model's sizes.
     pub model: GptNeoXConfig,
     /// Pretraining, midtraining included.
@@ -64,6 +77,11 @@ pub struct StudySpec {
 
 fn format() -> u32 {
     FORMAT
+}
+
+/// As GPT-3's authors (Brown et al. 2020).
+fn ngram() -> usize {
+    13
 }
 
 /// Which results of other processors a study takes for its own.
@@ -112,8 +130,25 @@ pub enum DataSpec {
     /// None: sizes in tokens alone, for a plan.
     Stated {
         /// Role to tokens.
-        tokens: std::collections::BTreeMap<String, u64>,
+        tokens: BTreeMap<String, u64>,
+        /// Fine-tuning role to its examples.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        examples: BTreeMap<String, StatedExamples>,
     },
+}
+
+/// How many examples a fine-tuning set's own splits have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatedExamples {
+    /// To train on; what the study holds out by number is taken from these.
+    pub train: u64,
+    /// In a split of its own.
+    #[serde(default)]
+    pub validation: u64,
+    /// In a split of its own.
+    #[serde(default)]
+    pub test: u64,
 }
 
 /// What turns documents into tokens.
@@ -230,97 +265,17 @@ impl ArmSpec {
     }
 }
 
-/// How fine-tuning learning rates are chosen.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum LrChoice {
-    /// One for all.
-    Fixed {
-        /// The rate.
-        lr: f64,
-    },
-    /// The best of a grid on the control's checkpoint, per set (Appendix C).
-    SweepBase {
-        /// The grid.
-        grid: Vec<f64>,
-        /// How often the grid may grow where its best rate lies at its edge, each time by the ratio of the two
-        /// outermost rates.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        extend: u32,
-    },
-    /// The best of a grid on each arm's own checkpoint, per set (Section 4).
-    SweepEach {
-        /// The grid.
-        grid: Vec<f64>,
-        /// As in `sweep_base`.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        extend: u32,
-    },
-}
-
-fn is_zero(value: &u32) -> bool {
-    *value == 0
-}
-
-impl LrChoice {
-    /// The rates given.
-    pub fn grid(&self) -> &[f64] {
-        match self {
-            Self::Fixed { lr } => std::slice::from_ref(lr),
-            Self::SweepBase { grid, .. } | Self::SweepEach { grid, .. } => grid,
-        }
-    }
-}
-
-/// Fine-tuning.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FinetuneSpec {
-    /// Passes over the examples.
-    pub epochs: u64,
-    /// Examples of a step.
-    pub batch: usize,
-    /// Longest row in tokens.
-    pub max_time: usize,
-    /// What happens to longer examples.
-    #[serde(default)]
-    pub truncation: data_mixer::Truncation,
-    /// Training examples, at most.
-    pub examples: u64,
-    /// Held-out examples, at most.
-    pub held_out: u64,
-    /// Peak learning rate.
-    pub lr: LrChoice,
-    /// Share of the steps that warm up.
-    pub warmup: Weight,
-    /// The optimiser.
-    pub optimizer: AdamWSpec,
-    /// Largest global gradient norm.
-    pub clip: f64,
-    /// The sets.
-    pub sets: Vec<SftSetSpec>,
-}
-
-/// One fine-tuning set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SftSetSpec {
-    /// What tables call it.
-    pub name: String,
-    /// Its role.
-    pub role: String,
-    /// Leave the prompt out of the loss.
-    pub mask_prompt: bool,
-}
-
 /// Evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvalSpec {
-    /// Held-out general sequences, at most.
+    /// Held-out general sequences, at most: of documents that are drawn at random.
     // Its name in the records of older stores.
     #[serde(alias = "c4_sequences")]
     pub general_sequences: u64,
+    /// Examples of a fine-tuning set's validation and test split that are evaluated, at most; all where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub examples: Option<u64>,
     /// Documents of a probe, at most.
     #[serde(default = "probe_documents")]
     pub probe_documents: u64,
@@ -410,5 +365,26 @@ impl StudySpec {
             }
         }
         roles
+    }
+
+    /// What of a role is held out. All of a probe's, but for general text's; what is evaluated is not trained on.
+    pub fn splits_of(&self, role: &str) -> Splits {
+        let mut splits = self.splits.get(role).cloned().unwrap_or_default();
+        if let DataSpec::Files { sources, .. } = &self.data
+            && let Some(files) = sources.0.get(role)
+        {
+            splits.validation = files.validation.clone().unwrap_or(splits.validation);
+            splits.test = files.test.clone().unwrap_or(splits.test);
+        }
+        if role != GENERAL && self.probes.iter().any(|probe| probe.role == role) {
+            splits = Splits::test(HoldOut::everything());
+        }
+        splits
+    }
+
+    /// Whether something is trained on a role.
+    pub(crate) fn trains_on(&self, role: &str) -> bool {
+        let mixed = self.arms.iter().any(|arm| arm.roles().any(|r| r == role));
+        role == GENERAL || mixed || self.sft.sets.iter().any(|set| set.role == role)
     }
 }

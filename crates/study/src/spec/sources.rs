@@ -6,18 +6,22 @@ use std::path::Path;
 use corpus::SourceFiles;
 use serde::{Deserialize, Serialize};
 
+use super::{HoldOut, StatedExamples};
 use crate::Error;
 
 /// Role to files. The TOML of `--sources`:
 ///
 /// ```toml
 /// [general]
-/// held_out = ["general/c4*"]        # held-out documents come from these alone
+/// held_out = ["general/c4-validation*"]   # held out whole
 /// [[general.sets]]
 /// files = ["general/*.jsonl.zst"]
 ///
+/// ["sft/gsm8k"]
+/// validation = 500                        # examples of the other files, by their content
+/// test = ["gsm8k/test.jsonl"]
 /// [["sft/gsm8k".sets]]
-/// files = ["gsm8k.jsonl"]
+/// files = ["gsm8k/*.jsonl"]
 /// template = { prompt = "{question}\n", text = "{answer}" }
 /// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -28,9 +32,12 @@ pub struct Sources(pub BTreeMap<String, RoleFiles>);
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoleFiles {
-    /// Patterns of the files that held-out documents may come from; all files where empty.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub held_out: Vec<String>,
+    /// What is held out to choose rates on; as in the study's `splits` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<HoldOut>,
+    /// What is held out to be reported; as in the study's `splits` where absent.
+    #[serde(default, alias = "held_out", skip_serializing_if = "Option::is_none")]
+    pub test: Option<HoldOut>,
     /// Sets of files that are read alike.
     pub sets: Vec<SourceFiles>,
     /// Tokens that a paper or a data set's card states: what a plan counts on before anything is read.
@@ -39,24 +46,28 @@ pub struct RoleFiles {
     /// Fine-tuning examples that a paper states.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stated_examples: Option<u64>,
+    /// Examples of the set's own splits, as its card states them: what a plan counts on before anything is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated_splits: Option<StatedExamples>,
     /// What is uncertain about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
 impl Sources {
-    /// Each role's files in the folder of its name, in layouts that are recognised by their fields; the held-out
-    /// general text comes from the `c4` files where there are any.
-    pub fn folders(roles: &[String], dir: &Path) -> Self {
+    /// Each role's files in the folder of its name, in layouts that are recognised by their fields. What `test` holds out
+    /// of general text comes from the `c4` files where there are any.
+    pub fn folders(roles: &[String], test: &HoldOut, dir: &Path) -> Self {
         let role = |role: &String| {
             let c4 = std::fs::read_dir(dir.join(role))
                 .into_iter()
                 .flatten()
                 .flatten()
                 .any(|e| e.file_name().to_string_lossy().starts_with("c4"));
-            let held_out = if role == super::GENERAL && c4 { vec![format!("{role}/c4*")] } else { Vec::new() };
+            let of_c4 = || HoldOut { files: vec![format!("{role}/c4*")], ..test.clone() };
+            let test = (role == super::GENERAL && c4).then(of_c4);
             let sets = vec![SourceFiles::folder(role)];
-            (role.clone(), RoleFiles { held_out, sets, ..RoleFiles::default() })
+            (role.clone(), RoleFiles { test, sets, ..RoleFiles::default() })
         };
         Self(roles.iter().map(role).collect())
     }

@@ -186,7 +186,7 @@ fn data_that_moved_are_found_where_they_are() {
         let line = |d: corpus::Document| serde_json::json!({ "prompt": d.prompt, "text": d.text }).to_string() + "\n";
         let text: String = generator.documents(domain).take(count).map(line).collect();
         std::fs::write(first.join(role).join("a.jsonl"), text).unwrap();
-        sources.0.extend(study::Sources::folders(&[role.to_owned()], &first).0);
+        sources.0.extend(study::Sources::folders(&[role.to_owned()], &study::HoldOut::default(), &first).0);
     }
     let files_of = |dir: &std::path::Path| study::DataSpec::Files {
         dir: dir.to_owned(),

@@ -8,8 +8,8 @@ use fused_ops::backends::Flex;
 use schedule::{Phase, Span, Weight};
 use serde_json::Value;
 use study::{
-    Answer, ArmSpec, Data, LocalEngine, LrChoice, OnDevice, Progress, Question, StopSignal, Store, Study, StudySpec,
-    answer, prepare,
+    Answer, ArmSpec, Data, LocalEngine, LrChoice, OnDevice, Progress, Question, Splits, StopSignal, Store, Study,
+    StudySpec, answer, prepare,
 };
 
 pub(crate) const STEPS: u64 = 24;
@@ -34,10 +34,12 @@ pub(crate) fn spec() -> StudySpec {
     };
     spec.sft.epochs = 1;
     spec.sft.batch = 4;
-    spec.sft.examples = 16;
-    spec.sft.held_out = 8;
-    spec.sft.lr = LrChoice::Fixed { lr: 1e-3 };
+    spec.sft.lr = LrChoice::fixed(1e-3);
     spec.sft.sets.truncate(1);
+    spec.sft.sets[0].examples = Some(16);
+    let sets: Vec<String> = spec.sft.sets.iter().map(|set| set.role.clone()).collect();
+    spec.splits.retain(|role, _| role == "general" || sets.contains(role));
+    sets.into_iter().for_each(|role| drop(spec.splits.insert(role, Splits::documents(8, 8))));
     spec.sft_seeds = 1;
     spec.eval.general_sequences = 8;
     spec.arms = vec![ArmSpec::control("C4")];

@@ -1,0 +1,84 @@
+//! What a study's data are: what is trained on, what is held out, what is left out and why, and what training text shares
+//! with what is evaluated.
+
+use std::fmt::Write as _;
+
+use report::{Column, Table};
+
+use crate::Study;
+use crate::data::{Data, RoleData};
+use crate::job::Shared;
+
+/// The data by role, and what each shares with each evaluation set.
+pub(crate) fn tables(study: &Study, data: &Data) -> [Table; 2] {
+    let rows: Vec<(&String, &RoleData)> = data.roles.iter().collect();
+    let count = |name: &str, value: fn(&RoleData) -> u64| Column::count(name, rows.iter().map(|(_, r)| value(r)));
+    let evaluated = |r: &RoleData| r.left_out.evaluated.values().sum::<u64>();
+    let roles = Table::new("data", "What is trained on, held out and left out, in documents")
+        .with(Column::text("role", rows.iter().map(|(role, _)| role.as_str())))
+        .with(count("train", |r| r.train.documents).meaning("documents that are trained on"))
+        .with(count("train_tokens", |r| r.train.tokens).heading("tokens").meaning("tokens that are trained on"))
+        .with(count("validation", |r| r.held_out[0]).meaning("documents that learning rates are chosen on"))
+        .with(count("test", |r| r.held_out[1]).meaning("documents that losses are reported on, or a sample of them"))
+        .with(
+            Column::count("left_out_evaluated", rows.iter().map(|(_, r)| evaluated(r)))
+                .heading("evaluated elsewhere")
+                .meaning("documents left out because their content, white space folded, is held out of some role"),
+        )
+        .with(count("duplicates", |r| r.left_out.duplicates).meaning("documents left out that came before"))
+        .with(count("malformed", |r| r.skipped).meaning("records that could not be read"))
+        .with(count("contaminated", |r| r.contaminated).meaning(&format!(
+            "documents that share {} tokens in a row with evaluated text",
+            study.spec().ngram
+        )))
+        .with(
+            Column::text("decontaminated", rows.iter().map(|(_, r)| if r.decontaminated { "left out" } else { "kept" }))
+                .heading("these are"),
+        );
+    let pairs: Vec<(&String, &Shared)> =
+        rows.iter().flat_map(|(role, r)| r.shared.iter().map(move |shared| (*role, shared))).collect();
+    let of = |name: &str, value: fn(&Shared) -> u64| Column::count(name, pairs.iter().map(|(_, s)| value(s)));
+    let title = format!("What training text shares with evaluated text: {} tokens in a row", study.spec().ngram);
+    let shared = Table::new("contamination", &title)
+        .with(Column::text("trained_on", pairs.iter().map(|(role, _)| role.as_str())))
+        .with(Column::text("evaluated", pairs.iter().map(|(_, s)| s.with.as_str())))
+        .with(of("judged", |s| s.judged).meaning("evaluated documents long enough to tell"))
+        .with(of("shared", |s| s.any.len() as u64).meaning("those that share a sequence"))
+        .with(of("half", |s| s.half.len() as u64).meaning("those of which half of all sequences are shared"))
+        .with(of("training_documents", |s| s.holders).meaning("training documents that share a sequence"));
+    [roles, shared]
+}
+
+/// The same for a plan, as text.
+pub(crate) fn describe(study: &Study, data: &Data) -> String {
+    let mut out = String::from("data, in documents:\n");
+    for (role, r) in &data.roles {
+        let [validation, test] = r.held_out;
+        let _ = writeln!(
+            out,
+            "    {role:<16} {} to train on ({} tokens), {validation} for validation, {test} for test",
+            r.train.documents,
+            schedule::Tokens(r.train.tokens)
+        );
+        let mut left: Vec<String> =
+            r.left_out.evaluated.iter().map(|(set, n)| format!("{n} that are evaluated ({set})")).collect();
+        let others = [(r.left_out.duplicates, "duplicates"), (r.skipped, "malformed")];
+        left.extend(others.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")));
+        if r.decontaminated {
+            left.push(format!("{} that share text with what is evaluated", r.contaminated));
+        }
+        if !left.is_empty() {
+            let _ = writeln!(out, "        left out: {}", left.join(", "));
+        }
+        let shared: Vec<String> = r.shared.iter().filter(|s| !s.any.is_empty()).map(in_words).collect();
+        if !shared.is_empty() && !r.decontaminated {
+            let _ = writeln!(out, "        shares {} tokens in a row with {}", study.spec().ngram, shared.join(", "));
+        }
+    }
+    out.push('\n');
+    out
+}
+
+fn in_words(s: &Shared) -> String {
+    format!("{} of {} of {} (half or more of {})", s.any.len(), s.judged, s.with, s.half.len())
+}
