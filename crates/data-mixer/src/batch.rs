@@ -61,6 +61,19 @@ impl Batch {
         }
     }
 
+    /// Appends rows that are no longer than its own, padded.
+    pub(crate) fn push_padded(&mut self, rows: &Self) {
+        for row in 0..rows.rows() {
+            let tokens = row * rows.time..(row + 1) * rows.time;
+            let padding = self.time - rows.time;
+            self.inputs.extend(&rows.inputs[tokens.clone()]);
+            self.inputs.extend(std::iter::repeat_n(0, padding));
+            self.targets.extend(&rows.targets[tokens]);
+            self.targets.extend(std::iter::repeat_n(IGNORE, padding));
+            self.sources.push(rows.sources[row]);
+        }
+    }
+
     /// Positions computed of each source: its rows times T, padding included.
     pub fn tokens_by_source(&self, sources: usize) -> Vec<u64> {
         let mut tokens = vec![0; sources];

@@ -20,14 +20,18 @@ pub enum Error {
     },
     /// A source that would be repeated more than the spec allows.
     #[error(
-        "source {source_name}: the plan needs {need} tokens ({need_sequences} sequences), it has {have} \
-         ({have_sequences}), to be drawn at most {max_epochs} times; {remedy}"
+        "source {source_name}: the plan {verb} {need} tokens ({need_sequences} sequences{of_these}), it has {have} \
+         ({have_sequences}), to be drawn at most {max_epochs} times; {remedy}",
+        verb = if drawn == need { "needs" } else { "reserves" },
+        of_these = if drawn == need { String::new() } else { format!("; it draws {drawn} of them") }
     )]
     Budget {
         /// The source.
         source_name: String,
-        /// Tokens the plan needs.
+        /// Tokens the plan needs, reserved ones included.
         need: Tokens,
+        /// Of these, tokens it draws: the others are reserved in slots that are specialised.
+        drawn: Tokens,
         /// Tokens the source has.
         have: Tokens,
         /// Sequences the plan needs.
@@ -37,7 +41,7 @@ pub enum Error {
         /// How often each may be drawn.
         max_epochs: f64,
         /// What would fit.
-        remedy: String,
+        remedy: Box<str>,
     },
     /// A source whose weight is so small, or its phases so short, that none of it would be drawn.
     #[error(

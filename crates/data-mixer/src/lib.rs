@@ -83,6 +83,7 @@ mod ledger;
 mod mix;
 mod prefetch;
 mod pretrain;
+mod replay;
 mod sft;
 
 pub use {corpus, schedule};
@@ -94,6 +95,7 @@ pub use ledger::{Ledger, LedgerDiff, LedgerFile, LedgerHead};
 pub use mix::{Budget, Draw, MixPlan, MixSpec, Pairing, Permutation, PhaseUse, Preflight, SourceSize, SourceUse};
 pub use prefetch::{Prefetched, prefetch, prefetch_owned};
 pub use pretrain::{MixedBatches, Sequences};
+pub use replay::Replay;
 pub use sft::{SftBatches, SftReport, SftSpec, Truncation};
 
 /// The README's example.

@@ -45,6 +45,11 @@ impl Sequences {
         self.len() == 0
     }
 
+    /// The store.
+    pub fn store(&self) -> &TokenStore {
+        &self.store
+    }
+
     /// T.
     pub fn time(&self) -> usize {
         self.time

@@ -7,7 +7,7 @@ use corpus::TokenStore;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::check_rows;
-use crate::{Batch, BatchSource, Error, IGNORE, Permutation, stream_key};
+use crate::{Batch, BatchSource, Error, IGNORE, Permutation, Replay, stream_key};
 
 /// What happens to an example that is longer than a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -64,6 +64,7 @@ pub struct SftBatches {
     documents: Arc<[u64]>,
     report: SftReport,
     spec: SftSpec,
+    replay: Option<Replay>,
 }
 
 impl SftBatches {
@@ -112,7 +113,53 @@ impl SftBatches {
                 format!("leaves no predicted token of any of the {} examples of {}", report.dropped, store.name());
             return Err(Error::field("fine-tuning length", spec.max_time, limit));
         }
-        Ok(Self { store, documents: documents.into(), report, spec })
+        Ok(Self { store, documents: documents.into(), report, spec, replay: None })
+    }
+
+    /// The same with general text added to each batch, after the examples.
+    ///
+    /// # Errors
+    /// Rows longer than the spec's, text of another tokenizer.
+    pub fn with_replay(self, replay: Replay) -> Result<Self, Error> {
+        if replay.time() > self.spec.max_time {
+            let limit = format!("must not exceed the longest row, {}", self.spec.max_time);
+            return Err(Error::field("length of replayed rows", replay.time(), limit));
+        }
+        let general = replay.sequences().store();
+        if general.tokenizer() != self.store.tokenizer() {
+            return Err(Error::Store(corpus::StoreError::Tokenizer {
+                path: general.path().to_owned(),
+                found: general.tokenizer().to_owned(),
+                expected: self.store.tokenizer().to_owned(),
+            }));
+        }
+        Ok(Self { replay: Some(replay), ..self })
+    }
+
+    /// Rows of general text that all epochs add.
+    pub fn replayed_rows(&self) -> u64 {
+        self.replayed_before(self.steps())
+    }
+
+    /// Rows of general text before a step.
+    fn replayed_before(&self, step: u64) -> u64 {
+        let (epoch, i) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
+        let examples = epoch * self.report.examples + (i * self.spec.batch as u64).min(self.report.examples);
+        self.replay.as_ref().map_or(0, |replay| replay.rows_by(examples))
+    }
+
+    /// The rows of general text of a step, counted over the run.
+    fn replayed(&self, step: u64) -> Range<u64> {
+        self.replayed_before(step)..self.replayed_before(step + 1)
+    }
+
+    /// Positions of a step's rows: those of its longest example, or of general text where it has some and that is longer.
+    fn row_length(&self, step: u64, documents: &[u64]) -> usize {
+        let longest = documents.iter().map(|d| self.positions(*d)).max().unwrap_or(1);
+        match &self.replay {
+            Some(replay) if !self.replayed(step).is_empty() => longest.max(replay.time()),
+            _ => longest,
+        }
     }
 
     /// Examples, truncations and targets.
@@ -122,11 +169,7 @@ impl SftBatches {
 
     /// Positions of the first epoch's batches, padding included.
     pub fn padded_positions(&self) -> u64 {
-        let padded = |step: u64| {
-            let documents = self.documents(step);
-            let longest = documents.iter().map(|d| self.positions(*d)).max().unwrap_or(0);
-            (documents.len() * longest) as u64
-        };
+        let padded = |step: u64| (self.rows(step) * self.row_length(step, &self.documents(step))) as u64;
         (0..self.steps_per_epoch()).map(padded).sum()
     }
 
@@ -215,18 +258,35 @@ impl BatchSource for SftBatches {
 
     fn rows(&self, step: u64) -> usize {
         let (i, size) = (step % self.steps_per_epoch(), self.spec.batch as u64);
-        (self.report.examples - i * size).min(size) as usize
+        let replayed = self.replayed(step);
+        ((self.report.examples - i * size).min(size) + replayed.end - replayed.start) as usize
     }
 
     fn batch_rows(&self, step: u64, rows: Range<usize>) -> Result<Batch, Error> {
         check_rows(self, step, &rows)?;
         let documents = self.documents(step);
         // Padded to the longest of the whole batch, so that parts are slices of it.
-        let time = documents.iter().map(|d| self.positions(*d)).max().unwrap_or(1);
-        self.padded(&documents[rows], time)
+        let time = self.row_length(step, &documents);
+        let examples = rows.start.min(documents.len())..rows.end.min(documents.len());
+        let mut batch = self.padded(&documents[examples], time)?;
+        if let Some(replay) = &self.replay {
+            let first = self.replayed(step).start;
+            for row in rows.start.max(documents.len())..rows.end.max(documents.len()) {
+                let mut general = Batch::with_capacity(1, replay.time());
+                replay.push(first + (row - documents.len()) as u64, 1, &mut general)?;
+                batch.push_padded(&general);
+            }
+        }
+        Ok(batch)
     }
 
     fn source_names(&self) -> Vec<String> {
-        vec![self.store.name().to_owned()]
+        let own = self.store.name().to_owned();
+        // Where a study fine-tunes on its own general text the two are told apart.
+        let general = self.replay.as_ref().map(|replay| match replay.sequences().store().name() {
+            name if name == own => format!("{name} (replay)"),
+            name => name.to_owned(),
+        });
+        [own].into_iter().chain(general).collect()
     }
 }

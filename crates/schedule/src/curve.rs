@@ -1,4 +1,4 @@
-//! A mixture's weight over a phase: constant, or a linear ramp, counted in closed form.
+//! A mixture's weight over a phase: constant, a linear ramp, or a number of sequences, counted in closed form.
 
 use std::fmt;
 
@@ -9,7 +9,8 @@ use crate::weight::WeightVisitor;
 
 /// The specialised side's weight over the slots of a phase. Stages are phases of their own.
 ///
-/// In files: `"0.2"`, or `{ from = "0", to = "0.2" }`.
+/// In files: `"0.2"`, or `{ from = "0", to = "0.2" }`; a number of sequences is a field of its own
+/// ([`Phase`](crate::Phase)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WeightCurve {
     /// The same from the phase's first slot to its last.
@@ -21,6 +22,8 @@ pub enum WeightCurve {
         /// At the end.
         to: Weight,
     },
+    /// Exactly so many specialised slots, evenly over the phase: as much exposure whenever the phase begins.
+    Sequences(u64),
 }
 
 impl WeightCurve {
@@ -36,13 +39,17 @@ impl WeightCurve {
     pub fn count(self, n: u64, len: u64, phi: u64) -> u64 {
         assert!(n <= len && len <= Self::MAX_SLOTS, "{n} of {len} slots");
         assert!(phi < Weight::PARTS, "phi = {phi}");
+        if len == 0 {
+            return 0;
+        }
         let (numerator, scale) = self.integral(n, len);
         let count = (numerator + u128::from(phi) * scale) / (scale * u128::from(Weight::PARTS));
-        // At most n, because no weight exceeds 1 and φ < 1.
+        // At most n, because no weight exceeds 1 and φ < 1. Of a number of sequences all, at n = len, because φ < 1.
         count as u64
     }
 
-    /// F(n) in exact terms: (numerator, scale) with F = numerator / (scale · [`PARTS`](Weight::PARTS)).
+    /// F(n) in exact terms: (numerator, scale) with F = numerator / (scale · [`PARTS`](Weight::PARTS)). More sequences than
+    /// slots count as one a slot.
     pub fn integral(self, n: u64, len: u64) -> (u128, u128) {
         let n = u128::from(n);
         match self {
@@ -55,6 +62,10 @@ impl WeightCurve {
                 let (a, b) = (u128::from(from.parts()), u128::from(to.parts()));
                 (a * n * (scale - n) + b * n * n, scale)
             }
+            Self::Sequences(_) if len == 0 => (0, 1),
+            Self::Sequences(sequences) => {
+                (u128::from(sequences.min(len)) * n * u128::from(Weight::PARTS), u128::from(len))
+            }
         }
     }
 
@@ -66,19 +77,28 @@ impl WeightCurve {
                 let progress = (slot as f64 + 0.5) / len.max(1) as f64;
                 from.as_f64() + (to.as_f64() - from.as_f64()) * progress
             }
+            Self::Sequences(sequences) => sequences as f64 / len.max(1) as f64,
         }
     }
 
     /// Whether nothing specialised is drawn at all.
     pub fn is_zero(self) -> bool {
-        self.peak() == Weight::ZERO
+        match self {
+            Self::Constant(weight) => weight == Weight::ZERO,
+            Self::Ramp { from, to } => from.max(to) == Weight::ZERO,
+            Self::Sequences(sequences) => sequences == 0,
+        }
     }
 
-    /// The highest weight.
-    pub fn peak(self) -> Weight {
+    /// The highest weight over a phase of so many slots; that of a number of sequences to a billionth.
+    pub fn peak(self, len: u64) -> Weight {
         match self {
             Self::Constant(weight) => weight,
             Self::Ramp { from, to } => from.max(to),
+            Self::Sequences(sequences) => {
+                let parts = u128::from(sequences.min(len)) * u128::from(Weight::PARTS) / u128::from(len.max(1));
+                Weight::from_parts(parts as u64).unwrap_or(Weight::ONE)
+            }
         }
     }
 }
@@ -94,6 +114,7 @@ impl fmt::Display for WeightCurve {
         match self {
             Self::Constant(weight) => weight.fmt(f),
             Self::Ramp { from, to } => write!(f, "{from} to {to}"),
+            Self::Sequences(sequences) => write!(f, "{sequences} sequences"),
         }
     }
 }
@@ -110,6 +131,7 @@ impl Serialize for WeightCurve {
         match *self {
             Self::Constant(weight) => weight.serialize(s),
             Self::Ramp { from, to } => RampFields { from, to }.serialize(s),
+            Self::Sequences(_) => Err(serde::ser::Error::custom("a number of sequences is a field of its phase")),
         }
     }
 }

@@ -12,7 +12,7 @@
 //!
 //! // C4 only, then 20 % code from step 6 000 on.
 //! let timeline = Timeline::midtrain(Step(61_000), Step(6_000), "C4", "Starcoder", Weight::parse("0.2")?)?;
-//! assert_eq!(timeline.phase_at(Step(6_000)).map(|p| p.weight.peak()), Some(Weight::parse("0.2")?));
+//! assert_eq!(timeline.phase_at(Step(6_000)).map(|p| p.weight), Some(Weight::parse("0.2")?.into()));
 //! # Ok::<(), schedule::Error>(())
 //! ```
 

@@ -5,22 +5,62 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Shares, Span, Step, Tokens, Weight, WeightCurve};
 
 /// From `start` on, until the next phase or the end, a share of the slots is specialised.
+///
+/// In files it has a `weight`, or `sequences`, a number of them, instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Written<At>", into = "Written<At>", bound(serialize = "At: Clone + Serialize"))]
 pub struct Phase<At = Step> {
     /// First step.
     pub start: At,
     /// The specialised side's share of the slots; the rest is general.
     pub weight: WeightCurve,
     /// What the specialised side consists of. None where the weight is zero.
-    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     pub specialised: Option<Shares>,
     /// What the general side consists of from here on; as before where absent.
-    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     pub general: Option<Shares>,
 }
 
-fn none() -> Option<Shares> {
+/// As it stands in a file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written<At> {
+    start: At,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    weight: Option<WeightCurve>,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    sequences: Option<u64>,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    specialised: Option<Shares>,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    general: Option<Shares>,
+}
+
+impl<At> TryFrom<Written<At>> for Phase<At> {
+    type Error = String;
+
+    fn try_from(written: Written<At>) -> Result<Self, String> {
+        let Written { start, weight, sequences, specialised, general } = written;
+        let weight = match (weight, sequences) {
+            (Some(weight), None) => weight,
+            (None, Some(sequences)) => WeightCurve::Sequences(sequences),
+            _ => return Err("a phase must have a weight or a number of sequences, one of both".to_owned()),
+        };
+        Ok(Self { start, weight, specialised, general })
+    }
+}
+
+impl<At> From<Phase<At>> for Written<At> {
+    fn from(phase: Phase<At>) -> Self {
+        let Phase { start, weight, specialised, general } = phase;
+        let (weight, sequences) = match weight {
+            WeightCurve::Sequences(sequences) => (None, Some(sequences)),
+            weight => (Some(weight), None),
+        };
+        Self { start, weight, sequences, specialised, general }
+    }
+}
+
+fn none<T>() -> Option<T> {
     None
 }
 
@@ -115,7 +155,7 @@ impl Timeline {
     /// Phases in order of their start.
     ///
     /// # Errors
-    /// No steps; phases out of order; a start at or beyond the end; a weight without a source; a source on both sides.
+    /// No steps; phases out of order; a start at or beyond the end; a weight without a source.
     pub fn new(end: Step, general: Shares, phases: Vec<Phase>) -> Result<Self, Error> {
         if end.0 == 0 {
             return Err(Error::field("steps", 0, "must be at least 1"));
@@ -138,18 +178,7 @@ impl Timeline {
                 return Err(Error::field(format!("weight of {what}"), phase.weight, limit));
             }
         }
-        let timeline = Self { end, general, phases };
-        timeline.check_sides()?;
-        Ok(timeline)
-    }
-
-    /// A source is general or specialised, not both: its draws are counted on one side.
-    fn check_sides(&self) -> Result<(), Error> {
-        let general = self.general_sources();
-        match self.specialised_sources().iter().find(|name| general.contains(name)) {
-            Some(name) => Err(Error::field("source", name, "must be general or specialised, not both")),
-            None => Ok(()),
-        }
+        Ok(Self { end, general, phases })
     }
 
     /// One general source and nothing else.
@@ -202,6 +231,19 @@ impl Timeline {
     /// Names of the specialised sources of any phase, each once, in the order in which they come in.
     pub fn specialised_sources(&self) -> Vec<&str> {
         unique(self.phases.iter().filter_map(|p| p.specialised.as_ref()))
+    }
+}
+
+impl Timeline {
+    /// Names of all sources, each once: the general ones first.
+    pub fn sources(&self) -> Vec<&str> {
+        let mut all = self.general_sources();
+        for name in self.specialised_sources() {
+            if !all.contains(&name) {
+                all.push(name);
+            }
+        }
+        all
     }
 }
 

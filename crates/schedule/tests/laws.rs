@@ -246,8 +246,8 @@ fn impossible_timelines_are_refused() {
     assert_eq!(message, "start of a = 5 must come after 5, the start of the phase before");
     assert!(Timeline::new(Step(10), web(), vec![phase(6), phase(5)]).is_err());
     assert!(Timeline::general_only(Step(0), "web").is_err());
-    let message = Timeline::midtrain(Step(10), Step(1), "web", "web", w).unwrap_err().to_string();
-    assert!(message.contains("general or specialised, not both"), "{message}");
+    // A source may stand on both sides; it is one source.
+    assert_eq!(Timeline::midtrain(Step(10), Step(1), "web", "web", w).unwrap().sources(), ["web"]);
     let without = Phase { specialised: None, ..phase(3) };
     let message = Timeline::new(Step(10), web(), vec![without]).unwrap_err().to_string();
     assert!(message.contains("weight of phase 0 = 0.2 must be 0 where no specialised source is named"), "{message}");
@@ -285,5 +285,21 @@ fn files_say_what_is_wrong() {
     ] {
         let message = parse(text).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
+    }
+}
+
+/// As they stand in files: a weight or a number, one of both.
+#[test]
+fn phases_in_files() {
+    let read = |text: &str| toml::from_str::<Phase>(text).map_err(|e| e.to_string());
+    let text = "start = 4\nsequences = 12\nspecialised = \"code\"\n";
+    let phase = read(text).unwrap();
+    assert_eq!(
+        (phase.weight, toml::to_string(&phase).unwrap().contains("sequences = 12")),
+        (WeightCurve::Sequences(12), true)
+    );
+    assert_eq!(read(&toml::to_string(&phase).unwrap()).unwrap(), phase);
+    for bad in ["start = 4\nspecialised = \"code\"", "start = 4\nsequences = 1\nweight = 0.2\nspecialised = \"code\""] {
+        assert!(read(bad).unwrap_err().contains("must have a weight or a number of sequences"), "{bad}");
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::Address;
 use crate::fingerprints::Fingerprints;
 use crate::job::{
-    Contaminated, Contamination, Content, CountRows, CountTokens, FindHeldOut, HeldOut, Job, Kind, LeftOut,
+    Contaminated, Contamination, Content, CountRows, CountTokens, Examples, FindHeldOut, HeldOut, Job, Kind, LeftOut,
     MakeTokenizer, RoleSource, RowCounts, Sample, Shared, Split, SplitMade, Tokenise, Tokenised, TokenizerSource,
 };
 use crate::runner::Runner;
@@ -137,6 +137,8 @@ impl SetRows {
             report: data_mixer::SftReport { examples, ..Default::default() },
             steps: examples.div_ceil(sft.batch as u64).saturating_mul(sft.epochs),
             padded: 0,
+            replayed_rows: 0,
+            replayed_tokens: 0,
         };
         let evaluated = |examples: u64| rows(examples.min(spec.eval.examples.unwrap_or(u64::MAX)));
         Self { train: rows(used.train), validation: Some(evaluated(used.validation)), test: evaluated(used.test) }
@@ -467,15 +469,21 @@ fn set_rows(
     jobs: &mut Jobs<'_>,
 ) -> Result<Option<SetRows>, Error> {
     let (data, set_spec) = (&roles[&study[set].role], &study[set]);
-    let mut rows = |tokens: &Content, what: &str, examples: u64| {
+    let mut rows = |what: &str, set: Examples| {
         let name = format!("{what} of {}", set_spec.name);
-        jobs.result(&CountRows { name, tokens: tokens.clone(), examples, rows: study.rows(set, 0) })
+        jobs.result(&CountRows { name, set })
     };
-    let train = rows(&data.train, "training examples", set_spec.examples.unwrap_or(u64::MAX))?;
-    let test = rows(&data.test, "test examples", u64::MAX)?;
+    let evaluated = |tokens: &Content| Examples {
+        tokens: tokens.clone(),
+        examples: u64::MAX,
+        rows: study.rows(set, 0),
+        replay: None,
+    };
+    let train = rows("training examples", study.examples(set, 0, &|role| roles[role].train.clone()))?;
+    let test = rows("test examples", evaluated(&data.test))?;
     let validation = match data.validation.documents {
         0 => Some(None),
-        _ => rows(&data.validation, "validation examples", u64::MAX)?.map(Some),
+        _ => rows("validation examples", evaluated(&data.validation))?.map(Some),
     };
     Ok(match (train, validation, test) {
         (Some(train), Some(validation), Some(test)) => Some(SetRows { train, validation, test }),
@@ -491,7 +499,8 @@ fn say_what_was_left_out(role: &str, data: &RoleData, progress: &Progress) {
         progress.note(&format!("{role}: {} duplicates left out", data.left_out.duplicates));
     }
     if data.decontaminated && data.contaminated > 0 {
-        progress.note(&format!("{role}: {} documents left out that share text with what is evaluated", data.contaminated));
+        progress
+            .note(&format!("{role}: {} documents left out that share text with what is evaluated", data.contaminated));
     }
     if let Some(first) = &data.first_skipped {
         progress.note(&format!("{role}: {} malformed records left out, the first: {first}", data.skipped));

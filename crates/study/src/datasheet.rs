@@ -27,13 +27,16 @@ pub(crate) fn tables(study: &Study, data: &Data) -> [Table; 2] {
         )
         .with(count("duplicates", |r| r.left_out.duplicates).meaning("documents left out that came before"))
         .with(count("malformed", |r| r.skipped).meaning("records that could not be read"))
-        .with(count("contaminated", |r| r.contaminated).meaning(&format!(
-            "documents that share {} tokens in a row with evaluated text",
-            study.spec().ngram
-        )))
         .with(
-            Column::text("decontaminated", rows.iter().map(|(_, r)| if r.decontaminated { "left out" } else { "kept" }))
-                .heading("these are"),
+            count("contaminated", |r| r.contaminated)
+                .meaning(&format!("documents that share {} tokens in a row with evaluated text", study.spec().ngram)),
+        )
+        .with(
+            Column::text(
+                "decontaminated",
+                rows.iter().map(|(_, r)| if r.decontaminated { "left out" } else { "kept" }),
+            )
+            .heading("these are"),
         );
     let pairs: Vec<(&String, &Shared)> =
         rows.iter().flat_map(|(role, r)| r.shared.iter().map(move |shared| (*role, shared))).collect();

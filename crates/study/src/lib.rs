@@ -77,8 +77,8 @@ pub use schedule::Step;
 pub use signal::StopSignal;
 pub use spec::{
     Amount, ArmSpec, CurveShape, DataSpec, EvalSpec, FORMAT, FinetuneCurve, FinetuneSpec, FixedRate, HoldOut, Kernels,
-    LrChoice, PRESETS, PretrainSpec, ProbeSpec, RoleFiles, SftSetSpec, Sources, Splits, StatedExamples, StudySpec,
-    TokenizerSpec, preset,
+    LrChoice, PRESETS, PretrainSpec, ProbeSpec, ReplaySpec, RoleFiles, SftSetSpec, Sources, Splits, StatedExamples,
+    StudySpec, TokenizerSpec, preset,
 };
 pub use store::{BundleReport, Failure, Freed, GcReport, Keep, Store, Use, Verified, export, gc, import, verify};
 pub use study::{Arm, ArmId, ProbeId, SetId, Study};

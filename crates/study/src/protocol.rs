@@ -202,8 +202,8 @@ pub const LIMA: SftSet<'static> = SftSet::new("LIMA", "sft/lima", 1_000, [1.2e-4
 pub const SCIQ: SftSet<'static> = SftSet::answers_only("SciQ", "sft/sciq", 13_679, [8e-4, 2.4e-4, 6e-4, 9e-5]);
 /// The peak rates that the paper swept (Table 6), on the checkpoint before midtraining (Appendix C).
 pub const RATES: &[f64] = &[
-    4e-6, 8e-6, 1e-5, 2e-5, 4e-5, 5e-5, 6e-5, 7e-5, 8e-5, 9e-5, 1e-4, 1.2e-4, 1.4e-4, 1.6e-4, 1.8e-4, 2e-4, 2.4e-4, 4e-4,
-    5e-4, 6e-4, 8e-4, 1e-3, 2e-3, 3e-3, 4e-3, 6e-3,
+    4e-6, 8e-6, 1e-5, 2e-5, 4e-5, 5e-5, 6e-5, 7e-5, 8e-5, 9e-5, 1e-4, 1.2e-4, 1.4e-4, 1.6e-4, 1.8e-4, 2e-4, 2.4e-4,
+    4e-4, 5e-4, 6e-4, 8e-4, 1e-3, 2e-3, 3e-3, 4e-3, 6e-3,
 ];
 
 /// The fine-tuning sets (Table 5).

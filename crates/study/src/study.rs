@@ -2,12 +2,13 @@
 
 use std::ops::Index;
 
-use data_mixer::{MixPlan, MixSpec, Pairing, SftSpec, SourceSize, stream_key};
+use data_mixer::{MixPlan, MixSpec, SftSpec, SourceSize, stream_key};
 use fused_ops::Place;
-use schedule::{LrSpec, Shares, Step, Timeline, TimelineSpec, Tokens};
+use schedule::{LrSpec, Shares, Step, Timeline, TimelineSpec, Tokens, Weight};
 use trainer::TrainSpec;
 
 use crate::Error;
+use crate::job::{Content, Examples, Replayed};
 use crate::rates::Rates;
 use crate::spec::{ArmSpec, FixedRate, GENERAL, LrChoice, ProbeSpec, SftSetSpec, StudySpec, TokenizerSpec};
 
@@ -65,6 +66,13 @@ impl Arm {
     /// Its phases over the run.
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
+    }
+
+    /// Its highest weight in batches of so many sequences: the one that tables print.
+    pub fn weight(&self, batch: u64) -> Weight {
+        let phases = self.timeline.phases().iter().enumerate();
+        let slots = |i: usize, start: Step| (self.timeline.phase_end(i).0 - start.0).saturating_mul(batch);
+        phases.map(|(i, p)| p.weight.peak(slots(i, p.start))).max().unwrap_or_default()
     }
 }
 
@@ -185,15 +193,18 @@ impl Study {
     pub(crate) fn mix(&self, arm: ArmId, seed: u64, sequences: &dyn Fn(&str) -> u64) -> Result<MixPlan, Error> {
         let arm = &self[arm];
         let timeline = arm.timeline.clone();
-        let names = timeline.general_sources().into_iter().chain(timeline.specialised_sources());
-        let sources = names.map(|name| SourceSize::new(name, sequences(name))).collect();
+        let source = |name: &str| {
+            let max_epochs = arm.spec.max_epochs.get(name).copied();
+            SourceSize::new(name, sequences(name)).with_max_epochs(max_epochs)
+        };
+        let sources = timeline.sources().into_iter().map(source).collect();
         MixPlan::build(MixSpec {
             seed: self.seed("pretraining data", seed),
             batch: self.spec.pretrain.batch,
             time: self.spec.pretrain.time as u64,
             timeline,
             sources,
-            pairing: Pairing::Displace,
+            pairing: self.spec.pretrain.pairing,
             max_epochs: self.spec.pretrain.max_epochs,
         })
         .map_err(|source| Error::Mixture { arm: arm.spec.name.clone(), source })
@@ -245,7 +256,9 @@ impl Study {
             return Ok(());
         }
         let rates = self.spec.sft.curve.over(1.0, steps);
-        let rates = rates.build().map_err(|source| Error::Schedule { what: format!("sft.curve over {steps} steps"), source })?;
+        let rates = rates
+            .build()
+            .map_err(|source| Error::Schedule { what: format!("sft.curve over {steps} steps"), source })?;
         if steps <= MAX_STEPS && (0..steps).all(|step| rates.at(Step(step)) == 0.0) {
             let limit = format!(
                 "has a rate of 0 at each of the {steps} steps on {}, which would train nothing: give it a min, a shape = \
@@ -255,6 +268,23 @@ impl Study {
             return Err(Error::field("sft.curve", format!("{:?}", self.spec.sft.curve.shape).to_lowercase(), limit));
         }
         Ok(())
+    }
+
+    /// A set's training examples in the order of a seed, with the general text that is added to them. `train`: a role's
+    /// training text.
+    pub(crate) fn examples(&self, set: SetId, seed: u64, train: &dyn Fn(&str) -> Content) -> Examples {
+        let replay = self.spec.sft.replay.filter(|replay| replay.share != Weight::ZERO);
+        Examples {
+            tokens: train(&self[set].role),
+            examples: self[set].examples.unwrap_or(u64::MAX),
+            rows: self.rows(set, seed),
+            replay: replay.map(|replay| Replayed {
+                general: train(GENERAL),
+                share: replay.share,
+                time: replay.time.unwrap_or(self.spec.sft.max_time),
+                seed: self.seed("fine-tuning replay", seed),
+            }),
+        }
     }
 
     /// How a set's examples become rows, in the order of a seed.
@@ -348,12 +378,37 @@ fn check_numbers(spec: &StudySpec) -> Result<(), Error> {
     if spec.pretrain.steps > MAX_STEPS {
         return Err(Error::field("pretrain.steps", spec.pretrain.steps, format!("must not exceed {MAX_STEPS}")));
     }
+    if let Some(replay) = &spec.sft.replay {
+        if replay.share == Weight::ONE {
+            return Err(Error::field("sft.replay.share", replay.share, "must be below 1: examples are rows too"));
+        }
+        let time = replay.time.unwrap_or(spec.sft.max_time);
+        if !(1..=spec.sft.max_time).contains(&time) {
+            let limit = format!("must be from 1 to sft.max_time, {}", spec.sft.max_time);
+            return Err(Error::field("sft.replay.time", time, limit));
+        }
+    }
     if let Some(set) = spec.sft.sets.iter().find(|set| set.examples == Some(0)) {
         return Err(Error::field(format!("sft.sets.examples of {}", set.name), 0, "must be at least 1"));
     }
     let max_epochs = spec.pretrain.max_epochs;
     if !(max_epochs.is_finite() && max_epochs > 0.0) {
         return Err(Error::field("pretrain.max_epochs", max_epochs, "must be positive"));
+    }
+    for arm in &spec.arms {
+        for (role, epochs) in &arm.max_epochs {
+            if role != GENERAL && !arm.roles().any(|r| r == role) {
+                let limit = format!("is no source of the arm {}", arm.name);
+                return Err(Error::field("arms.max_epochs", role, limit));
+            }
+            if !(epochs.is_finite() && *epochs > 0.0) {
+                return Err(Error::field(
+                    format!("arms.max_epochs of {role} in {}", arm.name),
+                    epochs,
+                    "must be positive",
+                ));
+            }
+        }
     }
     Ok(())
 }
@@ -452,11 +507,16 @@ fn check_splits(spec: &StudySpec) -> Result<(), Error> {
     for role in spec.splits.keys().chain(&spec.decontaminate) {
         if !roles.contains(role) {
             let limit = format!("is no role of the study; there are: {}", roles.join(", "));
-            return Err(Error::field(if spec.splits.contains_key(role) { "splits" } else { "decontaminate" }, role, limit));
+            return Err(Error::field(
+                if spec.splits.contains_key(role) { "splits" } else { "decontaminate" },
+                role,
+                limit,
+            ));
         }
     }
     roles.iter().try_for_each(|role| spec.splits_of(role).check(role))?;
-    let nothing = |field: String, why: &str| Err(Error::field(field, "none", format!("must hold something out: {why}")));
+    let nothing =
+        |field: String, why: &str| Err(Error::field(field, "none", format!("must hold something out: {why}")));
     if spec.splits_of(GENERAL).test.is_nothing() {
         return nothing(format!("splits.{GENERAL}.test"), "losses on general text are reported on it");
     }

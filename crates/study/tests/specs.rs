@@ -4,9 +4,7 @@
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-use study::{
-    DataSpec, FixedRate, HoldOut, LrChoice, Plan, Sources, Splits, StatedExamples, Study, StudySpec, Table2,
-};
+use study::{DataSpec, FixedRate, HoldOut, LrChoice, Plan, Sources, Splits, StatedExamples, Study, StudySpec, Table2};
 
 /// The tiny study of the command-line tests, on stated counts.
 fn text() -> String {
@@ -14,7 +12,8 @@ fn text() -> String {
     let text = std::fs::read_to_string(path).unwrap();
     let mut spec: StudySpec = toml::from_str(&text).unwrap();
     let tokens = ["general", "starcoder"].map(|role| (role.to_owned(), 100_000));
-    let examples = ["sft/pycode", "sft/gsm8k"].map(|role| (role.to_owned(), StatedExamples { train: 300, ..Default::default() }));
+    let examples =
+        ["sft/pycode", "sft/gsm8k"].map(|role| (role.to_owned(), StatedExamples { train: 300, ..Default::default() }));
     spec.data = DataSpec::Stated { tokens: tokens.into(), examples: examples.into() };
     toml::to_string(&spec).unwrap()
 }
@@ -153,7 +152,11 @@ fn what_a_study_checks_of_its_splits() {
     let only = |validation: HoldOut, test: HoldOut| Splits { validation, test };
     refused("general", Splits::default(), "splits.general.test = none must hold something out: losses on general text");
     refused("sft/pycode", Splits::default(), "splits.sft/pycode.test = none must hold something out: losses are");
-    refused("sft/pycode", Splits::test(HoldOut::documents(3)), "splits.sft/pycode.validation = none must hold something");
+    refused(
+        "sft/pycode",
+        Splits::test(HoldOut::documents(3)),
+        "splits.sft/pycode.validation = none must hold something",
+    );
     refused("sft/lima", Splits::documents(1, 1), "splits = sft/lima is no role of the study; there are: general");
     refused("general", Splits::test(HoldOut::permille(0)), "splits.general.test.permille = 0 must be from 1 to 500");
     refused("general", Splits::test(HoldOut::documents(0)), "splits.general.test = 0 must be at least 1");
@@ -164,7 +167,11 @@ fn what_a_study_checks_of_its_splits() {
     // Rates that are given need no validation split.
     let mut given = spec.clone();
     given.sft.lr = LrChoice::fixed(1e-3);
-    given.sft.sets.iter().for_each(|set| drop(given.splits.insert(set.role.clone(), Splits::test(HoldOut::documents(5)))));
+    given
+        .sft
+        .sets
+        .iter()
+        .for_each(|set| drop(given.splits.insert(set.role.clone(), Splits::test(HoldOut::documents(5)))));
     Study::new(given).unwrap();
 }
 
@@ -187,7 +194,10 @@ fn what_is_held_out_in_words() {
         assert_eq!(read(&toml::to_string(&splits).unwrap()).unwrap(), splits, "{text}");
     }
     for text in ["test = \"most\"", "test = -1", "test = true", "test = 0.1", "test = { permil = 3 }"] {
-        assert!(read(text).unwrap_err().contains("must be \"none\", \"all\", a number of documents, a list of patterns"), "{text}");
+        assert!(
+            read(text).unwrap_err().contains("must be \"none\", \"all\", a number of documents, a list of patterns"),
+            "{text}"
+        );
     }
     assert!(read("test = {}").unwrap_err().contains("must name permille or documents"));
     assert!(read("test = { permille = 1, documents = 1 }").unwrap_err().contains("must name permille or documents"));

@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 
 pub use header::{StoreInfo, TokenWidth};
 pub use manifest::finish_store;
-pub(crate) use selection::link;
 pub use reader::{Piece, ShardSummary, StoreSummary, TokenStore};
+#[cfg(feature = "tokenize")]
+pub(crate) use selection::link;
 pub use writer::{StoreDocument, StoreWriter};
 
 /// What can go wrong with a store.

@@ -36,7 +36,8 @@ impl Selected {
     /// The parts that the file of ranges names.
     pub(super) fn parts(&self, path: &Path, place: usize, shard: &Shard) -> Result<Vec<Part>, StoreError> {
         let format = |reason: &str| StoreError::Format { path: path.to_owned(), reason: reason.to_owned() };
-        let ranges = decode(&fs::read(path).map_err(io(path))?).ok_or_else(|| format("is damaged: no list of ranges"))?;
+        let ranges =
+            decode(&fs::read(path).map_err(io(path))?).ok_or_else(|| format("is damaged: no list of ranges"))?;
         let mut parts = Vec::with_capacity(ranges.len());
         let (mut documents, mut tokens, mut last) = (0, 0, 0);
         for range in ranges {

@@ -170,7 +170,8 @@ fn the_split_is_stable() {
     let both = held_out(&[input("a", a), input("b", b)]);
     assert!(alone.len() > 20 && both.ends_with(&alone));
     // The same documents with other white space, before or after: on the same side.
-    let spaced: Vec<Document> = b.iter().map(|d| Document::plain(format!(" {}\n\n", d.whole().replace(' ', "\t ")))).collect();
+    let spaced: Vec<Document> =
+        b.iter().map(|d| Document::plain(format!(" {}\n\n", d.whole().replace(' ', "\t ")))).collect();
     assert_eq!(held_out(&[input("spaced", &spaced)]), alone);
 }
 

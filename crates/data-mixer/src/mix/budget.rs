@@ -61,26 +61,34 @@ impl MixPlan {
 
     /// Sequences of a source among the first slots, drawn or displaced.
     pub(super) fn reserved(&self, source: usize, slots: u64) -> u64 {
-        match (self.general_place(source), self.spec.pairing) {
-            (Some(place), Pairing::Displace) => self.general.count(place, slots),
-            _ => self.drawn(source, slots),
+        self.passed_general(source, slots) + self.drawn_specialised(source, slots)
+    }
+
+    /// Sequences of a source that the general side passes in the first slots, drawn or displaced.
+    pub(super) fn passed_general(&self, source: usize, slots: u64) -> u64 {
+        let Some(place) = self.general_place(source) else { return 0 };
+        match self.spec.pairing {
+            Pairing::Displace => self.general.count(place, slots),
+            Pairing::Shift => self.general.count(place, slots - self.specialised_before(slots)),
         }
+    }
+
+    /// Sequences of a source that the specialised side draws in the first slots.
+    pub(super) fn drawn_specialised(&self, source: usize, slots: u64) -> u64 {
+        let place = self.specialised.sources().iter().position(|s| *s == source);
+        place.map_or(0, |place| self.specialised.count(place, self.specialised_before(slots)))
     }
 
     /// Sequences of a source drawn in the first slots.
     pub(super) fn drawn(&self, source: usize, slots: u64) -> u64 {
-        if let Some(place) = self.specialised.sources().iter().position(|s| *s == source) {
-            return self.specialised.count(place, self.specialised_before(slots));
-        }
-        let Some(place) = self.general_place(source) else { return 0 };
-        match self.spec.pairing {
-            Pairing::Shift => self.general.count(place, slots - self.specialised_before(slots)),
-            Pairing::Displace => {
-                let positions = self.general.count(place, slots);
-                let displaced = self.span_at(slots).map_or(0, |s| s.lanes[place].before + s.count(place, positions));
-                positions - displaced
+        let positions = self.passed_general(source, slots);
+        let displaced = match (self.general_place(source), self.spec.pairing) {
+            (Some(place), Pairing::Displace) => {
+                self.span_at(slots).map_or(0, |s| s.lanes[place].before + s.count(place, positions))
             }
-        }
+            _ => 0,
+        };
+        positions - displaced + self.drawn_specialised(source, slots)
     }
 
     fn general_place(&self, source: usize) -> Option<usize> {
@@ -108,8 +116,11 @@ impl MixPlan {
         self.source(source).max_epochs.unwrap_or(self.spec.max_epochs)
     }
 
+    /// How many sequences of a source may be passed. Epochs count in billionths, as weights do: 0.29 of 100 is 29.
     fn allowed(&self, source: usize) -> u64 {
-        (self.source(source).sequences as f64 * self.max_epochs(source)) as u64
+        let billionths = (self.max_epochs(source) * Weight::PARTS as f64).round() as u128;
+        let allowed = u128::from(self.source(source).sequences).saturating_mul(billionths) / u128::from(Weight::PARTS);
+        allowed.try_into().unwrap_or(u64::MAX)
     }
 
     pub(super) fn check_budgets(&self) -> Result<(), Error> {
@@ -118,10 +129,11 @@ impl MixPlan {
                 return Err(Error::Budget {
                     need: Tokens(budget.reserved.saturating_mul(self.spec.time)),
                     have: Tokens(budget.available.saturating_mul(self.spec.time)),
+                    drawn: Tokens(budget.drawn.saturating_mul(self.spec.time)),
                     need_sequences: budget.reserved,
                     have_sequences: budget.available,
                     max_epochs: self.max_epochs(i),
-                    remedy: if self.general_place(i).is_some() { self.fewer_steps(i) } else { self.what_fits(i) },
+                    remedy: self.remedy(i).into(),
                     source_name: budget.source,
                 });
             }
@@ -133,10 +145,26 @@ impl MixPlan {
         self.reserved(source, self.slots) <= self.allowed(source)
     }
 
-    fn fewer_steps(&self, source: usize) -> String {
+    fn remedy(&self, source: usize) -> String {
+        if self.general_place(source).is_some() { self.what_fits_general(source) } else { self.what_fits(source) }
+    }
+
+    /// For a general source: fewer steps; and where what is drawn of it would fit, not to reserve what is not drawn.
+    fn what_fits_general(&self, source: usize) -> String {
         let (allowed, batch) = (self.allowed(source), self.spec.batch);
         let slots = first(self.slots, |slots| self.reserved(source, slots) > allowed) - 1;
-        format!("{} steps of {batch} sequences would fit", slots / batch)
+        let steps = format!("{} steps of {batch} sequences would fit", slots / batch);
+        let gapless = Self::lay_out(MixSpec { pairing: Pairing::Shift, ..self.spec.clone() });
+        match gapless {
+            Ok(gapless) if self.spec.pairing == Pairing::Displace && gapless.fits(source) => {
+                let tokens = Tokens(gapless.reserved(source, self.slots).saturating_mul(self.spec.time));
+                format!(
+                    "{steps}; pairing = \"shift\" would fit: it reserves nothing for specialised slots and takes {tokens}, but \
+                     arms then no longer draw the same general text"
+                )
+            }
+            _ => steps,
+        }
     }
 
     /// For a source of one phase: the latest start at this weight and the highest weight from this start.
@@ -155,8 +183,10 @@ impl MixPlan {
             later if later < end => format!("a start at step {later} or later"),
             _ => "no later start".to_owned(),
         };
-        let WeightCurve::Constant(weight) = phase.weight else {
-            return format!("{start_fits} would fit");
+        let weight = match phase.weight {
+            WeightCurve::Constant(weight) => weight,
+            WeightCurve::Ramp { .. } => return format!("{start_fits} would fit"),
+            WeightCurve::Sequences(_) => return format!("up to {} sequences would fit", self.allowed(source)),
         };
         let too_high = |parts: u64| {
             let weight = Weight::from_parts(parts).unwrap_or(Weight::ONE);

@@ -3,6 +3,7 @@
 mod budget;
 mod permutation;
 mod preflight;
+mod shared;
 mod track;
 mod tree;
 
@@ -34,6 +35,12 @@ impl SourceSize {
     /// A source of whole sequences.
     pub fn new(name: &str, sequences: u64) -> Self {
         Self { name: name.to_owned(), sequences, max_epochs: None }
+    }
+
+    /// The same with a limit of its own on how often each sequence may be drawn; that of the spec where there is none.
+    #[must_use]
+    pub fn with_max_epochs(self, max_epochs: Option<f64>) -> Self {
+        Self { max_epochs, ..self }
     }
 
     /// A source of so many tokens, read in sequences of `time`: each takes `time` tokens, the last one more.
@@ -104,7 +111,11 @@ pub struct Draw {
 /// - with one general source (or under [`Pairing::Shift`]) the specialised count differs from F(n) by less than 1, and
 ///   that of a source with share r of the specialised side from r·F(n) by less than 1 + ⌈log₂ K⌉, K its side's sources;
 /// - under [`Pairing::Displace`] with G > 1 general sources the specialised count differs by less than G for a constant
-///   weight and by less than G·(1 + 3⌈log₂ G⌉) for a ramp.
+///   weight and by less than G·(1 + 3⌈log₂ G⌉) for a ramp;
+/// - a phase of a [number of sequences](WeightCurve::Sequences) has exactly that number at its end.
+///
+/// A source may stand on both sides: it is drawn without repeats across both, from its beginning on the side that names it
+/// first and from its end on the other.
 #[derive(Debug, Clone)]
 pub struct MixPlan {
     spec: MixSpec,
@@ -118,7 +129,6 @@ pub struct MixPlan {
 #[derive(Debug, Clone)]
 struct Span {
     from: u64,
-    curve: WeightCurve,
     lanes: Vec<Lane>,
     /// Specialised draws before the phase.
     before: u64,
@@ -131,6 +141,8 @@ struct Lane {
     from: u64,
     /// The phase's positions.
     len: u64,
+    /// The weight over them.
+    curve: WeightCurve,
     /// φ, in parts: where in its period the phase begins.
     phi: u64,
     /// Specialised draws in this lane before the phase.
@@ -141,7 +153,7 @@ impl Span {
     /// Specialised draws among the first positions of a lane, of this phase.
     fn count(&self, lane: usize, positions: u64) -> u64 {
         let lane = &self.lanes[lane];
-        self.curve.count(positions - lane.from, lane.len, lane.phi)
+        lane.curve.count(positions - lane.from, lane.len, lane.phi)
     }
 }
 
@@ -150,8 +162,8 @@ impl MixPlan {
     ///
     /// # Errors
     /// An unknown source, an empty one, a zero batch or length, a weight so small that its source would never be drawn,
-    /// or a budget above `max_epochs`: it names the source, need, have, and the latest start and highest weight that
-    /// would fit.
+    /// more specialised sequences than a phase has slots, or a budget above `max_epochs`: it names the source, need, have,
+    /// and the latest start and highest weight that would fit.
     pub fn build(spec: MixSpec) -> Result<Self, Error> {
         let plan = Self::lay_out(spec)?;
         plan.check_sources()?;
@@ -187,6 +199,16 @@ impl MixPlan {
         if slots.checked_mul(spec.time).is_none() {
             let limit = format!("times {slots} sequences is more tokens than can be counted");
             return Err(Error::field("sequence length", spec.time, limit));
+        }
+        for (i, phase) in timeline.phases().iter().enumerate() {
+            let slots = (timeline.phase_end(i).0 - phase.start.0) * spec.batch;
+            if let WeightCurve::Sequences(sequences) = phase.weight
+                && sequences > slots
+            {
+                let limit =
+                    format!("must not exceed the {slots} sequences from its start to the next phase or the end");
+                return Err(Error::field(format!("sequences of the phase at step {}", phase.start), sequences, limit));
+            }
         }
         let general = Track::new(spec.indices(&timeline.general_sources())?);
         let specialised = Track::new(spec.indices(&timeline.specialised_sources())?);
@@ -235,6 +257,7 @@ impl MixPlan {
     /// 1. A lane is a stream of slots in which the weight is kept for itself. Its positions at the phase's beginning and end are
     ///    counted once ([`lane_positions`](Self::lane_positions)).
     /// 2. φ comes from the seed, the phase's place and the lane alone, so that a phase draws the same whatever follows it.
+    ///    A number of sequences is divided among the lanes by their positions, so that the parts add up to it.
     /// 3. Each lane goes on counting specialised slots where the phase before left it.
     /// 4. The specialised side's own tree of sources begins anew at as many draws as came before.
     /// 5. What the phase adds is counted for the next one.
@@ -246,14 +269,19 @@ impl MixPlan {
         for (i, phase) in timeline.phases().iter().enumerate() {
             let (from, to) = (phase.start.0 * self.spec.batch, timeline.phase_end(i).0 * self.spec.batch);
             let previous = self.spans.last();
+            // Positions of the lanes before.
+            let mut passed = 0;
             let lanes = (0..self.lane_count())
                 .map(|lane| {
                     // 1 to 3.
                     let start = self.lane_positions(lane, from);
+                    let len = self.lane_positions(lane, to) - start;
                     let purpose = format!("mixture phase {i}");
+                    passed += len;
                     Lane {
                         from: start,
-                        len: self.lane_positions(lane, to) - start,
+                        len,
+                        curve: part_of(phase.weight, passed - len..passed, to - from),
                         phi: stream_key(self.spec.seed, &purpose, lane as u64) % Weight::PARTS,
                         before: previous.map_or(0, |s| s.lanes[lane].before + s.count(lane, start)),
                     }
@@ -263,7 +291,7 @@ impl MixPlan {
             if let Some(shares) = &phase.specialised {
                 self.specialised.begin(before, shares, self.spec.seed, "split of the specialised side", place);
             }
-            let span = Span { from, curve: phase.weight, lanes, before };
+            let span = Span { from, lanes, before };
             // 5.
             before += (0..span.lanes.len()).map(|l| span.count(l, self.lane_positions(l, to))).sum::<u64>();
             self.spans.push(span);
@@ -321,16 +349,19 @@ impl MixPlan {
     /// If `slot` is not below [`slots`](Self::slots).
     pub fn draw(&self, slot: u64) -> Draw {
         assert!(slot < self.slots, "slot {slot} of a plan of {}", self.slots);
-        let (source, index) = self.place(slot);
+        let (side, source, index) = self.place(slot);
         let size = self.source(source);
-        let epoch = index / size.sequences;
+        let (epoch, place) = match self.is_shared(source) {
+            false => (index / size.sequences, index % size.sequences),
+            true => self.place_in_shared(source, side, slot, index),
+        };
         let key = stream_key(self.spec.seed, &format!("order of {}", size.name), epoch);
-        let sequence = Permutation::new(size.sequences, key).apply(index % size.sequences);
+        let sequence = Permutation::new(size.sequences, key).apply(place);
         Draw { source, epoch, sequence }
     }
 
-    /// The slot's source and how many of that source's sequences come before it.
-    fn place(&self, slot: u64) -> (usize, u64) {
+    /// The slot's side, source, and how many of that source's sequences come before it on that side.
+    fn place(&self, slot: u64) -> (Side, usize, u64) {
         let (lane, position) = match self.spec.pairing {
             Pairing::Displace => self.general.locate(slot),
             Pairing::Shift => (0, slot),
@@ -339,16 +370,30 @@ impl MixPlan {
             && span.count(lane, position + 1) > span.count(lane, position)
         {
             let (place, index) = self.specialised.locate(self.specialised_before(slot));
-            return (self.specialised.sources()[place], index);
+            return (Side::Specialised, self.specialised.sources()[place], index);
         }
         match self.spec.pairing {
-            Pairing::Displace => (self.general.sources()[lane], position),
+            Pairing::Displace => (Side::General, self.general.sources()[lane], position),
             Pairing::Shift => {
                 let (place, index) = self.general.locate(slot - self.specialised_before(slot));
-                (self.general.sources()[place], index)
+                (Side::General, self.general.sources()[place], index)
             }
         }
     }
+}
+
+/// A side of a mixture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    General,
+    Specialised,
+}
+
+/// A phase's curve over a part of its positions: of a number of sequences the part of the number.
+fn part_of(curve: WeightCurve, positions: std::ops::Range<u64>, of: u64) -> WeightCurve {
+    let WeightCurve::Sequences(sequences) = curve else { return curve };
+    let before = |positions: u64| (u128::from(sequences) * u128::from(positions) / u128::from(of.max(1))) as u64;
+    WeightCurve::Sequences(before(positions.end) - before(positions.start))
 }
 
 impl MixSpec {

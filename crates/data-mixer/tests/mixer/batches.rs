@@ -6,7 +6,7 @@ use crate::support::{config, store};
 use corpus::{StoreDocument, StoreInfo, StoreWriter, TokenStore};
 use data_mixer::{
     Batch, BatchSource, Error, IGNORE, Ledger, LedgerFile, LedgerHead, MixPlan, MixSpec, MixedBatches, Pairing,
-    RankView, Sequences, SftBatches, SftSpec, SourceSize, Truncation, prefetch,
+    RankView, Replay, Sequences, SftBatches, SftSpec, SourceSize, Truncation, prefetch,
 };
 use proptest::prelude::*;
 use schedule::{Step, Timeline, Tokens, Weight};
@@ -304,4 +304,83 @@ fn bad_specs_are_refused() {
     assert!(Sequences::new(store, 0).unwrap_err().to_string().contains("sequence length = 0"));
     let batches = mixed(dir.path(), "0.3", false);
     assert!(RankView::new(&batches, 2, 2).unwrap_err().to_string().contains("rank = 2 must be below ranks = 2"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// General rows are added to each batch: their count is exact at every step, examples and steps are those without them,
+    /// no sequence comes again before all came, and a share of 0 is no replay at all.
+    #[test]
+    fn replay_adds_rows_and_changes_nothing_else(
+        percent in 0u32..100,
+        batch in 1usize..8,
+        examples in 1u64..24,
+        seed in any::<u64>(),
+        cut in any::<(u16, u16)>(),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, general) = (store(dir.path(), "sft", 24, 100), store(dir.path(), "general", 40, 1000));
+        let plain = SftBatches::new(own, examples, SftSpec { epochs: 3, max_time: 12, ..sft(batch, true, seed) }).unwrap();
+        let share = Weight::from_percent(percent).unwrap();
+        let sequences = Sequences::new(general, 8).unwrap();
+        let (all, replay) = (sequences.len(), Replay::new(sequences.clone(), share, seed).unwrap());
+        let batches = plain.clone().with_replay(replay).unwrap();
+        prop_assert_eq!(batches.steps(), plain.steps());
+        let (mut targets, mut rows, mut order) = (0u64, 0u64, Vec::new());
+        for step in 0..plain.steps() {
+            let (with, without) = (batches.batch(step).unwrap(), plain.batch(step).unwrap());
+            prop_assert_eq!(with.rows(), batches.rows(step));
+            if share == Weight::ZERO {
+                prop_assert_eq!(with.digest(), without.digest());
+                prop_assert_eq!(&with, &without);
+                continue;
+            }
+            // The examples are the first rows, as they were but for padding.
+            for row in 0..without.rows() {
+                let at = |b: &Batch, time: usize| (row * b.time..row * b.time + time.min(b.time)).collect::<Vec<_>>();
+                let (a, b) = (at(&with, without.time), at(&without, without.time));
+                prop_assert!(a.iter().zip(&b).all(|(a, b)| with.targets[*a] == without.targets[*b]));
+                prop_assert!(a.iter().zip(&b).all(|(a, b)| with.inputs[*a] == without.inputs[*b]));
+                prop_assert_eq!(with.sources[row], 0);
+            }
+            for row in without.rows()..with.rows() {
+                let from = row * with.time;
+                prop_assert_eq!(with.sources[row], 1);
+                prop_assert!(with.targets[from..from + 8].iter().all(|t| *t >= 0));
+                prop_assert!(with.targets[from + 8..from + with.time].iter().all(|t| *t == data_mixer::IGNORE));
+                order.push(with.inputs[from..from + 8].to_vec());
+            }
+            targets += without.rows() as u64;
+            rows += (with.rows() - without.rows()) as u64;
+            // |rows − n·w/(1 − w)| < 1, in whole numbers.
+            let (rest, parts) = (u64::from(100 - percent), u64::from(percent));
+            prop_assert!((rows * rest).abs_diff(targets * parts) < rest, "{rows} rows after {targets}");
+            // Any part of it is a slice of it.
+            let (a, b) = (usize::from(cut.0) % (with.rows() + 1), usize::from(cut.1) % (with.rows() + 1));
+            let part = a.min(b)..a.max(b);
+            prop_assert_eq!(batches.batch_rows(step, part.clone()).unwrap(), with.slice(part));
+        }
+        prop_assert_eq!(rows, batches.replayed_rows());
+        for epoch in order.chunks(all as usize) {
+            let different: std::collections::HashSet<_> = epoch.iter().collect();
+            prop_assert_eq!(different.len(), epoch.len());
+        }
+        prop_assert_eq!(batches.source_names(), ["sft", "general"]);
+    }
+}
+
+#[test]
+fn impossible_replay_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (own, general) = (store(dir.path(), "sft", 9, 100), store(dir.path(), "general", 9, 1000));
+    let sequences = |time| Sequences::new(general.clone(), time).unwrap();
+    let message = Replay::new(sequences(4), Weight::ONE, 0).unwrap_err().to_string();
+    assert!(message.contains("share of replay = 1 must be below 1"), "{message}");
+    let tenth = Weight::from_percent(10).unwrap();
+    let message = Replay::new(sequences(4000), tenth, 0).unwrap_err().to_string();
+    assert!(message.contains("sequences for replay = 0 must be at least 1"), "{message}");
+    let batches = SftBatches::new(own, 9, SftSpec { max_time: 16, ..sft(4, false, 0) }).unwrap();
+    let message = batches.with_replay(Replay::new(sequences(17), tenth, 0).unwrap()).unwrap_err().to_string();
+    assert!(message.contains("length of replayed rows = 17 must not exceed the longest row, 16"), "{message}");
 }

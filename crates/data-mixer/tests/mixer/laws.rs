@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::support::{config, depth, spec};
+use crate::support::{config, depth, spec, spec_with_shared};
 use data_mixer::{Draw, Error, MixPlan, MixSpec, Pairing, Permutation, SourceSize};
 use proptest::prelude::*;
 use schedule::{Phase, Shares, Step, Timeline, Weight, WeightCurve};
@@ -53,7 +53,7 @@ proptest! {
             let total = match phase.weight {
                 _ if lanes == 1 => 1,
                 WeightCurve::Constant(_) => lanes,
-                WeightCurve::Ramp { .. } => lanes * (1 + 3 * u64::from(depth(sources))),
+                WeightCurve::Ramp { .. } | WeightCurve::Sequences(_) => lanes * (1 + 3 * u64::from(depth(sources))),
             };
             let shares = phase.specialised.as_ref().unwrap();
             let each = total + u64::from(depth(shares.len()));
@@ -345,4 +345,131 @@ fn bad_specs_are_refused() {
     let mut own = both();
     own[1].max_epochs = Some(0.2);
     assert!(message(spec("code", own)).contains("at most 0.2 times"));
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// A phase of a number of sequences draws exactly that number, whatever its sources and lanes.
+    #[test]
+    fn numbers_of_sequences_are_kept(spec in spec_with_shared()) {
+        let Some(plan) = plan(&spec) else { return Ok(()) };
+        let names = |shares: &Shares| shares.iter().map(|(name, _)| name.to_owned()).collect::<HashSet<_>>();
+        for (i, phase) in spec.timeline.phases().iter().enumerate() {
+            let WeightCurve::Sequences(sequences) = phase.weight else { continue };
+            // What the general side is at that phase.
+            let before = spec.timeline.phases()[..=i].iter().rev().find_map(|p| p.general.as_ref());
+            let general = names(before.unwrap_or(spec.timeline.general()));
+            let specialised = names(phase.specialised.as_ref().unwrap());
+            let draws = (phase.start.0 * spec.batch..spec.timeline.phase_end(i).0 * spec.batch).map(|s| plan.draw(s));
+            let drawn: Vec<String> = draws.map(|d| plan.source(d.source).name.clone()).collect();
+            // A source on both sides does not say on which side it was drawn.
+            let certain = drawn.iter().filter(|n| specialised.contains(*n) && !general.contains(*n)).count() as u64;
+            let possible = drawn.iter().filter(|n| specialised.contains(*n)).count() as u64;
+            prop_assert!(certain <= sequences && sequences <= possible, "{sequences} of {certain} to {possible}");
+        }
+    }
+
+    /// A source on both sides is drawn without repeats across both: within an epoch no sequence comes twice, and no epoch
+    /// begins before the one before it is used up, displaced sequences counted as used.
+    #[test]
+    fn both_sides_share_a_source_without_repeats(spec in spec_with_shared()) {
+        let Some(plan) = plan(&spec) else { return Ok(()) };
+        let mut seen: Vec<HashSet<(u64, u64)>> = vec![HashSet::new(); spec.sources.len()];
+        let mut drawn = vec![0u64; spec.sources.len()];
+        for slot in 0..plan.slots() {
+            let draw = plan.draw(slot);
+            prop_assert!(draw.sequence < plan.source(draw.source).sequences);
+            prop_assert!(seen[draw.source].insert((draw.epoch, draw.sequence)), "{draw:?} comes twice");
+            drawn[draw.source] += 1;
+            let step = Step(slot / spec.batch);
+            if slot % spec.batch == spec.batch - 1 {
+                for (budget, drawn) in plan.seen_by(Step(step.0 + 1)).iter().zip(&drawn) {
+                    prop_assert_eq!(budget.drawn, *drawn);
+                    prop_assert!(budget.reserved >= budget.drawn);
+                }
+            }
+            let passed = plan.seen_by(Step(step.0 + 1))[draw.source].reserved;
+            prop_assert!(draw.epoch * plan.source(draw.source).sequences < passed, "{draw:?} of {passed} passed");
+        }
+        for (source, seen) in seen.iter().enumerate() {
+            // Gapless: each epoch but the last is drawn whole.
+            if spec.pairing == Pairing::Shift {
+                let last = seen.iter().map(|(epoch, _)| *epoch).max().unwrap_or(0);
+                let whole = seen.iter().filter(|(epoch, _)| *epoch < last).count() as u64;
+                prop_assert_eq!(whole, last * plan.source(source).sequences);
+            }
+        }
+    }
+
+    /// Arms draw the same general sequences wherever nothing displaced them, also where a source stands on both sides.
+    #[test]
+    fn a_prefix_draws_what_the_whole_draws(spec in spec_with_shared(), cut in 1u64..60) {
+        let Some(whole) = plan(&spec) else { return Ok(()) };
+        let timeline = &spec.timeline;
+        // The first phases, to the end of the last of them.
+        let begun = timeline.phases().iter().filter(|p| p.start.0 < cut).count();
+        let end = match begun {
+            0 => timeline.phases().first().map_or(timeline.end(), |p| p.start),
+            n => timeline.phase_end(n - 1),
+        };
+        let phases = timeline.phases()[..begun].to_vec();
+        let Ok(timeline) = Timeline::new(end, timeline.general().clone(), phases) else { return Ok(()) };
+        let prefix = MixPlan::prefix(MixSpec { timeline, ..spec.clone() }).unwrap();
+        for slot in 0..prefix.slots() {
+            prop_assert_eq!(prefix.draw(slot), whole.draw(slot));
+        }
+    }
+}
+
+#[test]
+fn more_sequences_than_slots_are_refused() {
+    let phase = |sequences| Phase {
+        start: Step(4),
+        weight: WeightCurve::Sequences(sequences),
+        specialised: Some(Shares::one("code").unwrap()),
+        general: None,
+    };
+    let build = |sequences| {
+        let timeline = Timeline::new(Step(10), Shares::one("web").unwrap(), vec![phase(sequences)]).unwrap();
+        let sources = vec![SourceSize::new("web", 1000), SourceSize::new("code", 45)];
+        MixPlan::build(MixSpec::new(timeline, sources, 8, 16))
+    };
+    let plan = build(45).unwrap();
+    assert_eq!(plan.budgets()[1].drawn, 45);
+    let message = build(49).unwrap_err().to_string();
+    assert!(message.contains("sequences of the phase at step 4 = 49 must not exceed the 48 sequences"), "{message}");
+    let message = build(46).unwrap_err().to_string();
+    assert!(
+        message.contains("source code: the plan needs") && message.contains("up to 45 sequences would fit"),
+        "{message}"
+    );
+}
+
+/// An arm of weight 1 reserves general text that it never draws: the refusal says so, and what would fit.
+#[test]
+fn reserved_text_is_called_reserved() {
+    let build = |pairing, sequences, max_epochs| {
+        let timeline = Timeline::midtrain(Step(100), Step(40), "web", "code", Weight::ONE).unwrap();
+        let sources = vec![SourceSize::new("web", sequences), SourceSize::new("code", 480)];
+        MixPlan::build(MixSpec { pairing, max_epochs, ..MixSpec::new(timeline, sources, 8, 16) })
+    };
+    let message = build(Pairing::Displace, 500, 1.0).unwrap_err().to_string();
+    assert!(message.contains("the plan reserves 12800 tokens (800 sequences; it draws 5120 of them)"), "{message}");
+    assert!(message.contains("62 steps of 8 sequences would fit; pairing = \"shift\" would fit"), "{message}");
+    assert_eq!(build(Pairing::Shift, 500, 1.0).unwrap().budgets()[0].reserved, 320);
+    // Where not even that fits, it is not offered.
+    let message = build(Pairing::Displace, 300, 1.0).unwrap_err().to_string();
+    assert!(!message.contains("shift"), "{message}");
+
+    // Limits are whole numbers: 0.29 of 100 is 29, not 28.
+    let general = |steps, max_epochs| {
+        let timeline = Timeline::general_only(Step(steps), "web").unwrap();
+        MixPlan::build(MixSpec { max_epochs, ..MixSpec::new(timeline, vec![SourceSize::new("web", 100)], 1, 8) })
+    };
+    for percent in 1..=100 {
+        let epochs = f64::from(percent) / 100.0;
+        general(u64::from(percent as u32), epochs).unwrap();
+        assert!(general(u64::from(percent as u32) + 1, epochs).is_err(), "{percent}");
+    }
 }

@@ -32,6 +32,11 @@ fn curve() -> impl Strategy<Value = WeightCurve> {
     ]
 }
 
+/// A phase's curve, or (in a third of all) a share of its slots, to be turned into a number of sequences.
+fn curve_or_share() -> impl Strategy<Value = Result<WeightCurve, u64>> {
+    prop_oneof![2 => curve().prop_map(Ok), 1 => (0u64..=100).prop_map(Err)]
+}
+
 /// Random shares of a random choice of sources.
 fn shares(names: &'static [&'static str]) -> impl Strategy<Value = Shares> {
     prop::sample::subsequence(names, 1..=names.len()).prop_flat_map(|chosen| {
@@ -68,6 +73,38 @@ pub(crate) fn spec() -> impl Strategy<Value = MixSpec> {
                     time: 8,
                     timeline: Timeline::new(Step(steps), general.clone(), phases.collect()).unwrap(),
                     sources: sizes.map(|(name, n)| SourceSize::new(name, n)).collect(),
+                    pairing: if shift { Pairing::Shift } else { Pairing::Displace },
+                    max_epochs: 1000.0,
+                }
+            })
+        },
+    )
+}
+
+/// The same, with numbers of sequences among the phases, and sources that stand on both sides.
+pub(crate) fn spec_with_shared() -> impl Strategy<Value = MixSpec> {
+    const ALL: [&str; 5] = ["code", "facts", "math", "talk", "web"];
+    let side = || prop_oneof![Just(Shares::one("web").unwrap()), shares(&ALL)];
+    let phase = (curve_or_share(), shares(&ALL), prop::option::weighted(0.4, side()));
+    let sizes = prop::collection::vec(3u64..90, ALL.len());
+    (any::<u64>(), 1u64..9, 4u64..60, prop::collection::vec(phase, 0..4), any::<bool>(), side(), sizes).prop_flat_map(
+        |(seed, batch, steps, phases, shift, general, sizes)| {
+            let starts = prop::sample::subsequence((0..steps).collect::<Vec<_>>(), phases.len().min(steps as usize));
+            starts.prop_map(move |starts| {
+                let end = |i: usize| starts.get(i + 1).copied().unwrap_or(steps);
+                let phases =
+                    starts.iter().zip(&phases).enumerate().map(|(i, (start, (curve, specialised, general)))| {
+                        let slots = (end(i) - start) * batch;
+                        let weight = curve.unwrap_or_else(|percent| WeightCurve::Sequences(slots * percent / 100));
+                        let (specialised, general) = (Some(specialised.clone()), general.clone());
+                        Phase { start: Step(*start), weight, specialised, general }
+                    });
+                MixSpec {
+                    seed,
+                    batch,
+                    time: 8,
+                    timeline: Timeline::new(Step(steps), general.clone(), phases.collect()).unwrap(),
+                    sources: ALL.iter().zip(&sizes).map(|(name, n)| SourceSize::new(name, *n)).collect(),
                     pairing: if shift { Pairing::Shift } else { Pairing::Displace },
                     max_epochs: 1000.0,
                 }

@@ -74,9 +74,7 @@ impl Graph<'_> {
             base: end.address(),
             finetuned: tuned.address(),
             recipe: tuned.recipe,
-            tokens: tuned.tokens,
-            examples: tuned.examples,
-            rows: tuned.rows,
+            set: tuned.set,
             general: self.data.role(GENERAL).test.clone(),
             time: spec.pretrain.time,
             document_mask: spec.pretrain.document_mask,
@@ -113,11 +111,13 @@ impl Graph<'_> {
 
 /// What an arm's batches consist of once its mix is at full weight: roles and shares.
 pub(crate) fn mixture(study: &Study, arm: ArmId) -> Vec<(String, f64)> {
-    let phases = &study[arm].spec().phases;
-    let Some(phase) = phases.last() else { return vec![(GENERAL.to_owned(), 1.0)] };
+    let timeline = study[arm].timeline();
+    let phases = timeline.phases();
+    let Some((last, phase)) = phases.iter().enumerate().next_back() else { return vec![(GENERAL.to_owned(), 1.0)] };
     // As before where a phase does not say.
     let general = phases.iter().rev().find_map(|p| p.general.clone());
-    let weight = phase.weight.peak();
+    let slots = (timeline.phase_end(last).0 - phase.start.0).saturating_mul(study.spec().pretrain.batch);
+    let weight = phase.weight.peak(slots);
     let side = |shares: &Option<schedule::Shares>, whole: f64| {
         let shares = shares.iter().flat_map(|s| s.iter());
         shares.map(|(role, share): (&str, Weight)| (role.to_owned(), whole * share.as_f64())).collect::<Vec<_>>()
@@ -126,6 +126,12 @@ pub(crate) fn mixture(study: &Study, arm: ArmId) -> Vec<(String, f64)> {
     if general.is_empty() {
         general.push((GENERAL.to_owned(), 1.0 - weight.as_f64()));
     }
-    general.extend(side(&phase.specialised, weight.as_f64()));
+    for (role, share) in side(&phase.specialised, weight.as_f64()) {
+        // A role on both sides is one part of the mixture.
+        match general.iter_mut().find(|(known, _)| *known == role) {
+            Some((_, whole)) => *whole += share,
+            None => general.push((role, share)),
+        }
+    }
     general
 }

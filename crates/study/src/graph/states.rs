@@ -52,7 +52,7 @@ impl Graph<'_> {
         let phases = timeline.phases().iter().enumerate().filter(|(_, phase)| phase.start < step);
         let phases: Vec<Begun> =
             phases.map(|(i, phase)| Begun { phase: phase.clone(), end: timeline.phase_end(i) }).collect();
-        let sources = timeline.general_sources().into_iter().chain(timeline.specialised_sources());
+        let sources = timeline.sources().into_iter();
         let sources = sources.map(|name| (name.to_owned(), self.data.role(name).train.clone()));
         let whose = if phases.is_empty() { "general text" } else { study[arm].name() };
         let whole = Pretrain {
@@ -68,6 +68,7 @@ impl Graph<'_> {
                 time: spec.pretrain.time,
                 document_mask: spec.pretrain.document_mask,
                 general: timeline.general().clone(),
+                pairing: spec.pretrain.pairing,
                 recipe: study.pretrain_recipe(),
             },
             step,

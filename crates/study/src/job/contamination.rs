@@ -65,7 +65,8 @@ impl Kind for Contamination {
     type Output = Contaminated;
 
     fn address(&self) -> Address {
-        let evaluated: Vec<(&str, &str)> = self.evaluated.iter().map(|(n, c)| (n.as_str(), c.digest.as_str())).collect();
+        let evaluated: Vec<(&str, &str)> =
+            self.evaluated.iter().map(|(n, c)| (n.as_str(), c.digest.as_str())).collect();
         let identity = json!({
             "train": self.train.digest,
             "evaluated": evaluated,

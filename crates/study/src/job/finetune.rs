@@ -1,7 +1,7 @@
 //! Fine-tuning a pretrained model on a set.
 
 use burn::module::AutodiffModule as _;
-use data_mixer::{BatchSource as _, LedgerHead, SftBatches, SftSpec};
+use data_mixer::{BatchSource as _, LedgerHead};
 use fused_ops::TrainingBackend;
 use gptneox_model::{SaveOptions, save_pretrained};
 use schedule::Step;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use trainer::{TrainSpec, Trainer, load_weights};
 
-use super::tokens::Content;
+use super::rows::Examples;
 use super::training::{Stretch, train};
 use super::{Context, Cost, Input, Kind, MakeTokenizer, pretrain};
 use crate::Error;
@@ -31,11 +31,7 @@ pub struct Finetune {
     /// Peak learning rate.
     pub(crate) lr: f64,
     /// The set's training examples.
-    pub(crate) tokens: Content,
-    /// Examples, at most.
-    pub(crate) examples: u64,
-    /// How they become rows, and in which order.
-    pub(crate) rows: SftSpec,
+    pub(crate) set: Examples,
     /// Optimiser steps.
     pub(crate) steps: u64,
     /// The class of matrix kernels; `None` where the study takes any.
@@ -75,9 +71,7 @@ impl Kind for Finetune {
             "clip": clip,
             "micro_tokens": micro_tokens,
             "precision": precision,
-            "tokens": self.tokens.digest,
-            "examples": self.examples,
-            "rows": self.rows,
+            "set": self.set.identity(),
             "kernels": self.kernels,
         });
         Self::identified_by(&identity)
@@ -88,7 +82,7 @@ impl Kind for Finetune {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![Input::weights(&self.base), Input::files(&self.tokens.made_by), Input::files(&self.tokenizer)]
+        [Input::weights(&self.base), Input::files(&self.tokenizer)].into_iter().chain(self.set.inputs()).collect()
     }
 
     fn cost(&self) -> Cost {
@@ -100,7 +94,7 @@ impl Kind for Finetune {
     }
 
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
-        let batches = SftBatches::new(self.tokens.open(cx.store)?, self.examples, self.rows.clone())?;
+        let batches = self.set.batches(cx.store)?;
         let model = load_weights(&pretrain::weights(cx.store, &self.base), cx.device)?;
         let trainer = Trainer::<AB>::new(model, self.recipe.clone(), cx.device)?;
         let until = batches.steps();

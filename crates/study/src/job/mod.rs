@@ -44,7 +44,7 @@ pub use pretrain::Pretrain;
 pub(crate) use pretrain::{Begun, Pretrained, Setup};
 pub(crate) use probe::{Probe, ProbeResult};
 pub(crate) use proximity::{Closeness, Proximity};
-pub(crate) use rows::{CountRows, RowCounts};
+pub(crate) use rows::{CountRows, Examples, Replayed, RowCounts};
 pub(crate) use select::{Candidate, Select, Selected};
 pub(crate) use source::RoleSource;
 pub(crate) use split::{LeftOut, Sample, Split, SplitMade};

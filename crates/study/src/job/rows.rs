@@ -1,26 +1,81 @@
 //! What a fine-tuning set's examples become: rows, cuts, steps.
 
-use data_mixer::{BatchSource as _, SftBatches, SftReport, SftSpec};
+use data_mixer::{BatchSource as _, Replay, Sequences, SftBatches, SftReport, SftSpec};
 use fused_ops::TrainingBackend;
+use schedule::Weight;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::tokens::Content;
 use super::{Context, Cost, Input, Kind};
 use crate::Error;
 use crate::address::Address;
+use crate::store::Store;
+
+/// Examples, and how they become batches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Examples {
+    /// The examples.
+    pub(crate) tokens: Content,
+    /// Of these, at most.
+    pub(crate) examples: u64,
+    /// How they become rows, and in which order.
+    pub(crate) rows: SftSpec,
+    /// General text that is added to each batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replay: Option<Replayed>,
+}
+
+/// General text that is added to batches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Replayed {
+    /// The text.
+    pub(crate) general: Content,
+    /// Its share of all rows.
+    pub(crate) share: Weight,
+    /// Tokens of a row.
+    pub(crate) time: usize,
+    /// Seed of its order.
+    pub(crate) seed: u64,
+}
+
+impl Examples {
+    /// The batches.
+    pub(crate) fn batches(&self, store: &Store) -> Result<SftBatches, Error> {
+        let batches = SftBatches::new(self.tokens.open(store)?, self.examples, self.rows.clone())?;
+        let Some(replay) = &self.replay else { return Ok(batches) };
+        let sequences = Sequences::new(replay.general.open(store)?, replay.time)?;
+        Ok(batches.with_replay(Replay::new(sequences, replay.share, replay.seed)?)?)
+    }
+
+    /// The same in a fixed order.
+    pub(super) fn unordered(&self) -> Self {
+        let replay = self.replay.clone().map(|replay| Replayed { seed: 0, ..replay });
+        Self { rows: unordered(&self.rows), replay, ..self.clone() }
+    }
+
+    /// What decides the batches.
+    pub(super) fn identity(&self) -> Value {
+        let mut identity = json!({ "tokens": self.tokens.digest, "examples": self.examples, "rows": self.rows });
+        if let Some(Replayed { general, share, time, seed }) = &self.replay {
+            identity["replay"] = json!({ "general": general.digest, "share": share, "time": time, "seed": seed });
+        }
+        identity
+    }
+
+    pub(super) fn inputs(&self) -> impl Iterator<Item = Input> + '_ {
+        let general = self.replay.iter().map(|replay| &replay.general);
+        std::iter::once(&self.tokens).chain(general).map(|content| Input::files(&content.made_by))
+    }
+}
 
 /// Counts a set's rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CountRows {
     /// What messages call the set.
     pub(crate) name: String,
-    /// Its examples.
-    pub(crate) tokens: Content,
-    /// Examples, at most.
-    pub(crate) examples: u64,
-    /// How they become rows; the order does not matter here.
-    pub(crate) rows: SftSpec,
+    /// Its examples; the order does not matter here.
+    pub(crate) set: Examples,
 }
 
 /// A set's rows.
@@ -32,6 +87,11 @@ pub(crate) struct RowCounts {
     pub(crate) steps: u64,
     /// Positions of an epoch, padding included.
     pub(crate) padded: u64,
+    /// Rows of general text that are added in all epochs, and their tokens.
+    #[serde(default)]
+    pub(crate) replayed_rows: u64,
+    #[serde(default)]
+    pub(crate) replayed_tokens: u64,
 }
 
 impl RowCounts {
@@ -52,8 +112,7 @@ impl Kind for CountRows {
     type Output = RowCounts;
 
     fn address(&self) -> Address {
-        let rows = unordered(&self.rows);
-        Self::identified_by(&json!({ "tokens": self.tokens.digest, "examples": self.examples, "rows": rows }))
+        Self::identified_by(&self.set.unordered().identity())
     }
 
     fn label(&self) -> String {
@@ -61,16 +120,23 @@ impl Kind for CountRows {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![Input::files(&self.tokens.made_by)]
+        self.set.inputs().collect()
     }
 
     fn cost(&self) -> Cost {
-        Cost::of("rows", self.tokens.documents.min(self.examples) as f64)
+        Cost::of("rows", self.set.tokens.documents.min(self.set.examples) as f64)
     }
 
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
-        let batches = SftBatches::new(self.tokens.open(cx.store)?, self.examples, unordered(&self.rows))?;
-        let padded = batches.padded_positions();
-        Ok(RowCounts { report: batches.report(), steps: batches.steps(), padded })
+        let batches = self.set.unordered().batches(cx.store)?;
+        let replayed_rows = batches.replayed_rows();
+        let time = self.set.replay.as_ref().map_or(0, |replay| replay.time as u64);
+        Ok(RowCounts {
+            report: batches.report(),
+            steps: batches.steps(),
+            padded: batches.padded_positions(),
+            replayed_rows,
+            replayed_tokens: replayed_rows * time,
+        })
     }
 }

@@ -189,12 +189,7 @@ struct Files {
     sizes: Vec<u64>,
 }
 
-fn inputs_of_files(
-    role: &str,
-    dir: &Path,
-    files: &RoleFiles,
-    known: &mut Fingerprints,
-) -> Result<Files, Error> {
+fn inputs_of_files(role: &str, dir: &Path, files: &RoleFiles, known: &mut Fingerprints) -> Result<Files, Error> {
     let input = |source| Error::Input { role: role.to_owned(), source };
     let (mut inputs, mut paths, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
     for set in &files.sets {
@@ -264,7 +259,11 @@ impl OpenRole<'_> {
             let found = SourceFiles::matching([pattern]).paths(self.dir);
             for path in found.map_err(|source| Error::Input { role: self.role.to_owned(), source })? {
                 let Some(place) = self.paths.iter().position(|own| *own == path) else {
-                    let limit = format!("names {}, which is none of the files of {}: add it to them", path.display(), self.role);
+                    let limit = format!(
+                        "names {}, which is none of the files of {}: add it to them",
+                        path.display(),
+                        self.role
+                    );
                     return Err(Error::field(field, pattern, limit));
                 };
                 named[place] = true;

@@ -139,7 +139,8 @@ impl Kind for Split {
         }
         let held_out = [validation.len() as u64, test.len() as u64];
         // 3.
-        let (validation, test) = (self.sampled(&store, validation, Side::Validation), self.sampled(&store, test, Side::Test));
+        let (validation, test) =
+            (self.sampled(&store, validation, Side::Validation), self.sampled(&store, test, Side::Test));
         let made = |name: &str, documents: Vec<u64>| self.made(&store, name, documents, cx.folder);
         let split = SplitMade {
             train: made(TRAIN, train)?,

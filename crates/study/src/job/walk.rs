@@ -1,7 +1,7 @@
 //! Measuring the theory's terms along a fine-tuning path, by walking it again.
 
 use burn::module::AutodiffModule as _;
-use data_mixer::{Batch, BatchSource as _, Sequences, SftBatches, SftSpec};
+use data_mixer::{Batch, BatchSource as _, Sequences, SftBatches};
 use forgetting_eval::theory::{Displacement, Initialisation, Path, Point};
 use fused_ops::TrainingBackend;
 use schedule::Step;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use trainer::{TrainSpec, Trainer, loss_gradient, parameter_vector};
 
+use super::rows::Examples;
 use super::tokens::Content;
 use super::{Context, Cost, Input, Kind, Model, pretrain};
 use crate::Error;
@@ -26,11 +27,7 @@ pub(crate) struct Walk {
     /// Its recipe.
     pub(crate) recipe: TrainSpec,
     /// Its training examples.
-    pub(crate) tokens: Content,
-    /// Of these, at most.
-    pub(crate) examples: u64,
-    /// How they become rows, and in which order.
-    pub(crate) rows: SftSpec,
+    pub(crate) set: Examples,
     /// What J_P is measured on: held-out general text.
     pub(crate) general: Content,
     /// Tokens of its sequences.
@@ -92,8 +89,8 @@ impl Kind for Walk {
 
     fn inputs(&self) -> Vec<Input> {
         let states = [&self.base].into_iter().chain(self.before.iter().map(|(state, ..)| state));
-        let files = [&self.finetuned, &self.tokens.made_by, &self.general.made_by];
-        states.map(Input::weights).chain(files.into_iter().map(Input::files)).collect()
+        let files = [&self.finetuned, &self.general.made_by];
+        states.map(Input::weights).chain(files.into_iter().map(Input::files)).chain(self.set.inputs()).collect()
     }
 
     fn cost(&self) -> Cost {
@@ -105,7 +102,7 @@ impl Kind for Walk {
     }
 
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
-        let batches = SftBatches::new(self.tokens.open(cx.store)?, self.examples, self.rows.clone())?;
+        let batches = self.set.batches(cx.store)?;
         let general = vec![self.general_batch(cx)?];
         let examples = first_examples(&batches, self.path_rows)?;
         let steps = batches.steps();

@@ -197,7 +197,7 @@ fn table(name: &str, study: &Study, rows: &[Row], control: &str) -> Table {
         .with(Column::text("model", rows.iter().map(|_| spec.model_name.as_str())).file_only())
         .with(Column::text("dataset", rows.iter().map(|r| study[r.set].name.as_str())).heading("set"))
         .with(Column::text("mix", rows.iter().map(|r| study[r.arm].name())))
-        .with(Column::text("mix_weight", rows.iter().map(|r| study[r.arm].spec().weight().to_string())).file_only())
+        .with(Column::text("mix_weight", rows.iter().map(|r| study[r.arm].weight(study.spec().pretrain.batch).to_string())).file_only())
         .with(
             Column::number("sft_loss", loss, sft(MEAN))
                 .heading("SFT")

@@ -121,9 +121,11 @@ fn page(name: &str, study: &Study, rows: &[Row]) -> Page {
             "test examples that share {ngram} consecutive tokens with training text of any role (a preamble that all \
              examples have is such a text)"
         )))
-        .with(count("test_half_contained", |r| r.half).heading("half").meaning(&format!(
-            "those of which half of all sequences of {ngram} tokens occur in one role"
-        )))
+        .with(
+            count("test_half_contained", |r| r.half)
+                .heading("half")
+                .meaning(&format!("those of which half of all sequences of {ngram} tokens occur in one role")),
+        )
         .with(count("test_judged", |r| r.judged).heading("of").meaning("test examples long enough to tell"));
     let mut page = Page::new(&format!("{} ({})", super::heading(name), study.spec().model_name));
     page.asked = "What are models fine-tuned on, and is what they are evaluated on really held out?".to_owned();

@@ -98,8 +98,22 @@ pub struct FinetuneSpec {
     pub optimizer: AdamWSpec,
     /// Largest global gradient norm.
     pub clip: f64,
+    /// General text that is added to each batch, against forgetting; none where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplaySpec>,
     /// The sets.
     pub sets: Vec<SftSetSpec>,
+}
+
+/// General text in fine-tuning batches: rows of what the model was pretrained on are added, examples and steps stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplaySpec {
+    /// Its share of all rows; 0 is no replay.
+    pub share: Weight,
+    /// Tokens of its rows; those of the longest row where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<usize>,
 }
 
 /// One fine-tuning set.

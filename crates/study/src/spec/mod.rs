@@ -9,13 +9,14 @@ mod splits;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use data_mixer::Pairing;
 use fused_ops::Precision;
 use gptneox_model::GptNeoXConfig;
-use schedule::{Convention, Phase, Span, Weight};
+use schedule::{Convention, Phase, Span};
 use serde::{Deserialize, Serialize};
 use trainer::AdamWSpec;
 
-pub use finetune::{CurveShape, FinetuneCurve, FinetuneSpec, FixedRate, LrChoice, SftSetSpec};
+pub use finetune::{CurveShape, FinetuneCurve, FinetuneSpec, FixedRate, LrChoice, ReplaySpec, SftSetSpec};
 pub use presets::{PRESETS, preset};
 pub use sources::{RoleFiles, Sources};
 pub use splits::{Amount, HoldOut, Splits};
@@ -207,6 +208,10 @@ pub struct PretrainSpec {
     pub micro_tokens: usize,
     /// How often a sequence of a source may be drawn.
     pub max_epochs: f64,
+    /// Whether general text that specialised data displace is passed over, so that arms draw the same (`displace`), or not
+    /// (`shift`).
+    #[serde(default, skip_serializing_if = "is_displace")]
+    pub pairing: Pairing,
     /// Steps between full states that are kept, so that later forks need not begin at the start; none where absent. It
     /// changes no result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -240,22 +245,21 @@ pub struct ArmSpec {
     /// Its phases; none for the control.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<Phase<Span>>,
+    /// How often a sequence of these sources may be drawn over the whole run, where it differs from
+    /// [`PretrainSpec::max_epochs`]: an arm that repeats a source says so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub max_epochs: BTreeMap<String, f64>,
 }
 
 impl ArmSpec {
     /// General text only.
     pub fn control(name: &str) -> Self {
-        Self { name: name.to_owned(), phases: Vec::new() }
+        Self { name: name.to_owned(), phases: Vec::new(), max_epochs: BTreeMap::new() }
     }
 
     /// Whether it is general text only.
     pub fn is_control(&self) -> bool {
         self.phases.is_empty()
-    }
-
-    /// Its highest weight: the one that tables print.
-    pub fn weight(&self) -> Weight {
-        self.phases.iter().map(|p| p.weight.peak()).max().unwrap_or_default()
     }
 
     /// The roles that it reads besides general text.
@@ -285,6 +289,10 @@ pub struct EvalSpec {
     /// Steps between the points of such a path.
     #[serde(default = "path_stride")]
     pub path_stride: u64,
+}
+
+fn is_displace(pairing: &Pairing) -> bool {
+    *pairing == Pairing::Displace
 }
 
 fn probe_documents() -> u64 {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use data_mixer::Truncation;
+use data_mixer::{Pairing, Truncation};
 use fused_ops::Precision;
 use gptneox_model::GptNeoXConfig;
 use schedule::{Convention, Phase, Weight};
@@ -123,6 +123,7 @@ fn smoke(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
             clip: 1.0,
             micro_tokens: 4096,
             max_epochs: 1.0,
+            pairing: Pairing::Displace,
             precision: Precision::F32,
             recompute: false,
             document_mask: false,
@@ -138,6 +139,7 @@ fn smoke(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
             curve: CURVE,
             optimizer: AdamWSpec::default(),
             clip: 1.0,
+            replay: None,
             sets: Vec::new(),
         },
         eval: EvalSpec { general_sequences: 64, examples: None, probe_documents: 200, path_rows: 32, path_stride: 1 },
@@ -175,6 +177,7 @@ fn mini(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
             clip: 1.0,
             micro_tokens: 8192,
             max_epochs: 1.0,
+            pairing: Pairing::Displace,
             precision: Precision::F32,
             recompute: false,
             document_mask: false,
@@ -190,6 +193,7 @@ fn mini(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
             curve: CURVE,
             optimizer: AdamWSpec::default(),
             clip: 1.0,
+            replay: None,
             sets: Vec::new(),
         },
         eval: EvalSpec { general_sequences: 120, examples: None, probe_documents: 200, path_rows: 32, path_stride: 4 },
@@ -239,6 +243,7 @@ fn paper(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
             clip: 1.0,
             micro_tokens: micro as usize * PAPER_TIME,
             max_epochs: 1.0,
+            pairing: Pairing::Displace,
             precision: Precision::Bf16,
             recompute: false,
             document_mask: false,
@@ -254,6 +259,7 @@ fn paper(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
             curve: CURVE,
             optimizer: AdamWSpec::default(),
             clip: 1.0,
+            replay: None,
             sets: Vec::new(),
         },
         eval: EvalSpec {

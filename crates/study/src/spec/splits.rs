@@ -53,8 +53,11 @@ pub enum Amount {
 
 /// As it stands in a file.
 #[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "must be \"none\", \"all\", a number of documents, a list of patterns of files that are held out whole, \
-                   or { permille = N } or { documents = N }, with or without files = [...]")]
+#[serde(
+    untagged,
+    expecting = "must be \"none\", \"all\", a number of documents, a list of patterns of files that are held out whole, \
+                   or { permille = N } or { documents = N }, with or without files = [...]"
+)]
 enum Written {
     Word(Word),
     Documents(u64),
@@ -89,7 +92,9 @@ impl TryFrom<Written> for HoldOut {
             Written::Word(Word::All) => Self::everything(),
             Written::Documents(documents) => Self::documents(documents),
             Written::Files(files) if files.is_empty() => {
-                return Err("a list of files that are held out whole must name one; \"none\" holds nothing out".to_owned());
+                return Err(
+                    "a list of files that are held out whole must name one; \"none\" holds nothing out".to_owned()
+                );
             }
             Written::Files(files) => Self { amount: Amount::Whole, files },
             Written::Table(Table { permille, documents, files }) => {

@@ -176,7 +176,9 @@ fn parts_of_a_role_make_the_same_study() {
         for (i, part) in lines.chunks(count / 4).enumerate() {
             std::fs::write(folder.join(format!("{i}.jsonl")), part.concat() + &lines[..5].concat()).unwrap();
         }
-        sources.0.extend(study::Sources::folders(&[role.to_owned()], &study::HoldOut::default(), &dir.path().join("data")).0);
+        sources.0.extend(
+            study::Sources::folders(&[role.to_owned()], &study::HoldOut::default(), &dir.path().join("data")).0,
+        );
     }
     let pages = [None, Some(20_000)].map(|part_bytes| {
         let mut spec = spec();

@@ -3,5 +3,6 @@
 
 mod addresses;
 mod engines;
+mod splits;
 mod store;
 mod support;

@@ -51,7 +51,7 @@ pub(crate) fn arm(name: &str, phases: &[(u64, &str, &str)]) -> ArmSpec {
     let phase = |(start, role, weight): &(u64, &str, &str)| {
         Phase::constant(Span::from(*start), role, Weight::parse(weight).unwrap()).unwrap()
     };
-    ArmSpec { name: name.to_owned(), phases: phases.iter().map(phase).collect() }
+    ArmSpec { phases: phases.iter().map(phase).collect(), ..ArmSpec::control(name) }
 }
 
 pub(crate) fn engine() -> LocalEngine {

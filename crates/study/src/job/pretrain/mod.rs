@@ -63,6 +63,9 @@ pub(crate) struct Setup {
     pub(crate) document_mask: bool,
     /// The general side at the first step.
     pub(crate) general: Shares,
+    /// What specialised slots do to general draws.
+    #[serde(default)]
+    pub(crate) pairing: Pairing,
     /// The recipe; its learning rates and what changes no result are not part of addresses.
     pub(crate) recipe: TrainSpec,
 }
@@ -117,8 +120,7 @@ impl Pretrain {
         let phases = self.phases.iter().map(|b| b.phase.clone()).collect();
         let end = self.phases.last().map_or(self.step, |last| last.end);
         let timeline = Timeline::new(end, self.setup.general.clone(), phases).map_err(failed)?;
-        let names: Vec<String> =
-            timeline.general_sources().into_iter().chain(timeline.specialised_sources()).map(str::to_owned).collect();
+        let names: Vec<String> = timeline.sources().into_iter().map(str::to_owned).collect();
         let sequences = names
             .iter()
             .map(|name| {
@@ -133,7 +135,7 @@ impl Pretrain {
             time: self.setup.time as u64,
             timeline,
             sources: names.iter().zip(&sequences).map(|(name, s)| SourceSize::new(name, s.len())).collect(),
-            pairing: Pairing::Displace,
+            pairing: self.setup.pairing,
             max_epochs: 1.0,
         })
         .map_err(|source| Error::Mixture { arm: self.label.clone(), source })?;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use data_mixer::Pairing;
 use schedule::{Shares, Step, WeightCurve};
 use serde_json::json;
 use trainer::{TrainSpec, verify_checkpoint};
@@ -18,7 +19,7 @@ impl Setup {
     /// What is in addresses of it.
     fn identity(&self) -> serde_json::Value {
         let TrainSpec { optimizer, clip, micro_tokens, precision, .. } = &self.recipe;
-        json!({
+        let mut identity = json!({
             "version": self.version,
             "backend": self.backend,
             "kernels": self.kernels,
@@ -33,7 +34,11 @@ impl Setup {
             "clip": clip,
             "micro_tokens": micro_tokens,
             "precision": precision,
-        })
+        });
+        if self.pairing != Pairing::Displace {
+            identity["pairing"] = json!(self.pairing);
+        }
+        identity
     }
 
     /// The beginning of the names of all its states.
@@ -47,7 +52,7 @@ impl Pretrain {
     pub(super) fn state_address(&self) -> Address {
         let phase = |b: &Begun| {
             // What comes after a constant phase changes nothing in it.
-            let ramp = matches!(b.phase.weight, WeightCurve::Ramp { .. });
+            let ramp = !matches!(b.phase.weight, WeightCurve::Constant(_));
             json!({ "phase": b.phase, "end": ramp.then_some(b.end) })
         };
         let identity = json!({
