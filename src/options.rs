@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser};
 use fused_ops::Precision;
 use study::protocol::{Protocol, Size};
-use study::{Changes, Error, Study, StudySpec, preset};
+use study::{Changes, Error, RateChoice, Study, StudySpec, preset};
 
 /// What is said at the end of `--help`.
 pub(crate) const EXIT_STATUS: &str = "Exit status: 0 done; 2 wrong usage, spec or data; 1 failed later; 130 or 143 stopped \
@@ -19,11 +19,16 @@ pub(crate) struct ExampleOptions {
     /// Size of the study: smoke (minutes), mini (hours on 2 cores), paper (to be planned).
     #[arg(long, default_value = "smoke")]
     pub(crate) preset: String,
-    /// Size of the model: s, m or l, the paper's 70m, 160m and 410m or their stand-ins (default: the example's).
+    /// Size of the model: s, m, l, the paper's 70m, 160m and 410m or their stand-ins, or xl, its 1b (default: the
+    /// example's).
     #[arg(long)]
     size: Option<Size>,
+    /// A checkpoint that every arm begins at, instead of first weights: a Hugging Face folder, or hf://OWNER/NAME[@REVISION].
+    /// Model and tokenizer are its own.
+    #[arg(long, value_name = "BASE")]
+    base: Option<String>,
     /// A resolved study file, such as the spec.toml of an output directory, instead of a preset.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "size", "data", "tokenizer", "sources"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "size", "base", "data", "tokenizer", "sources"])]
     pub(crate) spec: Option<PathBuf>,
     /// Real files instead of the generated corpus: a folder with one folder a role.
     #[arg(long, value_name = "DIR")]
@@ -55,6 +60,10 @@ pub(crate) struct ChangeOptions {
     /// What matrix products are computed in: f32, or bf16 (parameters and optimiser stay f32).
     #[arg(long, value_name = "P", value_parser = precision)]
     precision: Option<Precision>,
+    /// How fine-tuning rates are chosen: sweep-base (on the control's checkpoint, the paper's Appendix C), sweep-each (on
+    /// each arm's own, its Section 4), paper (its Table 7, at its sizes).
+    #[arg(long, value_name = "HOW")]
+    rates: Option<RateChoice>,
 }
 
 /// How a study is run; nothing of it changes a result.
@@ -140,7 +149,8 @@ impl ExampleOptions {
             None => preset(&self.preset, &Protocol { size: self.size.unwrap_or(protocol.size), ..*protocol })?,
         };
         let (data, tokenizer, sources) = (self.data.clone(), self.tokenizer.clone(), self.sources.clone());
-        Changes { data, tokenizer, sources, ..self.changes.changes() }.apply(spec, &self.run.store)
+        let base = self.base.clone();
+        Changes { base, data, tokenizer, sources, ..self.changes.changes() }.apply(spec, &self.run.store)
     }
 
     /// The output directory.
@@ -157,6 +167,7 @@ impl ChangeOptions {
             sft_seeds: self.seeds,
             study_seed: self.study_seed,
             precision: self.precision,
+            rates: self.rates,
             ..Changes::default()
         }
     }

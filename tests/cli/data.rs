@@ -82,7 +82,7 @@ fn tokenising_survives_kills() {
     // What is held out was never trained on.
     let overlap =
         stdout(&run("midtrain", dir, &["overlap", "--n", "400", "--evaluated", "whole/held-out", "whole/train"]));
-    assert!(overlap.contains(": 0 of "), "{overlap}");
+    assert!(overlap.contains(": 0 training documents are evaluated ones") && overlap.contains("; 0 of "), "{overlap}");
 }
 
 /// A disk that fills up, as a limit on the size of files: an error that names the file, nothing half-written.
@@ -168,7 +168,10 @@ fn the_papers_arms_are_planned() {
     assert!(plan.contains("note: it starts at step 6000, before the warm-up ends (6100)"), "{plan}");
     assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "a plan writes nothing");
     let table = stdout(&run("table5", dir.path(), &["--preset", "paper", "--quiet"]));
-    assert!(words(&table).contains("SciQ 13679 Yes") && words(&table).contains("11 679 + 1 000 + 1 000"), "{table}");
+    assert!(
+        words(&table).contains("SciQ 13679 11679 Yes") && words(&table).contains("11 679 + 1 000 + 1 000"),
+        "{table}"
+    );
 }
 
 /// What two arms of a study have seen: the same until one leaves, then what its weight says.
@@ -210,4 +213,70 @@ fn ledgers_can_be_asked_and_compared() {
     assert_eq!(digest.trim().len(), 16);
     let output = run("ledger", dir.path(), &["digest", "5", control]);
     assert!(stderr(&output).contains("step = 5 must be from 10 to 29"), "{}", stderr(&output));
+}
+
+/// A document that is held out in one file and stands in another is trained on nowhere; a set's own test split is its test
+/// split. The plan says what was left out.
+#[test]
+fn held_out_files_are_held_out_everywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let generator = corpus::Generator::new(5);
+    use corpus::Domain::{Code, Edited, General, Instructions, Knowledge, Math, Pycode};
+    let lines = |domain, from: usize, count: usize| -> Vec<String> {
+        let documents = generator.documents(domain).skip(from).take(count);
+        documents.map(|d| serde_json::json!({ "question": d.prompt, "answer": d.text }).to_string() + "\n").collect()
+    };
+    let write = |file: &str, lines: &[String]| {
+        let path = dir.join("data").join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, lines.concat()).unwrap();
+    };
+    let general = lines(General, 0, 900);
+    // All of what is held out stands in the crawl too, in other white space.
+    let spaced: Vec<String> = general[..150].iter().map(|line| line.replace("\"}", "  \\n\"}")).collect();
+    write("general/eval.jsonl", &general[..150]);
+    write("general/crawl.jsonl", &[&spaced[..], &general[150..]].concat());
+    for (role, domain) in
+        [("starcoder", Code), ("math", Math), ("flan", Instructions), ("knowledgeqa", Knowledge), ("dclm", Edited)]
+    {
+        write(&format!("{role}/a.jsonl"), &lines(domain, 0, 600));
+    }
+    // Some test examples stand in a mix as well.
+    let pycode = lines(Pycode, 0, 700);
+    write("sft/pycode/train.jsonl", &pycode[..500]);
+    write("sft/pycode/test.jsonl", &pycode[500..]);
+    write("starcoder/b.jsonl", &pycode[500..520]);
+    let set = |role: &str| format!("[{role:?}]\nsets = [{{ files = [\"{role}\"] }}]\n");
+    let mut sources = "[general]\nheld_out = [\"general/eval.jsonl\"]\nsets = [{ files = [\"general\"] }]\n\
+                       [\"sft/pycode\"]\nvalidation = 50\ntest = [\"sft/pycode/test.jsonl\"]\nsets = [{ files = [\"sft/pycode\"] }]\n"
+        .to_owned();
+    ["starcoder", "math", "flan", "knowledgeqa", "dclm"].iter().for_each(|role| sources += &set(role));
+    std::fs::write(dir.join("sources.toml"), sources).unwrap();
+    let plan = stdout(&run("table1", dir, &["--data", "data", "--sources", "sources.toml", "--print-plan", "--quiet"]));
+    let after = |role: &str| {
+        let at = plan.lines().position(|line| line.trim_start().starts_with(role)).unwrap();
+        plan.lines().skip(at).take(2).collect::<Vec<_>>().join("\n")
+    };
+    let different: std::collections::BTreeSet<&String> = general[..150].iter().collect();
+    let general_line = after("general ");
+    assert!(general_line.contains(&format!("for validation, {} for test", different.len())), "{plan}");
+    assert!(general_line.contains("that are evaluated (general, test)"), "{plan}");
+    assert!(after("starcoder ").contains("20 that are evaluated (sft/pycode, test)"), "{plan}");
+    assert!(after("sft/pycode").contains("50 for validation"), "{plan}");
+    // The stores themselves: nothing of the test splits in any training store.
+    let splits: Vec<_> = std::fs::read_dir(dir.join("store/split")).unwrap().map(|job| job.unwrap().path()).collect();
+    let mut args = vec!["overlap".to_owned(), "--n".to_owned(), "100000".to_owned()];
+    for job in &splits {
+        let test = corpus::TokenStore::open(&job.join("test")).unwrap();
+        if test.document_count() > 0 {
+            args.extend(["--evaluated".to_owned(), job.join("test").display().to_string()]);
+        }
+    }
+    args.extend(splits.iter().map(|job| job.join("train").display().to_string()));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let overlap = stdout(&run("midtrain", dir, &args));
+    let lines: Vec<&str> = overlap.lines().collect();
+    assert_eq!(lines.len(), 2 * splits.len(), "{overlap}");
+    assert!(lines.iter().all(|line| line.contains(": 0 training documents are evaluated ones")), "{overlap}");
 }

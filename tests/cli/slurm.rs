@@ -161,7 +161,7 @@ fn scripts_are_shown_and_templates_checked() {
     for words in [
         "#!/bin/sh -l\n#SBATCH --job-name=round-1-0-tiny-table2-",
         "#SBATCH --partition=debug --gres=gpu:1\nmodule load x",
-        "ARRAY0_0: training a BPE of 400 tokens",
+        "ARRAY0_0: finding what is held out of general",
         "#SBATCH --dependency=afterany:ARRAY0",
         "--slurm-plan=1",
     ] {

@@ -105,13 +105,13 @@ fn what_diverges_is_named_and_poisons_nothing() {
         // Fine-tuning with one rate.
         (
             vec![("[sft.lr.sweep_base]\ngrid = [1e-3, 3e-3]", "[sft.lr.fixed]\nlr = 1e30")],
-            "C4 on GSM8K, lr 1e30, seed 0, evaluated on GSM8K: the loss is not finite",
+            "C4 on GSM8K, lr 1e30, seed 0, evaluated on GSM8K's test split: the loss is not finite",
         ),
         // Every rate of a sweep.
         (
             vec![("grid = [1e-3, 3e-3]", "grid = [1e30, 3e30]")],
             "learning rate of GSM8K (tried on C4): no learning rate of the grid (1e30, 3e30) gives a finite loss; the first: C4 on \
-             GSM8K, lr 1e30, seed 0, evaluated on GSM8K: the loss is not finite",
+             GSM8K, lr 1e30, seed 0, evaluated on GSM8K's validation split: the loss is not finite",
         ),
         // Pretraining.
         (

@@ -122,7 +122,7 @@ fn one_changed_document_changes_the_rows_that_depend_on_it() {
     // A tokenizer that does not change with the data.
     let texts = generator.documents(corpus::Domain::General).take(100).map(|d| d.text);
     corpus::train_bpe(texts, 400).unwrap().save(&dir.path().join("tokenizer.json")).unwrap();
-    let (from, to) = (spec.find("[tokenizer.bpe]").unwrap(), spec.find("[model]").unwrap());
+    let (from, to) = (spec.find("[tokenizer.bpe]").unwrap(), spec.find("[splits]").unwrap());
     spec.replace_range(from..to, "[tokenizer.file]\npath = \"tokenizer.json\"\n\n");
     std::fs::write(dir.path().join("spec.toml"), spec).unwrap();
     let run = || {

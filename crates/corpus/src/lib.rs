@@ -48,7 +48,7 @@ pub use generate::{Domain, Generator};
 mod read;
 #[cfg(feature = "read")]
 pub use read::{
-    Format, HubPath, OnMalformed, ReadError, ReadReport, SourceFiles, Template, TextUnit, fingerprint_file,
+    Format, HubModel, HubPath, OnMalformed, ReadError, ReadReport, SourceFiles, Template, TextUnit, fingerprint_file,
 };
 
 #[cfg(feature = "tokenize")]

@@ -58,7 +58,7 @@ mod parameters;
 
 pub use fused_ops;
 
-pub use checkpoint::{SaveOptions, Storage, load_pretrained, save_pretrained};
+pub use checkpoint::{SaveOptions, Storage, checkpoint_files, load_config, load_pretrained, save_pretrained};
 pub use compute::Compute;
 pub use config::{GptNeoXConfig, HuggingFaceConfig, PYTHIA_SIZES};
 pub use cost::{ParameterCount, TrainingFlops, TrainingMemory};

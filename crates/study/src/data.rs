@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::address::Address;
 use crate::fingerprints::Fingerprints;
 use crate::job::{
-    Contaminated, Contamination, Content, CountRows, CountTokens, Examples, FindHeldOut, HeldOut, Job, Kind, LeftOut,
-    MakeTokenizer, RoleSource, RowCounts, Sample, Shared, Split, SplitMade, Tokenise, Tokenised, TokenizerSource,
+    BaseState, Contaminated, Contamination, Content, CountRows, CountTokens, Examples, FindHeldOut, HeldOut,
+    ImportBase, Imported, Job, Kind, LeftOut, MakeTokenizer, RoleSource, RowCounts, Sample, Shared, Split, SplitMade,
+    Tokenise, Tokenised, TokenizerSource,
 };
 use crate::runner::Runner;
 use crate::spec::{Amount, DataSpec, GENERAL, HoldOut, StatedExamples, TokenizerSpec};
@@ -20,6 +21,9 @@ use crate::{Engine, Error, Progress, SetId, Study};
 pub struct Data {
     /// The tokenizer's job.
     pub(crate) tokenizer: Address,
+    /// The checkpoint that training begins at.
+    #[serde(default)]
+    pub(crate) base: Option<BaseState>,
     /// By role.
     pub(crate) roles: BTreeMap<String, RoleData>,
     /// Rows of each fine-tuning set, in the study's order.
@@ -98,6 +102,7 @@ impl Data {
         };
         let data = Self {
             tokenizer: Address::named("stated", "tokenizer"),
+            base: None,
             roles: spec.roles().into_iter().map(role).collect(),
             rows: study.sets().map(|set| SetRows::stated(study, set)).collect(),
             unigram_entropy: 0.0,
@@ -237,6 +242,7 @@ pub(crate) fn next(study: &Study, store: &Store, known: &mut Fingerprints) -> Re
     let roles = spec.roles().into_iter().map(|role| RoleSource::new(&spec.data, role, known));
     let sources = roles.collect::<Result<Vec<_>, _>>()?;
     let mut jobs = Jobs { store, done: Vec::new(), missing: Vec::new() };
+    let base = base(study, &mut jobs, known)?;
     // 1.
     let mut held_out = HeldOut::default();
     for source in &sources {
@@ -333,9 +339,22 @@ pub(crate) fn next(study: &Study, store: &Store, known: &mut Fingerprints) -> Re
     // Where their inputs lie now: what is made again later is made from these.
     jobs.done.iter().try_for_each(|job| store.update(job))?;
     let jobs = jobs.done.iter().map(Job::address).collect();
-    let data = Data { tokenizer: tokenizer.address(), roles, rows, unigram_entropy: entropy, jobs };
+    let data = Data { tokenizer: tokenizer.address(), base, roles, rows, unigram_entropy: entropy, jobs };
     data.check_rates(study)?;
     Ok(Prepared::Whole(data))
+}
+
+/// The checkpoint that the study begins at; it is the model that the study says it is.
+fn base(study: &Study, jobs: &mut Jobs<'_>, known: &mut Fingerprints) -> Result<Option<BaseState>, Error> {
+    let spec = study.spec();
+    let Some(base) = &spec.base else { return Ok(None) };
+    let job = ImportBase::new(base, known)?;
+    let Some(Imported { digest, config }) = jobs.result(&job)? else { return Ok(None) };
+    if config != spec.model {
+        let limit = format!("is another model than the study's: {config:?}, not {:?}", spec.model);
+        return Err(Error::field("base", base, limit));
+    }
+    Ok(Some(BaseState { digest, made_by: job.address() }))
 }
 
 /// The jobs of a study's data as far as they are known.

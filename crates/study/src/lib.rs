@@ -42,6 +42,7 @@ pub mod protocol;
 mod provenance;
 mod question;
 mod rates;
+mod recipe;
 mod run;
 mod runner;
 mod signal;
@@ -53,7 +54,7 @@ mod study;
 
 pub use address::Address;
 pub use batches::batches;
-pub use changes::Changes;
+pub use changes::{Changes, RateChoice};
 pub use cost::Expected;
 pub use data::{Data, prepare};
 pub use engine::{

@@ -8,14 +8,14 @@ use fused_ops::Place;
 use schedule::{Phase, Span};
 
 use crate::cost::{Expected, expected};
-use crate::data::Data;
+use crate::data::{Data, SetRows};
 use crate::graph::Graph;
 use crate::job::Job;
 use crate::progress::duration;
 use crate::question::Question;
 use crate::spec::{ArmSpec, DataSpec};
 use crate::store::{Status, Store};
-use crate::{ArmId, Engine, Error, Machine, StopSignal, Study, datasheet};
+use crate::{ArmId, Engine, Error, Machine, StopSignal, Study, datasheet, recipe};
 
 /// An arm, and what it takes from each source.
 #[derive(Debug, Clone)]
@@ -52,6 +52,8 @@ pub struct Plan {
     place: Place,
     /// The data in words; nothing of stated ones.
     data: String,
+    /// The fine-tuning sets' rows, in the study's order.
+    rows: Vec<SetRows>,
 }
 
 /// The jobs of a plan, counted.
@@ -126,6 +128,7 @@ impl Plan {
             prepared,
             place: Place::Cpu,
             data: described,
+            rows: study.sets().map(|set| data.rows(set).clone()).collect(),
         })
     }
 
@@ -225,11 +228,17 @@ impl Plan {
             s.pretrain.time,
             s.pretrain.steps.saturating_mul(study.tokens_per_step())
         );
+        if let Some(base) = &s.base {
+            let _ = writeln!(out, "every arm begins at the checkpoint {base}");
+        }
+        let _ = writeln!(out, "{}", recipe::pretraining(study));
         let _ = writeln!(
             out,
             "seeds: {} pretraining x {} fine-tuning, study seed {}\n",
             s.pretrain_seeds, s.sft_seeds, s.study_seed
         );
+        out.push_str(&recipe::finetuning(study, &self.rows));
+        out.push('\n');
     }
 
     fn describe_arms(&self, study: &Study, out: &mut String) {

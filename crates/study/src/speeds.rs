@@ -91,6 +91,7 @@ fn usual(what: &str) -> f64 {
         "count" => 3e8,
         "rows" => 1e6,
         "hash" => 1e8,
+        "import" => 2e8,
         "split" => 1e6,
         "overlap" => 5e6,
         "proximity" => 2e6,

@@ -47,7 +47,7 @@ impl HubPath {
         #[cfg(feature = "hub")]
         if !offline() {
             let endpoint = std::env::var("HF_ENDPOINT").ok().filter(|e| !e.is_empty());
-            return self.fetch(&cache, endpoint.as_deref());
+            return self.fetch(&cache, endpoint.as_deref(), token().as_deref());
         }
         self.cached(&cache)
     }
@@ -62,8 +62,7 @@ impl HubPath {
         let commit = commit.map_or_else(|_| self.revision.clone(), |c| c.trim().to_owned());
         let snapshot = repository.join("snapshots").join(&commit);
         if !snapshot.is_dir() {
-            let remedy = if cfg!(feature = "hub") { "HF_HUB_OFFLINE is set" } else { "fetching it needs feature hub" };
-            return Err(self.error(format!("is not in the cache, {}; {remedy}", cache.display())));
+            return Err(self.error(format!("is not in the cache, {}; {}", cache.display(), remedy())));
         }
         let mut found = Vec::new();
         walk(&snapshot, &mut found)?;
@@ -80,6 +79,123 @@ impl HubPath {
 
     fn error(&self, reason: impl Into<String>) -> ReadError {
         ReadError::Hub { dataset: format!("{}@{}", self.dataset, self.revision), reason: reason.into() }
+    }
+}
+
+/// A model of the Hugging Face hub: `OWNER/NAME[@REVISION]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubModel {
+    /// `OWNER/NAME`.
+    pub model: String,
+    /// A branch, tag or commit.
+    pub revision: String,
+}
+
+impl HubModel {
+    /// What follows `hf://`.
+    ///
+    /// # Errors
+    /// No owner or name, or more than these.
+    pub fn parse(text: &str) -> Result<Self, ReadError> {
+        let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
+        let safe = |s: &str| !s.is_empty() && !s.starts_with('.') && !s.contains(['\\', ':', '/']);
+        match name.split_once('/') {
+            Some((owner, model)) if safe(owner) && safe(model) && safe(revision) => {
+                Ok(Self { model: name.to_owned(), revision: revision.to_owned() })
+            }
+            _ => {
+                let reason = "must be hf://OWNER/NAME[@REVISION]".to_owned();
+                Err(ReadError::Pattern { pattern: format!("hf://{text}"), reason })
+            }
+        }
+    }
+
+    /// Its folder in the cache of Hugging Face's own libraries, as [`HubPath::resolve`] finds it. With feature `hub` its
+    /// configuration, tokenizer and safetensors are fetched first, unless HF_HUB_OFFLINE is set.
+    ///
+    /// # Errors
+    /// A model that is not in the cache and cannot be fetched.
+    pub fn resolve(&self) -> Result<PathBuf, ReadError> {
+        let cache =
+            cache_dir().ok_or_else(|| self.error("no home directory; set HF_HUB_CACHE to the cache's folder"))?;
+        #[cfg(feature = "hub")]
+        if !offline() {
+            let endpoint = std::env::var("HF_ENDPOINT").ok().filter(|e| !e.is_empty());
+            return self.fetch(&cache, endpoint.as_deref(), token().as_deref());
+        }
+        self.cached(&cache)
+    }
+
+    /// Its folder in a cache: `models--OWNER--NAME/refs/REVISION` holds a commit, `snapshots/COMMIT` the files.
+    ///
+    /// # Errors
+    /// A model or revision that is not there.
+    pub fn cached(&self, cache: &Path) -> Result<PathBuf, ReadError> {
+        let repository = cache.join(format!("models--{}", self.model.replace('/', "--")));
+        let commit = std::fs::read_to_string(repository.join("refs").join(&self.revision));
+        let commit = commit.map_or_else(|_| self.revision.clone(), |c| c.trim().to_owned());
+        let snapshot = repository.join("snapshots").join(commit);
+        if snapshot.is_dir() {
+            return Ok(snapshot);
+        }
+        Err(self.error(format!("is not in the cache, {}; {}", cache.display(), remedy())))
+    }
+
+    fn error(&self, reason: impl Into<String>) -> ReadError {
+        ReadError::Hub { dataset: format!("{}@{}", self.model, self.revision), reason: reason.into() }
+    }
+}
+
+fn remedy() -> &'static str {
+    if cfg!(feature = "hub") { "HF_HUB_OFFLINE is set" } else { "fetching it needs feature hub" }
+}
+
+/// The token that opens gated data sets: HF_TOKEN, as Hugging Face's own libraries take it; else what `hf auth login` left.
+#[cfg(feature = "hub")]
+fn token() -> Option<String> {
+    let given = std::env::var("HF_TOKEN").ok();
+    given.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
+#[cfg(feature = "hub")]
+fn api(
+    cache: &Path,
+    endpoint: Option<&str>,
+    token: Option<&str>,
+) -> Result<hf_hub::api::sync::Api, hf_hub::api::sync::ApiError> {
+    let builder = hf_hub::api::sync::ApiBuilder::from_env();
+    let mut builder = builder.with_cache_dir(cache.to_owned()).with_progress(false).with_retries(3);
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_endpoint(endpoint.to_owned());
+    }
+    if let Some(token) = token {
+        builder = builder.with_token(Some(token.to_owned()));
+    }
+    builder.build()
+}
+
+#[cfg(feature = "hub")]
+impl HubModel {
+    /// Fetches its configuration, tokenizer and safetensors into a cache, those that are not there, and gives their folder.
+    ///
+    /// # Errors
+    /// A hub that cannot be reached, a model that is not there or not open.
+    pub fn fetch(&self, cache: &Path, endpoint: Option<&str>, token: Option<&str>) -> Result<PathBuf, ReadError> {
+        let error = |e: hf_hub::api::sync::ApiError| self.error(e.to_string());
+        let repo = hf_hub::Repo::with_revision(self.model.clone(), hf_hub::RepoType::Model, self.revision.clone());
+        let repository = api(cache, endpoint, token).map_err(error)?.repo(repo);
+        let wanted = |name: &str| {
+            let of_model = ["config.json", "tokenizer.json", "model.safetensors.index.json"].contains(&name);
+            of_model || (name.ends_with(".safetensors") && !name.contains('/'))
+        };
+        let mut folder = None;
+        for file in repository.info().map_err(error)?.siblings {
+            if wanted(&file.rfilename) {
+                let path = repository.get(&file.rfilename).map_err(error)?;
+                folder = path.parent().map(Path::to_owned);
+            }
+        }
+        folder.ok_or_else(|| self.error("holds no config.json"))
     }
 }
 
@@ -115,20 +231,17 @@ fn walk(dir: &Path, found: &mut Vec<PathBuf>) -> Result<(), ReadError> {
 
 #[cfg(feature = "hub")]
 impl HubPath {
-    /// Lists the data set's files, fetches into a cache those that match and are not there, and gives their paths.
+    /// Lists the data set's files, fetches into a cache those that match and are not there, and gives their paths. `token`
+    /// opens gated data sets; where absent it is the one that `hf auth login` left.
     ///
     /// # Errors
     /// A hub that cannot be reached, a data set that is not there or not open, no file that matches.
-    pub fn fetch(&self, cache: &Path, endpoint: Option<&str>) -> Result<Vec<PathBuf>, ReadError> {
-        use hf_hub::api::sync::{ApiBuilder, ApiError};
+    pub fn fetch(&self, cache: &Path, endpoint: Option<&str>, token: Option<&str>) -> Result<Vec<PathBuf>, ReadError> {
+        use hf_hub::api::sync::ApiError;
         use hf_hub::{Repo, RepoType};
 
         let error = |e: ApiError| self.error(e.to_string());
-        let mut builder = ApiBuilder::from_env().with_cache_dir(cache.to_owned()).with_progress(false).with_retries(3);
-        if let Some(endpoint) = endpoint {
-            builder = builder.with_endpoint(endpoint.to_owned());
-        }
-        let api = builder.build().map_err(error)?;
+        let api = api(cache, endpoint, token).map_err(error)?;
         let repository = api.repo(Repo::with_revision(self.dataset.clone(), RepoType::Dataset, self.revision.clone()));
         let names = repository.info().map_err(error)?.siblings.into_iter().map(|s| s.rfilename);
         let mut names: Vec<String> = names.filter(|name| self.pattern.matches_with(name, MATCHING)).collect();

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use files::{Format, SourceFiles, TextUnit};
-pub use hub::HubPath;
+pub use hub::{HubModel, HubPath};
 pub use template::Template;
 
 /// What can be wrong with input files.

@@ -1,5 +1,7 @@
 //! Field templates: how a record becomes a document.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,7 +12,7 @@ use crate::{Document, Turn};
 ///
 /// `{question}` is a field, `{0}` a column; `{instances[0].output}` an element and a nested field; `{choices[gold]}` the
 /// element whose number the field `gold` holds; `{output|answer}` the first that is not empty. A list becomes its
-/// elements, one a line. `{{` and `}}` are braces.
+/// elements, one a line; an element of a text that holds a list in JSON is that list's. `{{` and `}}` are braces.
 ///
 /// Conversations name the field that holds their turns instead of a text: `{ turns = "messages" }`. Turns are objects
 /// with `role` (or `from`) and `content` (or `value`), or plain texts by user and assistant in turn. What is not the
@@ -141,7 +143,7 @@ impl Template {
         let prompt = fill(&self.prompt, record)?;
         match &self.turns {
             None => Ok(Document::answered(prompt, fill(&self.text, record)?)),
-            Some(path) => conversation(prompt, look_up(path, record)?),
+            Some(path) => conversation(prompt, &*look_up(path, record)?),
         }
     }
 }
@@ -193,7 +195,7 @@ fn conversation(mut prompt: String, turns: &Value) -> Result<Document, String> {
 /// The text of one field.
 pub(super) fn value_of(field: &str, record: &Value) -> Result<String, String> {
     let path = steps(field).ok_or_else(|| format!("{field:?} is no field"))?;
-    text_of(look_up(&path, record)?)
+    text_of(&*look_up(&path, record)?)
 }
 
 fn pieces(template: &str) -> Result<Vec<Piece>, ReadError> {
@@ -262,7 +264,7 @@ fn fill(pieces: &[Piece], record: &Value) -> Result<String, String> {
             Piece::Field(alternatives) => {
                 let mut found = String::new();
                 for path in alternatives {
-                    found = text_of(look_up(path, record)?)?;
+                    found = text_of(&*look_up(path, record)?)?;
                     if !found.is_empty() {
                         break;
                     }
@@ -274,12 +276,12 @@ fn fill(pieces: &[Piece], record: &Value) -> Result<String, String> {
     Ok(out)
 }
 
-fn look_up<'a>(path: &[Step], record: &'a Value) -> Result<&'a Value, String> {
-    let mut at = record;
+fn look_up<'a>(path: &[Step], record: &'a Value) -> Result<Cow<'a, Value>, String> {
+    let mut at = Cow::Borrowed(record);
     for step in path {
         let index = match step {
             Step::Key(key) => {
-                at = at.get(key).ok_or_else(|| no_field(key, at))?;
+                at = within(at, |at| at.get(key), || no_field(key, record))?;
                 continue;
             }
             Step::Index(index) => *index,
@@ -290,10 +292,29 @@ fn look_up<'a>(path: &[Step], record: &'a Value) -> Result<&'a Value, String> {
                     as usize
             }
         };
+        if let Value::String(text) = &*at
+            && let Ok(list @ Value::Array(_)) = serde_json::from_str(text)
+        {
+            at = Cow::Owned(list);
+        }
         let list = at.as_array().ok_or_else(|| format!("element {index} of something that is no list"))?;
-        at = list.get(index).ok_or_else(|| format!("element {index} of a list of {}", list.len()))?;
+        let length = list.len();
+        at = within(at, |at| at.get(index), || format!("element {index} of a list of {length}"))?;
     }
     Ok(at)
+}
+
+/// A part of a value, borrowed where the value is.
+fn within<'a>(
+    at: Cow<'a, Value>,
+    part: impl Fn(&Value) -> Option<&Value>,
+    missing: impl FnOnce() -> String,
+) -> Result<Cow<'a, Value>, String> {
+    let found = match &at {
+        Cow::Borrowed(value) => part(value).map(Cow::Borrowed),
+        Cow::Owned(value) => part(value).cloned().map(Cow::Owned),
+    };
+    found.ok_or_else(missing)
 }
 
 fn no_field(key: &str, at: &Value) -> String {
@@ -331,7 +352,8 @@ mod tests {
 
     #[test]
     fn fields_lists_and_nesting() {
-        let record = json!({"a": "x", "n": 3, "l": ["p", "q"], "gold": 1, "o": [{"i": "deep"}], "e": "", "s": "1"});
+        let solutions = json!(["first()", "second()"]).to_string();
+        let record = json!({"a": "x", "n": 3, "j": solutions, "none": "", "l": ["p", "q"], "gold": 1, "o": [{"i": "deep"}], "e": "", "s": "1"});
         for (template, expected) in [
             ("{a}-{n}", "x-3"),
             ("{l[1]}", "q"),
@@ -339,13 +361,16 @@ mod tests {
             ("{l[s]}", "q"),
             ("{l}", "p\nq"),
             ("{o[0].i}", "deep"),
+            ("{j[1]}", "second()"),
             ("{e|a}", "x"),
             ("{{{a}}}", "{x}"),
         ] {
             assert_eq!(apply(template, &record).unwrap(), expected, "{template}");
         }
-        assert!(apply("{b}", &record).unwrap_err().contains("fields here: a, e, gold, l, n, o, s"));
+        assert!(apply("{b}", &record).unwrap_err().contains("fields here: a, e, gold, j, l, n, none, o, s"));
         assert!(apply("{l[9]}", &record).unwrap_err().contains("element 9 of a list of 2"));
+        assert!(apply("{none[0]}", &record).unwrap_err().contains("element 0 of something that is no list"));
+        assert!(apply("{j[2]}", &record).unwrap_err().contains("element 2 of a list of 2"));
         assert!(apply("{o[0]}", &record).unwrap_err().contains("group of fields"));
         assert!(apply("{x}", &json!(["c0", "c1"])).unwrap_err().contains("columns 0 to 1"));
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use corpus::HubPath;
+use corpus::{HubModel, HubPath};
 
 const COMMIT: &str = "607bd4c8450a42878aa9ddc051a65a055450ef87";
 
@@ -59,6 +59,24 @@ fn cached_files_are_found_by_pattern_and_revision() {
     }
 }
 
+#[test]
+fn models_are_found_in_the_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = dir.path().join("models--EleutherAI--pythia-70m");
+    let snapshot = repository.join("snapshots").join(COMMIT);
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(repository.join("refs")).unwrap();
+    std::fs::write(repository.join("refs/main"), COMMIT).unwrap();
+    let found = |text: &str| HubModel::parse(text).unwrap().cached(dir.path());
+    assert_eq!(found("EleutherAI/pythia-70m").unwrap(), snapshot);
+    assert_eq!(found(&format!("EleutherAI/pythia-70m@{COMMIT}")).unwrap(), snapshot);
+    let message = found("EleutherAI/pythia-70m@step3000").unwrap_err().to_string();
+    assert!(message.contains("hf://EleutherAI/pythia-70m@step3000: is not in the cache"), "{message}");
+    for bad in ["", "pythia", "/pythia", "a/", "a/b/c", "a/b@", "../b", "a/..", "a/b@../c", "a/b@c/d"] {
+        assert!(HubModel::parse(bad).is_err(), "{bad}");
+    }
+}
+
 #[cfg(feature = "hub")]
 mod fetching {
     use std::io::{BufRead as _, BufReader, Write as _};
@@ -86,6 +104,23 @@ mod fetching {
                     )
                 }
                 "/datasets/tiny/facts/resolve/main/data/a.txt" => "water boils\n".to_owned(),
+                // Gated: for whoever shows the token.
+                "/api/datasets/tiny/gated/revision/main"
+                    if lines.contains(&"authorization: bearer s3cret".to_owned()) =>
+                {
+                    format!("{{\"sha\":\"{COMMIT}\",\"siblings\":[{{\"rfilename\":\"a.txt\"}}]}}")
+                }
+                "/datasets/tiny/gated/resolve/main/a.txt"
+                    if lines.contains(&"authorization: bearer s3cret".to_owned()) =>
+                {
+                    "behind the gate\n".to_owned()
+                }
+                "/api/models/tiny/model/revision/v1" => {
+                    let names = ["config.json", "tokenizer.json", "model.safetensors", "pytorch_model.bin"];
+                    let files = names.map(|name| format!("{{\"rfilename\":\"{name}\"}}")).join(",");
+                    format!("{{\"sha\":\"{COMMIT}\",\"siblings\":[{files}]}}")
+                }
+                file if file.starts_with("/tiny/model/resolve/v1/") => format!("{file}\n"),
                 _ => String::new(),
             };
             let range =
@@ -118,11 +153,24 @@ mod fetching {
         std::thread::spawn(|| serve(listener));
         let dir = tempfile::tempdir().unwrap();
         let path = HubPath::parse("tiny/facts/data/*").unwrap();
-        let fetched = path.fetch(dir.path(), Some(&endpoint)).unwrap();
+        let fetched = path.fetch(dir.path(), Some(&endpoint), None).unwrap();
         assert_eq!(std::fs::read_to_string(&fetched[0]).unwrap(), "water boils\n");
         // From now on it is in the cache.
         assert_eq!(names(&path.cached(dir.path()).unwrap()), ["a.txt"]);
-        let missing = HubPath::parse("tiny/lies/data/*").unwrap().fetch(dir.path(), Some(&endpoint));
+        let missing = HubPath::parse("tiny/lies/data/*").unwrap().fetch(dir.path(), Some(&endpoint), None);
         assert!(missing.unwrap_err().to_string().contains("hf://tiny/lies@main"));
+        // A gate opens to a token.
+        let gated = HubPath::parse("tiny/gated/*.txt").unwrap();
+        assert!(gated.fetch(dir.path(), Some(&endpoint), None).is_err());
+        let fetched = gated.fetch(dir.path(), Some(&endpoint), Some("s3cret")).unwrap();
+        assert_eq!(std::fs::read_to_string(&fetched[0]).unwrap(), "behind the gate\n");
+        // A model: its configuration, tokenizer and safetensors, nothing else.
+        let model = HubModel::parse("tiny/model@v1").unwrap();
+        let folder = model.fetch(dir.path(), Some(&endpoint), None).unwrap();
+        assert_eq!(folder, model.cached(dir.path()).unwrap());
+        let mut files: Vec<String> =
+            std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        files.sort_unstable();
+        assert_eq!(files, ["config.json", "model.safetensors", "tokenizer.json"]);
     }
 }

@@ -22,10 +22,7 @@ const BUFFERS: [&str; 4] =
 /// # Errors
 /// Unreadable or malformed files, and tensors that are missing, unknown or of another shape (all named).
 pub fn load_pretrained<B: FusedOps>(dir: &Path, device: &B::Device) -> Result<GptNeoX<B>, Error> {
-    let config_path = dir.join(CONFIG);
-    let text = std::fs::read_to_string(&config_path).map_err(io(&config_path))?;
-    let hf: HuggingFaceConfig = serde_json::from_str(&text).map_err(|e| format_error(&config_path, e))?;
-    let config = GptNeoXConfig::try_from(hf)?;
+    let config = load_config(dir)?;
     let maps = weight_files(dir)?
         .into_iter()
         .map(|path| {
@@ -63,6 +60,25 @@ pub fn load_pretrained<B: FusedOps>(dir: &Path, device: &B::Device) -> Result<Gp
         Some((name, view)) => Err(Error::UnknownTensor { name: name.clone(), found: view.shape().to_vec() }),
         None => Ok(model),
     }
+}
+
+/// The model of a checkpoint directory, without its weights.
+///
+/// # Errors
+/// A `config.json` that is missing, malformed, or of a model that this crate does not compute.
+pub fn load_config(dir: &Path) -> Result<GptNeoXConfig, Error> {
+    let path = dir.join(CONFIG);
+    let text = std::fs::read_to_string(&path).map_err(io(&path))?;
+    let config: HuggingFaceConfig = serde_json::from_str(&text).map_err(|e| format_error(&path, e))?;
+    GptNeoXConfig::try_from(config)
+}
+
+/// The files of a checkpoint directory that decide its model: its `config.json` and its weights.
+///
+/// # Errors
+/// An index that cannot be read.
+pub fn checkpoint_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    Ok([dir.join(CONFIG)].into_iter().chain(weight_files(dir)?).collect())
 }
 
 /// The weight files of a checkpoint directory.

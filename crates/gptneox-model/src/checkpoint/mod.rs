@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use load::load_pretrained;
+pub use load::{checkpoint_files, load_config, load_pretrained};
 pub use save::{SaveOptions, Storage, save_pretrained};
 
 use crate::Error;

@@ -18,6 +18,16 @@ impl Graph<'_> {
         self.general_loss(Model::Pretrained(state.address()), &of)
     }
 
+    /// Adds the loss on held-out general text of the checkpoint that the study begins at; `None` where it begins at first
+    /// weights.
+    ///
+    /// # Errors
+    /// Too little held-out text.
+    pub fn base_loss(&mut self) -> Result<Option<Evaluate>, Error> {
+        let Some(base) = &self.data.base else { return Ok(None) };
+        self.general_loss(Model::Base(base.made_by.clone()), "the base checkpoint").map(Some)
+    }
+
     /// A loss that was asked for, document by document, or why there is none.
     ///
     /// # Errors

@@ -28,6 +28,8 @@ const BATCH: u64 = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Model {
+    /// The checkpoint that a study begins at.
+    Base(Address),
     /// A pretrained state's weights.
     Pretrained(Address),
     /// A fine-tuned model.
@@ -38,23 +40,23 @@ impl Model {
     /// The job that makes it.
     pub(crate) fn address(&self) -> &Address {
         match self {
-            Self::Pretrained(address) | Self::Finetuned(address) => address,
+            Self::Base(address) | Self::Pretrained(address) | Self::Finetuned(address) => address,
         }
     }
 
     pub(super) fn input(&self) -> Input {
         match self {
             Self::Pretrained(state) => Input::weights(state),
-            Self::Finetuned(tuned) => Input::files(tuned),
+            Self::Base(job) | Self::Finetuned(job) => Input::files(job),
         }
     }
 
     pub(crate) fn load<B: FusedOps>(&self, store: &Store, device: &B::Device) -> Result<GptNeoX<B>, Error> {
         Ok(match self {
             Self::Pretrained(state) => load_weights(&pretrain::weights(store, state), device)?,
-            Self::Finetuned(tuned) => {
-                store.verify(tuned, MODEL)?;
-                load_pretrained(&store.folder(tuned).join(MODEL), device)?
+            Self::Base(job) | Self::Finetuned(job) => {
+                store.verify(job, MODEL)?;
+                load_pretrained(&store.folder(job).join(MODEL), device)?
             }
         })
     }

@@ -4,6 +4,7 @@
 //! everything that determines its result, and of nothing else: labels, where data lie, and how often checkpoints are
 //! written are in the record but not in the address.
 
+mod base;
 mod contamination;
 mod cost;
 mod counts;
@@ -33,6 +34,7 @@ use crate::engine::Report;
 use crate::store::{Lock, Status, Store};
 use crate::{Error, Machine};
 
+pub(crate) use base::{ImportBase, Imported};
 pub(crate) use contamination::{Contaminated, Contamination, Shared};
 pub(crate) use cost::Cost;
 pub(crate) use counts::CountTokens;
@@ -41,7 +43,7 @@ pub(crate) use evaluate::{EvaluateOn, Model};
 pub use finetune::Finetune;
 pub(crate) use held_out::{FindHeldOut, HeldOut, Side};
 pub use pretrain::Pretrain;
-pub(crate) use pretrain::{Begun, Pretrained, Setup};
+pub(crate) use pretrain::{BaseState, Begun, Pretrained, Setup};
 pub(crate) use probe::{Probe, ProbeResult};
 pub(crate) use proximity::{Closeness, Proximity};
 pub(crate) use rows::{CountRows, Examples, Replayed, RowCounts};
@@ -233,6 +235,7 @@ macro_rules! kinds {
 }
 
 kinds!(
+    ImportBase,
     FindHeldOut,
     MakeTokenizer,
     TokenisePart,

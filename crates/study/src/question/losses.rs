@@ -6,7 +6,7 @@ use forgetting_eval::{DocumentLosses, Summary};
 use report::{Column, Format, Table};
 
 use crate::graph::{Cell, Graph, Rate};
-use crate::job::{Evaluate, Finetune, Kind as _, Pretrain, Select};
+use crate::job::{Evaluate, Finetune, Kind as _, Pretrain, Select, Selected};
 use crate::store::Failure;
 use crate::{Address, ArmId, Error, SetId};
 
@@ -70,8 +70,10 @@ pub(super) struct SweepPoint {
     pub(super) dataset: String,
     /// The rate.
     pub(super) lr: f64,
-    /// Held-out loss on the set, mean over pretraining seeds; `None` where a fine-tune diverged.
-    pub(super) sft_loss: Option<f64>,
+    /// Loss on the set's validation split, mean over pretraining seeds; `None` where a fine-tune diverged.
+    pub(super) validation_loss: Option<f64>,
+    /// Whether it was chosen, and whether it then lies at the edge of all that were tried.
+    pub(super) chosen: Option<bool>,
 }
 
 /// A fine-tune without a result.
@@ -94,6 +96,8 @@ pub(super) struct Losses {
     pub(super) sweep: Vec<SweepPoint>,
     /// Each arm's held-out general loss before fine-tuning, by pretraining seed; `None` where pretraining failed.
     pub(super) c4_before: BTreeMap<String, Vec<Option<f64>>>,
+    /// The base checkpoint's held-out general loss; `None` where training began at first weights, or it has none.
+    pub(super) c4_of_base: Option<f64>,
     /// Entropy of the held-out general text's token distribution: the loss without any context.
     pub(super) unigram_entropy: f64,
 }
@@ -136,6 +140,7 @@ fn jobs(graph: &mut Graph<'_>) -> Result<Vec<Jobs>, Error> {
 
 /// Adds what all losses of a study need.
 pub(super) fn needs(graph: &mut Graph<'_>) -> Result<(), Error> {
+    graph.base_loss()?;
     jobs(graph).map(|_| ())
 }
 
@@ -166,9 +171,14 @@ impl Losses {
                 }),
             }
         }
+        let c4_of_base = match graph.base_loss()? {
+            Some(base) => graph.loss(&base)?.ok().map(|loss| loss.total().nats_per_token()),
+            None => None,
+        };
         Ok(Self {
             measurements,
             failed,
+            c4_of_base,
             sweep: sweeps(graph)?,
             c4_before,
             unigram_entropy: graph.data().unigram_entropy,
@@ -214,6 +224,15 @@ impl Losses {
             details.push(sweep(&self.sweep));
         }
         details
+    }
+
+    /// Sets whose best rate lies at the edge of all that were tried.
+    pub(super) fn at_the_edge(&self) -> Option<String> {
+        let at_edge = self.sweep.iter().filter(|p| p.chosen == Some(true));
+        let named: Vec<String> = at_edge.map(|p| format!("{} on {} ({:e})", p.mix, p.dataset, p.lr)).collect();
+        let which = named.join(", ");
+        (!named.is_empty())
+            .then(|| format!("The best rate lies at the edge of the grid: {which}. A better one may lie beyond."))
     }
 
     /// What failed: each reason once, with the cells that lack a result for it.
@@ -271,12 +290,23 @@ fn measurements(all: &[Measurement]) -> Table {
 fn sweep(points: &[SweepPoint]) -> Table {
     Table::new(
         "sweep",
-        "Learning rates that were tried, with the held-out loss on the set, mean over pretraining seeds",
+        "Learning rates that were tried, with the loss on the validation split, mean over pretraining seeds",
     )
     .with(Column::text("dataset", points.iter().map(|p| p.dataset.as_str())).heading("set"))
     .with(Column::text("mix", points.iter().map(|p| p.mix.as_str())))
     .with(Column::number("lr", Format::Scientific(1), points.iter().map(|p| p.lr)).heading("rate"))
-    .with(Column::number("sft_loss", Format::Fixed(4), points.iter().map(|p| p.sft_loss)).heading("SFT"))
+    .with(
+        Column::number("validation_loss", Format::Fixed(4), points.iter().map(|p| p.validation_loss))
+            .heading("validation"),
+    )
+    .with(Column::text(
+        "chosen",
+        points.iter().map(|p| match p.chosen {
+            Some(true) => "chosen, at the edge",
+            Some(false) => "chosen",
+            None => "",
+        }),
+    ))
     .grouped()
     .note("Without a loss: a fine-tune diverged.")
 }
@@ -335,8 +365,8 @@ fn sweeps(graph: &mut Graph<'_>) -> Result<Vec<SweepPoint>, Error> {
                 continue;
             }
             seen.push((on, set));
-            let losses = graph.outcome(&select)?.map_or_else(|_| vec![None; select.candidates.len()], |s| s.losses);
-            points.extend(tried(&select, &losses, study[on].name(), &study[set].name));
+            let selected = graph.outcome(&select)?.ok();
+            points.extend(tried(&select, selected.as_ref(), study[on].name(), &study[set].name));
         }
     }
     Ok(points)
@@ -344,14 +374,15 @@ fn sweeps(graph: &mut Graph<'_>) -> Result<Vec<SweepPoint>, Error> {
 
 fn tried<'a>(
     select: &'a Select,
-    losses: &'a [Option<f64>],
+    selected: Option<&'a Selected>,
     mix: &'a str,
     dataset: &'a str,
 ) -> impl Iterator<Item = SweepPoint> + 'a {
-    select.candidates.iter().zip(losses).map(move |(candidate, loss)| SweepPoint {
+    select.candidates.iter().enumerate().map(move |(i, candidate)| SweepPoint {
         mix: mix.to_owned(),
         dataset: dataset.to_owned(),
         lr: candidate.rate,
-        sft_loss: *loss,
+        validation_loss: selected.and_then(|s| s.losses[i]),
+        chosen: selected.filter(|s| s.rate == candidate.rate).map(|s| s.at_edge),
     })
 }

@@ -36,6 +36,9 @@ impl Question for Table2 {
         page.tables = vec![table(name, study, &rows, control), comparison(study, &losses)?, before(study, &losses)];
         page.figures = vec![figure(name, study, &rows, control)];
         page.found.extend(losses.failures());
+        page.notes
+            .push(format!("Fine-tuning rates: {}. The losses are those of test splits.", crate::recipe::rates(study)));
+        page.notes.extend(losses.at_the_edge());
         page.details = losses.details();
         Ok(page)
     }
@@ -245,16 +248,18 @@ fn table(name: &str, study: &Study, rows: &[Row], control: &str) -> Table {
 
 /// The general loss before fine-tuning.
 fn before(study: &Study, losses: &Losses) -> Table {
-    let arms: Vec<&str> = study.arms().map(|arm| study[arm].name()).collect();
+    let base = study.spec().base.as_ref().map(|_| ("(the base)", losses.c4_of_base));
+    let arms = study.arms().map(|arm| study[arm].name()).map(|arm| (arm, losses.before_mean(arm)));
+    let rows: Vec<(&str, Option<f64>)> = base.into_iter().chain(arms).collect();
     let entropy = losses.unigram_entropy;
     Table::new("before", "Held-out loss on general text before fine-tuning, nats per token")
-        .with(Column::text("mix", arms.clone()))
+        .with(Column::text("mix", rows.iter().map(|(name, _)| *name)))
         .with(
-            Column::number("c4_before", Format::Fixed(3), arms.iter().map(|arm| losses.before_mean(arm)))
+            Column::number("c4_before", Format::Fixed(3), rows.iter().map(|(_, loss)| *loss))
                 .heading("C4")
                 .absent("failed"),
         )
-        .with(Column::number("unigram_entropy", Format::Fixed(3), arms.iter().map(|_| entropy)).file_only())
+        .with(Column::number("unigram_entropy", Format::Fixed(3), rows.iter().map(|_| entropy)).file_only())
         .note(format!("A model that ignores context would have {entropy:.3}, the unigram entropy."))
 }
 

@@ -1,6 +1,7 @@
 //! What a researcher writes: a study as plain data. [`Study::new`](crate::Study::new) checks it; `spec.toml` in the
 //! output directory is one.
 
+mod base;
 mod finetune;
 mod presets;
 mod sources;
@@ -16,6 +17,7 @@ use schedule::{Convention, Phase, Span};
 use serde::{Deserialize, Serialize};
 use trainer::AdamWSpec;
 
+pub(crate) use base::{folder as base_folder, name as base_name, tokenizer as base_tokenizer};
 pub use finetune::{CurveShape, FinetuneCurve, FinetuneSpec, FixedRate, LrChoice, ReplaySpec, SftSetSpec};
 pub use presets::{PRESETS, preset};
 pub use sources::{RoleFiles, Sources};
@@ -35,6 +37,10 @@ pub struct StudySpec {
     pub format: u32,
     /// What tables call the model.
     pub model_name: String,
+    /// A checkpoint that every arm begins at instead of first weights: a Hugging Face folder, or
+    /// `hf://OWNER/NAME[@REVISION]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// Whether results may come from processors whose matrix products differ in the last bits.
     #[serde(default, skip_serializing_if = "Kernels::is_same")]
     pub kernels: Kernels,
@@ -328,10 +334,11 @@ struct Head {
 }
 
 impl StudySpec {
-    /// From the text of a TOML file.
+    /// From the text of a TOML file. Where it names a base, the model and the tokenizer are the base's unless it names its
+    /// own.
     ///
     /// # Errors
-    /// A format that this program does not know, unknown or missing fields, text that is no TOML.
+    /// A format that this program does not know, unknown or missing fields, text that is no TOML, a base that cannot be read.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         let parse = |reason: String| Error::Parse { path: path.to_owned(), reason };
         // First the format: a file of another one may have any fields.
@@ -340,7 +347,10 @@ impl StudySpec {
             let reason = format!("format = {} is unknown; this program reads format = {FORMAT}", head.format);
             return Err(parse(reason));
         }
-        toml::from_str(text).map_err(|e| parse(e.to_string()))
+        let base: base::Base = toml::from_str(text).map_err(|e| parse(e.to_string()))?;
+        // After what is written, so that errors name its lines.
+        let text = format!("{text}\n{}", base.adds()?);
+        toml::from_str(&text).map_err(|e| parse(e.to_string()))
     }
 
     /// As the text of a TOML file, every field written out.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
 use report::Page;
-use study::{Error, Graph, Kernels, LrChoice, Pretrain, Question, Step, Store, StudySpec, Table2};
+use schedule::Weight;
+use study::{Engine as _, Error, Graph, Kernels, LrChoice, Pretrain, Question, Step, Store, Study, StudySpec, Table2};
 
-use crate::support::{Run, STEPS, arm, ask, copy, count, runs, spec, steps_trained};
+use crate::support::{Run, STEPS, arm, ask, copy, count, data, engine, files, runs, spec, steps_trained};
 
 /// States of every arm after some steps.
 struct States(Vec<u64>);
@@ -282,4 +283,71 @@ fn prepared() -> &'static std::path::Path {
         dir
     });
     dir.path()
+}
+
+/// General text in fine-tuning: its loss and tokens are in the log; a share of 0 is no replay, to the address.
+#[test]
+fn replayed_text_is_logged_and_a_share_of_zero_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let mut spec = spec();
+    ask(&spec, &store, &Table2);
+    let tuned = count(&store, "finetune");
+    let replay = |percent| study::ReplaySpec { share: Weight::from_percent(percent).unwrap(), time: Some(16) };
+    spec.sft.replay = Some(replay(0));
+    ask(&spec, &store, &Table2);
+    assert_eq!(count(&store, "finetune"), tuned);
+    spec.sft.replay = Some(replay(50));
+    let before: Vec<_> = files(&store.root().join("finetune"));
+    let study = Study::new(spec.clone()).unwrap();
+    let data = data(&study, &store);
+    let plan = study::Plan::build(&Table2, &study, &data, &store, engine().machine()).unwrap().describe(&study);
+    // 16 examples, and as many rows of general text.
+    assert!(plan.contains("16 examples, 4 steps") && plan.contains("rows of general text added, "), "{plan}");
+    ask(&spec, &store, &Table2);
+    assert_eq!(count(&store, "finetune"), 2 * tuned);
+    let logs = files(&store.root().join("finetune"));
+    let logs: Vec<_> = logs.iter().filter(|f| f.ends_with("log.jsonl") && !before.contains(f)).collect();
+    assert!(!logs.is_empty());
+    for log in logs {
+        let text = std::fs::read_to_string(log).unwrap();
+        let sources: std::collections::BTreeSet<u64> = text
+            .lines()
+            .flat_map(|line| {
+                let record: serde_json::Value = serde_json::from_str(line).unwrap();
+                let sources = record["sources"].as_array().unwrap().clone();
+                sources.into_iter().map(|source| source["source"].as_u64().unwrap())
+            })
+            .collect();
+        // The examples, then general text.
+        assert_eq!(sources.into_iter().collect::<Vec<_>>(), [0, 1], "{text}");
+        assert_eq!(text.lines().count(), 4, "steps are those of the examples");
+    }
+}
+
+/// Continued pretraining of a source that is too small: refused, unless the arm says how often it may repeat.
+#[test]
+fn an_arm_may_state_its_repetition() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let mut spec = spec();
+    spec.pretrain.steps = 600;
+    spec.arms.push(arm("Ctd.", &[(2, "math", "1")]));
+    let study = |spec: &StudySpec| Study::new(spec.clone()).unwrap();
+    let data = data(&study(&spec), &store);
+    let plan = |spec: &StudySpec| {
+        let study = study(spec);
+        study::Plan::build(&study::Table1, &study, &data, &store, engine().machine()).unwrap().describe(&study)
+    };
+    let refused = plan(&spec);
+    assert!(refused.contains("REFUSED: source math: the plan needs"), "{refused}");
+    spec.arms[1].max_epochs.insert("math".to_owned(), 20.0);
+    let stated = plan(&spec);
+    assert!(!stated.contains("REFUSED") && stated.contains("repeats from step"), "{stated}");
+    spec.arms[1].max_epochs.insert("flan".to_owned(), 2.0);
+    assert!(
+        Study::new(spec.clone()).unwrap_err().to_string().contains("arms.max_epochs = flan is no source of the arm")
+    );
+    spec.arms[1].max_epochs = [("math".to_owned(), f64::NAN)].into();
+    assert!(Study::new(spec).unwrap_err().to_string().contains("must be positive"));
 }

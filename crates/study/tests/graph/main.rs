@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod addresses;
+mod base;
 mod engines;
 mod splits;
 mod store;

@@ -23,7 +23,7 @@ use trainer::{TrainSpec, Trainer, verify_checkpoint};
 
 use super::tokens::Content;
 use super::training::{Stretch, train};
-use super::{Context, Cost, Input, Kind};
+use super::{Context, Cost, Input, Kind, Model};
 use crate::Error;
 use crate::address::Address;
 use crate::rates::Rates;
@@ -51,8 +51,11 @@ pub(crate) struct Setup {
     pub(crate) kernels: Option<String>,
     /// The model.
     pub(crate) model: GptNeoXConfig,
-    /// Seed of its first weights.
+    /// Seed of its first weights; 0 where it begins at a checkpoint.
     pub(crate) init_seed: u64,
+    /// The checkpoint that it begins at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base: Option<BaseState>,
     /// Seed of the order of its data.
     pub(crate) data_seed: u64,
     /// Sequences of a step.
@@ -68,6 +71,15 @@ pub(crate) struct Setup {
     pub(crate) pairing: Pairing,
     /// The recipe; its learning rates and what changes no result are not part of addresses.
     pub(crate) recipe: TrainSpec,
+}
+
+/// A checkpoint that training begins at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BaseState {
+    /// A digest of its model and weights.
+    pub(crate) digest: String,
+    /// The job that read it.
+    pub(crate) made_by: Address,
 }
 
 /// A phase that has begun, and where it ends.
@@ -208,7 +220,8 @@ impl Kind for Pretrain {
 
     fn inputs(&self) -> Vec<Input> {
         let text = self.sources.values().map(|content| Input::files(&content.made_by));
-        text.chain(self.after.iter().map(Input::state)).collect()
+        let base = self.setup.base.iter().map(|base| Input::files(&base.made_by));
+        text.chain(self.after.iter().map(Input::state)).chain(base).collect()
     }
 
     fn cost(&self) -> Cost {
@@ -224,7 +237,10 @@ impl Kind for Pretrain {
         let rates = self.curve()?;
         let batches = self.batches(cx.store)?;
         let recipe = TrainSpec { lr: self.lr.clone(), ..self.setup.recipe.clone() };
-        let model = GptNeoX::<AB>::init(&self.setup.model, self.setup.init_seed, cx.device)?;
+        let model: GptNeoX<AB> = match &self.setup.base {
+            Some(base) => Model::Base(base.made_by.clone()).load(cx.store, cx.device)?,
+            None => GptNeoX::init(&self.setup.model, self.setup.init_seed, cx.device)?,
+        };
         let mut trainer = Trainer::new(model, recipe, cx.device)?;
         let origin = self.origin(cx.store, &rates)?;
         let begin = origin.as_ref().map_or(0, |(step, ..)| step.0);

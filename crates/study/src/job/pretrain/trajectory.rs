@@ -35,6 +35,9 @@ impl Setup {
             "micro_tokens": micro_tokens,
             "precision": precision,
         });
+        if let Some(base) = &self.base {
+            identity["base"] = json!(base.digest);
+        }
         if self.pairing != Pairing::Displace {
             identity["pairing"] = json!(self.pairing);
         }
