@@ -253,7 +253,11 @@ fn held_out_files_are_held_out_everywhere() {
         .to_owned();
     ["starcoder", "math", "flan", "knowledgeqa", "dclm"].iter().for_each(|role| sources += &set(role));
     std::fs::write(dir.join("sources.toml"), sources).unwrap();
-    let plan = stdout(&run("table1", dir, &["--data", "data", "--sources", "sources.toml", "--print-plan", "--quiet"]));
+    let plan = stdout(&run(
+        "table1",
+        dir,
+        &["--data", "data", "--sources", "sources.toml", "--quiet", "--store", "store", "--print-plan"],
+    ));
     let after = |role: &str| {
         let at = plan.lines().position(|line| line.trim_start().starts_with(role)).unwrap();
         plan.lines().skip(at).take(2).collect::<Vec<_>>().join("\n")

@@ -60,13 +60,13 @@ impl Document {
         self.len() == 0
     }
 
-    /// A hash of its whole text with white space folded: documents that differ in their white space alone, or in where
-    /// their prompt ends, are the same document.
+    /// A hash of its whole text with white space folded: documents that differ in their white space alone (a byte-order mark
+    /// is some), or in where their prompt ends, are the same document.
     pub fn hash(&self) -> u64 {
         let (mut hash, mut any, mut space) = (Xxh3::new(), false, false);
         for (part, _) in self.parts() {
-            space |= part.starts_with(char::is_whitespace);
-            for (i, word) in part.split_whitespace().enumerate() {
+            space |= part.starts_with(is_space);
+            for (i, word) in part.split(is_space).filter(|word| !word.is_empty()).enumerate() {
                 // Words of neighbouring parts without space between them are one word.
                 if any && (i > 0 || space) {
                     hash.update(b" ");
@@ -74,10 +74,15 @@ impl Document {
                 hash.update(word.as_bytes());
                 (any, space) = (true, false);
             }
-            space |= part.ends_with(char::is_whitespace);
+            space |= part.ends_with(is_space);
         }
         hash.digest()
     }
+}
+
+/// White space, and the mark that some programs put at a file's beginning.
+fn is_space(c: char) -> bool {
+    c.is_whitespace() || c == '\u{feff}'
 }
 
 /// Whether a document belongs to the held-out set: decided by its content's hash alone, so that adding files moves

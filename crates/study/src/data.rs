@@ -250,7 +250,7 @@ pub(crate) fn next(study: &Study, store: &Store, known: &mut Fingerprints) -> Re
         if splits.is_nothing() {
             continue;
         }
-        let find = FindHeldOut { source: source.clone(), splits };
+        let find = FindHeldOut::new(source.clone(), splits, known)?;
         if let Some(found) = jobs.result(&find)? {
             held_out.add(&find, &found);
         }
@@ -394,6 +394,11 @@ fn tokenizer(
     known: &mut Fingerprints,
 ) -> Result<MakeTokenizer, Error> {
     let source = match &study.spec().tokenizer {
+        TokenizerSpec::File { path } if !path.is_file() => {
+            let limit =
+                "is no file: name a Hugging Face tokenizer.json (tokenizer.file.path, --tokenizer), such as Pythia's";
+            return Err(Error::field("tokenizer", path.display(), limit));
+        }
         TokenizerSpec::File { path } => {
             TokenizerSource::File { path: path.clone(), fingerprint: known.tokenizer(path)?.fingerprint }
         }

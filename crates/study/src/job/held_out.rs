@@ -51,6 +51,29 @@ pub(crate) struct FindHeldOut {
     pub(crate) source: RoleSource,
     /// What is to be held out of them.
     pub(crate) splits: Splits,
+    /// The places of the files that the splits name: of the validation split, of the test split; none for all files.
+    places: [Vec<usize>; 2],
+}
+
+impl FindHeldOut {
+    /// Of a role's documents.
+    ///
+    /// # Errors
+    /// Files that cannot be read, a pattern that names none of them.
+    pub(crate) fn new(source: RoleSource, splits: Splits, known: &mut Fingerprints) -> Result<Self, Error> {
+        let places = {
+            let generator = source.generator();
+            let open = source.open(generator.as_ref(), known)?;
+            let places = |side: Side, split: &HoldOut| open.named(&field(&source.role, side), &split.files);
+            [places(Side::Validation, &splits.validation)?, places(Side::Test, &splits.test)?]
+        };
+        Ok(Self { source, splits, places })
+    }
+}
+
+/// What messages call a role's split.
+fn field(role: &str, side: Side) -> String {
+    format!("splits.{role}.{}", side.name())
 }
 
 /// Hashes of what is held out, in the job's folder.
@@ -170,7 +193,9 @@ impl Kind for FindHeldOut {
     type Output = HeldOutFound;
 
     fn address(&self) -> Address {
-        Self::identified_by(&json!({ "documents": self.source.fingerprint, "splits": self.splits }))
+        // Files count by their places: under other names the same ones may be meant, or others by the same pattern.
+        let amounts = [self.splits.validation.amount, self.splits.test.amount];
+        Self::identified_by(&json!({ "documents": self.source.fingerprint, "amounts": amounts, "files": self.places }))
     }
 
     fn label(&self) -> String {
@@ -193,10 +218,11 @@ impl Kind for FindHeldOut {
         let mut known = Fingerprints::read(cx.store.root())?.until(cx.report.signal());
         let open = self.source.open(generator.as_ref(), &mut known)?;
         let role = &self.source.role;
-        let field = |side: Side| format!("splits.{role}.{}", side.name());
-        let places = |side, split: &HoldOut| open.named(&field(side), &split.files);
+        let of = |places: &[usize]| -> Vec<bool> {
+            (0..open.inputs.len()).map(|place| places.is_empty() || places.contains(&place)).collect()
+        };
         let Splits { validation, test } = &self.splits;
-        let (of_test, of_validation) = (places(Side::Test, test)?, places(Side::Validation, validation)?);
+        let [of_validation, of_test] = self.places.each_ref().map(|places| of(places));
         let mut test = Chosen::new(test, 0, 0);
         // What the test split takes of its thousandths and numbers is not the validation split's.
         let (before, more) = match test.split.amount {
@@ -233,8 +259,8 @@ impl Kind for FindHeldOut {
         cx.report.check()?;
         // 3.
         let nothing = HashSet::new();
-        let test = test.finish(&field(Side::Test), role, &nothing)?;
-        let validation = validation.finish(&field(Side::Validation), role, &test)?;
+        let test = test.finish(&field(role, Side::Test), role, &nothing)?;
+        let validation = validation.finish(&field(role, Side::Validation), role, &test)?;
         Ok(HeldOutFound {
             validation: write(cx.folder, Side::Validation, validation.into_iter().collect())?,
             test: write(cx.folder, Side::Test, test.into_iter().collect())?,

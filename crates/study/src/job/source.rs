@@ -243,32 +243,35 @@ impl OpenRole<'_> {
         })
     }
 
-    /// Which of its inputs patterns name; all where there are none.
+    /// The places of its inputs that patterns name, in order.
     ///
     /// # Errors
     /// A pattern that names no file, or one that is none of the role's.
-    pub(crate) fn named(&self, field: &str, patterns: &[String]) -> Result<Vec<bool>, Error> {
-        if patterns.is_empty() {
-            return Ok(vec![true; self.inputs.len()]);
-        }
-        let mut named = vec![false; self.inputs.len()];
+    pub(crate) fn named(&self, field: &str, patterns: &[String]) -> Result<Vec<usize>, Error> {
+        let mut named = Vec::new();
+        // However a pattern is written, `./a` or from the root, it names the same file.
+        let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let paths: Vec<PathBuf> = self.paths.iter().map(|path| whole(path)).collect();
         for pattern in patterns {
             if self.paths.is_empty() {
                 return Err(Error::field(field, pattern, "names files, but the documents of this role are generated"));
             }
             let found = SourceFiles::matching([pattern]).paths(self.dir);
             for path in found.map_err(|source| Error::Input { role: self.role.to_owned(), source })? {
-                let Some(place) = self.paths.iter().position(|own| *own == path) else {
+                let path = whole(&path);
+                named.extend((0..paths.len()).filter(|place| paths[*place] == path));
+                if !paths.contains(&path) {
                     let limit = format!(
                         "names {}, which is none of the files of {}: add it to them",
                         path.display(),
                         self.role
                     );
                     return Err(Error::field(field, pattern, limit));
-                };
-                named[place] = true;
+                }
             }
         }
+        named.sort_unstable();
+        named.dedup();
         Ok(named)
     }
 
