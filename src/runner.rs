@@ -248,11 +248,7 @@ impl Runner<'_> {
 
     /// Training is described by what it costs, data by what the arms take of them.
     fn describe(&self, plan: &Plan, study: &Study) -> String {
-        if self.question.trains() {
-            plan.describe(study)
-        } else {
-            plan.describe_data().to_owned() + &preflights(study, plan)
-        }
+        if self.question.trains() { plan.describe(study) } else { plan.describe_data(study) + &preflights(study, plan) }
     }
 
     /// Bundles results and frees space, where that was asked for.

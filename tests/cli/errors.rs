@@ -76,8 +76,8 @@ fn specs() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let cases = [
-        ("weight = \"0.2\"", "weight = 1.5", "weight = 1.5 must be a decimal number from 0 to 1"),
-        ("weight = \"0.2\"", "weight = -0.1", "weight = -0.1 must be"),
+        ("weight = \"0.2\"", "weight = 1.5", "1.5 must be a decimal number from 0 to 1"),
+        ("weight = \"0.2\"", "weight = -0.1", "-0.1 must be a decimal number"),
         ("start = 10", "start = 30", "start of starcoder = 30 must be before the end, step 30"),
         ("start = 10", "begin = 10", "unknown field `begin`"),
         ("time = 32", "time = 257", "model.max_positions = 256 is shorter than the longest sequence, 257"),
@@ -89,7 +89,7 @@ fn specs() {
         ("max_time = 256", "max_time = 4", "fine-tuning length = 4 leaves no predicted token of any of the"),
         ("batch = 8", "batch = 0", "pretrain.batch = 0"),
         ("warmup = 3", "warmup = 31", "warmup = 31 must not exceed total = 30"),
-        ("grid = [1e-3, 3e-3]", "grid = []", "sft.lr.grid = [] must hold"),
+        ("grid = [1e-3, 3e-3]", "grid = []", "sft.lr.sweep_base.grid = [] must hold"),
         ("num_heads = 2", "num_heads = 3", "num_heads = 3 must divide hidden_size 32"),
         ("specialised = \"starcoder\"", "specialised = \"cobol\"", "role = cobol is not generated"),
     ];

@@ -80,9 +80,9 @@ impl Document {
     }
 }
 
-/// White space, and the mark that some programs put at a file's beginning.
+/// White space, that of no width too, and the mark that some programs put at a file's beginning.
 fn is_space(c: char) -> bool {
-    c.is_whitespace() || c == '\u{feff}'
+    c.is_whitespace() || matches!(c, '\u{200b}' | '\u{feff}')
 }
 
 /// Whether a document belongs to the held-out set: decided by its content's hash alone, so that adding files moves

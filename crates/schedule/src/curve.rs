@@ -81,6 +81,14 @@ impl WeightCurve {
         }
     }
 
+    /// What it is called in files.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::Constant(_) | Self::Ramp { .. } => "weight",
+            Self::Sequences(_) => "sequences",
+        }
+    }
+
     /// Whether nothing specialised is drawn at all.
     pub fn is_zero(self) -> bool {
         match self {

@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum Error {
     /// A weight that is no decimal number from 0 to 1 with at most nine decimals.
-    #[error("weight = {given} must be a decimal number from 0 to 1 with at most 9 decimals")]
+    #[error("{given} must be a decimal number from 0 to 1 with at most 9 decimals")]
     Weight {
         /// As given.
         given: String,

@@ -175,7 +175,10 @@ impl Timeline {
             }
             if phase.specialised.is_none() && !phase.weight.is_zero() {
                 let limit = "must be 0 where no specialised source is named";
-                return Err(Error::field(format!("weight of {what}"), phase.weight, limit));
+                return Err(Error::field(format!("{} of {what}", phase.weight.kind()), phase.weight, limit));
+            }
+            if phase.weight == WeightCurve::Sequences(0) {
+                return Err(Error::field(format!("sequences of {what}"), 0, "must be at least 1"));
             }
         }
         Ok(Self { end, general, phases })

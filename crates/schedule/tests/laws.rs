@@ -281,7 +281,7 @@ fn files_say_what_is_wrong() {
         ("end = \"ten\"\ngeneral = \"a\"", "span = ten must be a number of steps"),
         ("end = 1\ngeneral = { a = 0.5 }", "must sum to 1"),
         ("end = 1\ngeneral = 5", "a source's name, or a table"),
-        ("end = 1\ngeneral = \"a\"\n[[phases]]\nstart = 0\nweight = 1.5", "weight = 1.5 must be a decimal"),
+        ("end = 1\ngeneral = \"a\"\n[[phases]]\nstart = 0\nweight = 1.5", "1.5 must be a decimal"),
     ] {
         let message = parse(text).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");

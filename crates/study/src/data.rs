@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schedule::Weight;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
@@ -72,6 +73,8 @@ pub(crate) struct SetRows {
     /// Nothing where rates are not chosen.
     pub(crate) validation: Option<RowCounts>,
     pub(crate) test: RowCounts,
+    /// Examples of the validation and the test split, evaluated or not.
+    pub(crate) held_out: [u64; 2],
 }
 
 impl Data {
@@ -127,9 +130,41 @@ impl Data {
         move |role| self.roles.get(role).map_or(0, |r| r.train.sequences(time))
     }
 
-    /// Every fine-tune trains: a curve may be 0 at each of its few steps.
+    /// Every fine-tune trains: a curve may be 0 at each of its few steps. Its general text suffices.
     fn check_rates(&self, study: &Study) -> Result<(), Error> {
-        study.sets().try_for_each(|set| study.check_curve(set, self.rows(set).train.steps))
+        for set in study.sets() {
+            study.check_curve(set, self.rows(set).train.steps)?;
+            self.check_replay(study, set)?;
+        }
+        Ok(())
+    }
+
+    /// General text that is added to a set's batches: some of it, and no more than there is.
+    fn check_replay(&self, study: &Study, set: SetId) -> Result<(), Error> {
+        let spec = study.spec();
+        let (Some(replay), rows) = (spec.sft.replay, &self.rows(set).train) else { return Ok(()) };
+        // Of stated sizes rows are not counted.
+        if replay.share == Weight::ZERO || matches!(spec.data, DataSpec::Stated { .. }) {
+            return Ok(());
+        }
+        let there = self.role(GENERAL).train.sequences(replay.time.unwrap_or(spec.sft.max_time));
+        let most = there as f64 * spec.pretrain.max_epochs;
+        let (name, field) = (&study[set].name, "sft.replay.share");
+        if rows.replayed_rows == 0 {
+            return Err(Error::field(
+                field,
+                replay.share,
+                format!("adds no row to the batches of {name}: raise it, or leave it out"),
+            ));
+        }
+        if rows.replayed_rows as f64 > most {
+            let limit = format!(
+                "takes {} rows for {name}; general text has {there}, to be drawn at most {} times (pretrain.max_epochs)",
+                rows.replayed_rows, spec.pretrain.max_epochs
+            );
+            return Err(Error::field(field, replay.share, limit));
+        }
+        Ok(())
     }
 }
 
@@ -146,7 +181,12 @@ impl SetRows {
             replayed_tokens: 0,
         };
         let evaluated = |examples: u64| rows(examples.min(spec.eval.examples.unwrap_or(u64::MAX)));
-        Self { train: rows(used.train), validation: Some(evaluated(used.validation)), test: evaluated(used.test) }
+        Self {
+            train: rows(used.train),
+            validation: Some(evaluated(used.validation)),
+            test: evaluated(used.test),
+            held_out: [used.validation, used.test],
+        }
     }
 }
 
@@ -351,8 +391,12 @@ fn base(study: &Study, jobs: &mut Jobs<'_>, known: &mut Fingerprints) -> Result<
     let job = ImportBase::new(base, known)?;
     let Some(Imported { digest, config }) = jobs.result(&job)? else { return Ok(None) };
     if config != spec.model {
-        let limit = format!("is another model than the study's: {config:?}, not {:?}", spec.model);
-        return Err(Error::field("base", base, limit));
+        let fields = |model: &gptneox_model::GptNeoXConfig| serde_json::to_value(model).unwrap_or_default();
+        let (own, studys) = (fields(&config), fields(&spec.model));
+        let differs = own.as_object().into_iter().flatten().find(|(name, value)| studys.get(name) != Some(value));
+        let how =
+            differs.map_or_else(String::new, |(name, value)| format!(": its {name} is {value}, not {}", studys[name]));
+        return Err(Error::field("base", base, format!("is another model than the study's{how}")));
     }
     Ok(Some(BaseState { digest, made_by: job.address() }))
 }
@@ -510,7 +554,9 @@ fn set_rows(
         _ => rows("validation examples", evaluated(&data.validation))?.map(Some),
     };
     Ok(match (train, validation, test) {
-        (Some(train), Some(validation), Some(test)) => Some(SetRows { train, validation, test }),
+        (Some(train), Some(validation), Some(test)) => {
+            Some(SetRows { train, validation, test, held_out: data.held_out })
+        }
         _ => None,
     })
 }

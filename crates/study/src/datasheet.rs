@@ -19,13 +19,23 @@ pub(crate) fn tables(study: &Study, data: &Data) -> [Table; 2] {
         .with(count("train", |r| r.train.documents).meaning("documents that are trained on"))
         .with(count("train_tokens", |r| r.train.tokens).heading("tokens").meaning("tokens that are trained on"))
         .with(count("validation", |r| r.held_out[0]).meaning("documents that learning rates are chosen on"))
-        .with(count("test", |r| r.held_out[1]).meaning("documents that losses are reported on, or a sample of them"))
+        .with(count("test", |r| r.held_out[1]).meaning("documents that losses are reported on"))
+        .with(
+            count("evaluated", |r| r.validation.documents + r.test.documents)
+                .meaning("those of both that are evaluated, and looked for in training text: all, or a sample"),
+        )
         .with(
             Column::count("left_out_evaluated", rows.iter().map(|(_, r)| evaluated(r)))
-                .heading("evaluated elsewhere")
-                .meaning("documents left out because their content, white space folded, is held out of some role"),
+                .heading("left out: held out")
+                .meaning(
+                    "documents left out because their content, white space folded, is held out of this role or another",
+                ),
         )
-        .with(count("duplicates", |r| r.left_out.duplicates).meaning("documents left out that came before"))
+        .with(
+            count("duplicates", |r| r.left_out.duplicates)
+                .heading("left out: twice")
+                .meaning("documents left out that came before"),
+        )
         .with(count("malformed", |r| r.skipped).meaning("records that could not be read"))
         .with(
             count("contaminated", |r| r.contaminated)
@@ -59,9 +69,11 @@ pub(crate) fn describe(study: &Study, data: &Data) -> String {
         let [validation, test] = r.held_out;
         let _ = writeln!(
             out,
-            "    {role:<16} {} to train on ({} tokens), {validation} for validation, {test} for test",
+            "    {role:<16} {} to train on ({} tokens), {} for validation, {} for test",
             r.train.documents,
-            schedule::Tokens(r.train.tokens)
+            schedule::Tokens(r.train.tokens),
+            sampled(validation, r.validation.documents),
+            sampled(test, r.test.documents)
         );
         let mut left: Vec<String> =
             r.left_out.evaluated.iter().map(|(set, n)| format!("{n} that are evaluated ({set})")).collect();
@@ -73,15 +85,27 @@ pub(crate) fn describe(study: &Study, data: &Data) -> String {
         if !left.is_empty() {
             let _ = writeln!(out, "        left out: {}", left.join(", "));
         }
-        let shared: Vec<String> = r.shared.iter().filter(|s| !s.any.is_empty()).map(in_words).collect();
-        if !shared.is_empty() && !r.decontaminated {
-            let _ = writeln!(out, "        shares {} tokens in a row with {}", study.spec().ngram, shared.join(", "));
+        let shared: Vec<&Shared> = r.shared.iter().filter(|s| !s.any.is_empty() && !r.decontaminated).collect();
+        if !shared.is_empty() {
+            let _ = writeln!(out, "        shares {} tokens in a row with", study.spec().ngram);
+            for set in shared {
+                let _ = writeln!(out, "            {}", in_words(set));
+            }
         }
     }
     out.push('\n');
     out
 }
 
+/// A split, and how much of it is evaluated where that is not all.
+pub(crate) fn sampled(all: u64, evaluated: u64) -> String {
+    if evaluated >= all { all.to_string() } else { format!("{all} (of which {evaluated} are evaluated)") }
+}
+
 fn in_words(s: &Shared) -> String {
-    format!("{} of {} of {} (half or more of {})", s.any.len(), s.judged, s.with, s.half.len())
+    let half = match s.half.len() {
+        0 => String::new(),
+        half => format!(", of {half} half or more"),
+    };
+    format!("{} of {} evaluated documents of {}{half}", s.any.len(), s.judged, s.with)
 }

@@ -174,9 +174,9 @@ impl Plan {
         out
     }
 
-    /// The data in words: what is trained on, held out and left out; nothing of stated ones.
-    pub fn describe_data(&self) -> &str {
-        &self.data
+    /// The data and the fine-tuning sets in words.
+    pub fn describe_data(&self, study: &Study) -> String {
+        format!("{}{}\n", self.data, recipe::finetuning(study, &self.rows))
     }
 
     /// What is expected of what the store lacks; `None` where it has everything.
@@ -293,7 +293,10 @@ impl Plan {
         let _ = writeln!(out, "compute: {flops:.3e} floating-point operations{without}");
         if !self.prepared {
             let hours = flops / (0.4 * 989e12) / 3600.0;
-            let _ = writeln!(out, "time: about {hours:.1} GPU hours at 40 % of 989 TFLOP/s (an H100 in bf16)");
+            let _ = writeln!(
+                out,
+                "time: about {hours:.1} GPU hours of pretraining at 40 % of 989 TFLOP/s (an H100 in bf16)"
+            );
         }
         let compute = study.compute();
         let memory = study.training_memory(self.place);
@@ -356,9 +359,12 @@ fn mixes(arm: &ArmSpec) -> String {
         Span::Steps(step) => format!("from step {step}"),
         Span::Tokens(tokens) => format!("from {tokens} tokens"),
     };
-    let phase = |p: &Phase<Span>| match &p.specialised {
-        Some(shares) => format!("{} of {shares} {}", p.weight, from(p.start)),
-        None => format!("general text {}", from(p.start)),
+    let phase = |p: &Phase<Span>| {
+        let general = p.general.as_ref().map(|shares| format!("{shares} for general text"));
+        let mixed = p.specialised.as_ref().map(|shares| format!("{} of {shares}", p.weight));
+        let both: Vec<String> = general.into_iter().chain(mixed).collect();
+        let what = if both.is_empty() { "general text".to_owned() } else { both.join(" and ") };
+        format!("{what} {}", from(p.start))
     };
     if arm.is_control() {
         return "general text only".to_owned();

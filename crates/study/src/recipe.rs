@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use schedule::Convention;
 
 use crate::data::{SetRows, stated_examples};
+use crate::datasheet::sampled;
 use crate::protocol::{RATES, SFT, Size};
 use crate::spec::{DataSpec, FixedRate, LrChoice};
 use crate::{SetId, Study};
@@ -42,12 +43,14 @@ pub(crate) fn finetuning(study: &Study, rows: &[SetRows]) -> String {
     );
     for (set, rows) in study.sets().zip(rows) {
         let spec = &study[set];
-        let validation = rows.validation.as_ref().map_or(0, |rows| rows.report.examples);
+        let [validation, test] = rows.held_out;
+        let validation = sampled(validation, rows.validation.as_ref().map_or(0, |rows| rows.report.examples));
+        let test = sampled(test, rows.test.report.examples);
         let prompts = if spec.mask_prompt { "prompts masked" } else { "prompts learnt" };
         let _ = write!(
             out,
-            "    {:<16} {} examples, {} steps, {prompts}; {validation} for validation, {} for test",
-            spec.name, rows.train.report.examples, rows.train.steps, rows.test.report.examples
+            "    {:<16} {} examples, {} steps, {prompts}; {validation} for validation, {test} for test",
+            spec.name, rows.train.report.examples, rows.train.steps
         );
         if let Some(less) = less_than_asked(study, set, rows) {
             let _ = write!(out, "; {less}");
@@ -80,7 +83,11 @@ pub(crate) fn rates(study: &Study) -> String {
     let list = |rates: &[f64]| rates.iter().map(|rate| format!("{rate:e}")).collect::<Vec<_>>().join(", ");
     let spec = study.spec();
     let chosen = |grid: &[f64], extend: u32, on: &str| {
-        let grows = if extend > 0 { format!(", extended at its edge up to {extend} times") } else { String::new() };
+        let grows = if extend > 0 {
+            format!(", extended at its edge up to {extend} times (each adds fine-tunes)")
+        } else {
+            String::new()
+        };
         let mut out = format!("the best of {}{grows}, by the loss on the validation split, on {on}", list(grid));
         if grid == RATES
             && let Some(paper) = papers_rates(study)

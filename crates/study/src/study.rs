@@ -95,7 +95,10 @@ impl Study {
         spec.model.validate()?;
         let longest = spec.pretrain.time.max(spec.sft.max_time);
         if longest > spec.model.max_positions {
-            let limit = format!("is shorter than the longest sequence, {longest}");
+            let [pretrain, sft] = [spec.pretrain.time, spec.sft.max_time];
+            let limit = format!(
+                "is shorter than the longest sequence, {longest} (pretrain.time = {pretrain}, sft.max_time = {sft})"
+            );
             return Err(Error::field("model.max_positions", spec.model.max_positions, limit));
         }
         let rates = Rates::new("pretrain", pretrain_lr(&spec))?;
@@ -476,18 +479,22 @@ fn check_names(spec: &StudySpec) -> Result<(), Error> {
 
 fn check_rates(spec: &StudySpec) -> Result<(), Error> {
     let lr = &spec.sft.lr;
-    let kind = if lr.is_chosen() { "grid" } else { "lr" };
+    let field = match lr {
+        LrChoice::Fixed { .. } => "sft.lr.fixed.lr",
+        LrChoice::SweepBase { .. } => "sft.lr.sweep_base.grid",
+        LrChoice::SweepEach { .. } => "sft.lr.sweep_each.grid",
+    };
     for set in &spec.sft.sets {
         let grid = lr.grid(&set.name);
         if grid.is_empty() {
             let limit = format!("must hold at least one learning rate for {}", set.name);
-            return Err(Error::field(format!("sft.lr.{kind}"), "[]", limit));
+            return Err(Error::field(field, "[]", limit));
         }
         if let Some(rate) = grid.iter().find(|rate| !(rate.is_finite() && **rate > 0.0)) {
-            return Err(Error::field(format!("sft.lr.{kind}"), rate, "must be positive and finite"));
+            return Err(Error::field(field, rate, "must be positive and finite"));
         }
         if let Some((_, rate)) = grid.iter().enumerate().find(|(i, rate)| grid[..*i].contains(rate)) {
-            return Err(Error::field(format!("sft.lr.{kind}"), rate, "is given twice"));
+            return Err(Error::field(field, rate, "is given twice"));
         }
     }
     if let LrChoice::Fixed { lr: FixedRate::BySet(rates) } = lr
@@ -495,8 +502,16 @@ fn check_rates(spec: &StudySpec) -> Result<(), Error> {
     {
         return Err(Error::field("sft.lr.fixed.lr", name, "is no set of the study"));
     }
+    let extend = field.replace("grid", "extend");
     if lr.extend() > MAX_EXTEND {
-        return Err(Error::field("sft.lr.extend", lr.extend(), format!("must not exceed {MAX_EXTEND}")));
+        return Err(Error::field(extend, lr.extend(), format!("must not exceed {MAX_EXTEND}")));
+    }
+    if lr.extend() > 0 && spec.sft.sets.iter().any(|set| lr.grid(&set.name).len() < 2) {
+        return Err(Error::field(
+            extend,
+            lr.extend(),
+            "needs a grid of at least two rates, whose ratio says how it grows",
+        ));
     }
     Ok(())
 }
@@ -512,6 +527,15 @@ fn check_splits(spec: &StudySpec) -> Result<(), Error> {
                 role,
                 limit,
             ));
+        }
+    }
+    for role in spec.roles().iter().filter(|role| !spec.trains_on(role)) {
+        let named = |what: &str| format!("is read by a probe alone, which evaluates all of it: {what}");
+        if spec.splits.contains_key(role) {
+            return Err(Error::field("splits", role, named("it has no splits")));
+        }
+        if spec.decontaminate.contains(role) {
+            return Err(Error::field("decontaminate", role, named("nothing is trained on it")));
         }
     }
     roles.iter().try_for_each(|role| spec.splits_of(role).check(role))?;

@@ -115,7 +115,11 @@ fn what_a_study_checks() {
     };
     refused(&|s| s.pretrain.keep_every = Some(0), "pretrain.keep_every = 0 must be at least 1");
     refused(&|s| s.sft.lr = LrChoice::SweepBase { grid: vec![1e-3, 1e-3], extend: 0 }, "is given twice");
-    refused(&|s| s.sft.lr = LrChoice::SweepEach { grid: vec![1e-3], extend: 4 }, "sft.lr.extend = 4");
+    refused(&|s| s.sft.lr = LrChoice::SweepEach { grid: vec![1e-3, 2e-3], extend: 4 }, "sft.lr.sweep_each.extend = 4");
+    refused(
+        &|s| s.sft.lr = LrChoice::SweepEach { grid: vec![1e-3], extend: 1 },
+        "sft.lr.sweep_each.extend = 1 needs a grid of at least two rates",
+    );
     refused(&|s| s.pretrain.steps = u64::MAX, "pretrain.steps = 18446744073709551615 must not exceed 10000000");
     let bpe = |vocab_size, roles: &[&str]| study::TokenizerSpec::Bpe {
         vocab_size,
@@ -135,7 +139,7 @@ fn what_a_study_checks() {
         let rates: BTreeMap<String, f64> = names.iter().map(|name| ((*name).to_owned(), 1e-3)).collect();
         LrChoice::Fixed { lr: FixedRate::BySet(rates) }
     };
-    refused(&|s| s.sft.lr = by_set(&["Pycode"]), "sft.lr.lr = [] must hold at least one learning rate for GSM8K");
+    refused(&|s| s.sft.lr = by_set(&["Pycode"]), "sft.lr.fixed.lr = [] must hold at least one learning rate for GSM8K");
     refused(&|s| s.sft.lr = by_set(&["Pycode", "GSM8K", "LIMA"]), "sft.lr.fixed.lr = LIMA is no set of the study");
 }
 
@@ -157,10 +161,15 @@ fn what_a_study_checks_of_its_splits() {
         Splits::test(HoldOut::documents(3)),
         "splits.sft/pycode.validation = none must hold something",
     );
+    refused("probe", Splits::test(HoldOut::documents(3)), "splits = probe is read by a probe alone");
     refused("sft/lima", Splits::documents(1, 1), "splits = sft/lima is no role of the study; there are: general");
     refused("general", Splits::test(HoldOut::permille(0)), "splits.general.test.permille = 0 must be from 1 to 500");
     refused("general", Splits::test(HoldOut::documents(0)), "splits.general.test = 0 must be at least 1");
-    refused("starcoder", only(HoldOut::permille(300), HoldOut::permille(300)), "splits.starcoder.permille = 600");
+    refused(
+        "starcoder",
+        only(HoldOut::permille(300), HoldOut::permille(300)),
+        "thousandths held out of starcoder = 600 must not exceed 500",
+    );
     let mut unknown = spec.clone();
     unknown.decontaminate = vec!["math".to_owned()];
     assert!(Study::new(unknown).unwrap_err().to_string().contains("decontaminate = math is no role of the study"));
@@ -201,6 +210,7 @@ fn what_is_held_out_in_words() {
     }
     assert!(read("test = {}").unwrap_err().contains("must name permille or documents"));
     assert!(read("test = { permille = 1, documents = 1 }").unwrap_err().contains("must name permille or documents"));
+    assert!(read("test = { permille = 1, files = [] }").unwrap_err().contains("files must name one"));
     assert!(read("test = []").unwrap_err().contains("must name one"));
     assert!(read("tests = 3").unwrap_err().contains("unknown field"));
 }

@@ -188,7 +188,7 @@ fn a_content_is_known_in_any_white_space() {
         ("What is 2", " + 2? 4"),
         ("What i", "s 2 + 2? 4"),
         (" \n", "What is 2 + 2? 4"),
-        ("\u{feff}What is 2 + 2?", "\n4"),
+        ("\u{feff}What is 2 + 2?", "\n4\u{200b}"),
     ] {
         assert_eq!(hash(prompt, text), one, "{prompt:?} {text:?}");
     }

@@ -95,7 +95,8 @@ pub(crate) fn spec_with_shared() -> impl Strategy<Value = MixSpec> {
                 let phases =
                     starts.iter().zip(&phases).enumerate().map(|(i, (start, (curve, specialised, general)))| {
                         let slots = (end(i) - start) * batch;
-                        let weight = curve.unwrap_or_else(|percent| WeightCurve::Sequences(slots * percent / 100));
+                        let weight =
+                            curve.unwrap_or_else(|percent| WeightCurve::Sequences((slots * percent / 100).max(1)));
                         let (specialised, general) = (Some(specialised.clone()), general.clone());
                         Phase { start: Step(*start), weight, specialised, general }
                     });

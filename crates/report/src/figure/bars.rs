@@ -112,8 +112,9 @@ impl Bars {
                 let Some(bar) = bar else { continue };
                 let y = above - i as f64 * height;
                 let fill = Rectangle::new([(0.0, y), (bar.value, y - 0.86 * height)], colour(i).mix(0.75).filled());
-                // A bar of nothing is no rectangle.
-                if bar.value != 0.0 {
+                // A bar of less than a dot is no rectangle.
+                let dot = |x: f64| chart.backend_coord(&(x, 0.0)).0;
+                if dot(bar.value) != dot(0.0) {
                     chart.draw_series([fill])?;
                 }
                 if let Some((from, to)) = bar.interval {
@@ -131,7 +132,9 @@ use plotters::coord::types::RangedCoordf64;
 /// A line with ends across.
 fn whisker(chart: &mut Chart<'_, '_>, (from, to): (f64, f64), y: f64, half: f64) -> Drawn {
     let ends = [from, to].map(|x| vec![(x, y - half), (x, y + half)]);
-    let lines = std::iter::once(vec![(from, y), (to, y)]).chain(ends);
+    // Nor is a line of less than one a line.
+    let wide = chart.backend_coord(&(from, y)).0 != chart.backend_coord(&(to, y)).0;
+    let lines = wide.then(|| vec![(from, y), (to, y)]).into_iter().chain(ends);
     chart.draw_series(lines.map(|points| PathElement::new(points, INK.stroke_width(1))))?;
     Ok(())
 }

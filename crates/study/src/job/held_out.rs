@@ -210,87 +210,75 @@ impl Kind for FindHeldOut {
         Cost::of("hash", self.source.bytes as f64)
     }
 
-    /// 1. Files that are held out whole are read first: what stands in them is known before anything is chosen elsewhere.
-    /// 2. Of the other files every content's hash is offered to both splits.
-    /// 3. The test split takes what it is due; the validation split takes of what is left.
+    /// 1. The test split takes what it is due of its files.
+    /// 2. The validation split takes of what is left: no content that the test split has counts for it.
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
         let generator = self.source.generator();
         let mut known = Fingerprints::read(cx.store.root())?.until(cx.report.signal());
         let open = self.source.open(generator.as_ref(), &mut known)?;
-        let role = &self.source.role;
-        let of = |places: &[usize]| -> Vec<bool> {
-            (0..open.inputs.len()).map(|place| places.is_empty() || places.contains(&place)).collect()
-        };
         let Splits { validation, test } = &self.splits;
-        let [of_validation, of_test] = self.places.each_ref().map(|places| of(places));
-        let mut test = Chosen::new(test, 0, 0);
-        // What the test split takes of its thousandths and numbers is not the validation split's.
-        let (before, more) = match test.split.amount {
-            Amount::Permille(permille) => (permille, 0),
-            Amount::Documents(documents) => (0, documents),
-            Amount::Nothing | Amount::Whole => (0, 0),
-        };
-        let mut validation = Chosen::new(validation, before, more);
-        let whole = |place: usize| test.split.amount == Amount::Whole && of_test[place];
-        let needed = |place: usize| {
-            !test.split.is_nothing() && of_test[place] || !validation.split.is_nothing() && of_validation[place]
-        };
-        let stopped = || cx.report.signal().received().is_some();
-        let flow = || if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        // 1.
-        let mut first = HashSet::new();
-        open.each(&whole, &mut |document, _| {
-            first.insert(document.hash());
-            flow()
-        })?;
-        // 2.
-        let rest: Vec<bool> = (0..open.inputs.len()).map(|place| needed(place) && !whole(place)).collect();
-        test.taken.extend(&first);
-        open.each(&|place| rest[place], &mut |document, place| {
-            let hash = document.hash();
-            if of_test[place] {
-                test.offer(hash);
+        let [of_validation, of_test] = &self.places;
+        let chosen = |split, side, places: &[usize], others: &Chosen<'_>| {
+            let mut chosen = Chosen::new(split, others);
+            if !split.is_nothing() {
+                open.each(&|place| places.is_empty() || places.contains(&place), &mut |document, _| {
+                    chosen.offer(document.hash());
+                    if cx.report.signal().received().is_some() {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
+                })?;
+                cx.report.check()?;
             }
-            if of_validation[place] && !first.contains(&hash) {
-                validation.offer(hash);
-            }
-            flow()
-        })?;
-        cx.report.check()?;
-        // 3.
-        let nothing = HashSet::new();
-        let test = test.finish(&field(role, Side::Test), role, &nothing)?;
-        let validation = validation.finish(&field(role, Side::Validation), role, &test)?;
+            chosen.finish(&field(&self.source.role, side), &self.source.role)
+        };
+        let test = chosen(test, Side::Test, of_test, &Chosen::nothing())?;
+        let validation = chosen(validation, Side::Validation, of_validation, &test)?;
         Ok(HeldOutFound {
-            validation: write(cx.folder, Side::Validation, validation.into_iter().collect())?,
-            test: write(cx.folder, Side::Test, test.into_iter().collect())?,
+            validation: write(cx.folder, Side::Validation, validation.taken.into_iter().collect())?,
+            test: write(cx.folder, Side::Test, test.taken.into_iter().collect())?,
         })
     }
 }
 
+/// The split of a study that holds nothing out.
+const NOTHING: &HoldOut = &HoldOut { amount: Amount::Nothing, files: Vec::new() };
+
 /// What a split takes of the documents that it is offered.
 struct Chosen<'a> {
     split: &'a HoldOut,
+    /// Contents that are another split's.
+    others: HashSet<u64>,
     /// Thousandths that are another split's.
     before: u16,
-    /// How many of the lowest are kept in mind.
-    most: u64,
     taken: HashSet<u64>,
     /// Where a number is to be chosen: the lowest in an order that hashes alone decide, and the hashes.
     lowest: BTreeSet<(u64, u64)>,
+    /// Whether something was offered that is another split's.
+    shared: bool,
 }
 
 impl<'a> Chosen<'a> {
-    /// `more`: how many of the lowest may be another split's.
-    fn new(split: &'a HoldOut, before: u16, more: u64) -> Self {
-        let most = match split.amount {
-            Amount::Documents(documents) => documents.saturating_add(more),
+    fn nothing() -> Chosen<'static> {
+        let (others, taken, lowest) = Default::default();
+        Chosen { split: NOTHING, others, before: 0, taken, lowest, shared: false }
+    }
+
+    /// Of what is not another split's.
+    fn new(split: &'a HoldOut, others: &Chosen<'_>) -> Self {
+        let before = match others.split.amount {
+            Amount::Permille(permille) => permille,
             _ => 0,
         };
-        Self { split, before, most, taken: HashSet::new(), lowest: BTreeSet::new() }
+        Self { split, before, others: others.taken.clone(), ..Chosen::nothing() }
     }
 
     fn offer(&mut self, hash: u64) {
+        if self.others.contains(&hash) {
+            self.shared = true;
+            return;
+        }
         match self.split.amount {
             Amount::Nothing => {}
             Amount::Whole => drop(self.taken.insert(hash)),
@@ -299,29 +287,28 @@ impl<'a> Chosen<'a> {
                     self.taken.insert(hash);
                 }
             }
-            Amount::Documents(_) => {
+            Amount::Documents(documents) => {
                 self.lowest.insert((xxh3_64(&hash.to_le_bytes()), hash));
-                if self.lowest.len() as u64 > self.most {
+                if self.lowest.len() as u64 > documents {
                     self.lowest.pop_last();
                 }
             }
         }
     }
 
-    fn finish(self, field: &str, role: &str, others: &HashSet<u64>) -> Result<HashSet<u64>, Error> {
-        let Self { split, mut taken, lowest, .. } = self;
-        if let Amount::Documents(documents) = split.amount {
-            let free = lowest.into_iter().map(|(_, hash)| hash).filter(|hash| !others.contains(hash));
-            taken.extend(free.take(documents as usize));
-            if (taken.len() as u64) < documents {
-                let limit = format!("exceeds the {} different documents that {role} has for it", taken.len());
+    fn finish(mut self, field: &str, role: &str) -> Result<Self, Error> {
+        let beside = if self.shared { ", beside what its test split has," } else { "" };
+        if let Amount::Documents(documents) = self.split.amount {
+            self.taken.extend(self.lowest.iter().map(|(_, hash)| *hash));
+            if (self.taken.len() as u64) < documents {
+                let limit =
+                    format!("exceeds the {} different documents that {role}{beside} has for it", self.taken.len());
                 return Err(Error::field(field, documents, limit));
             }
         }
-        taken.retain(|hash| !others.contains(hash));
-        if taken.is_empty() && !split.is_nothing() {
-            return Err(Error::field(field, split, format!("holds out no document of {role}")));
+        if self.taken.is_empty() && !self.split.is_nothing() {
+            return Err(Error::field(field, self.split, format!("holds out no document that {role}{beside} has")));
         }
-        Ok(taken)
+        Ok(self)
     }
 }

@@ -249,8 +249,8 @@ impl OpenRole<'_> {
     /// A pattern that names no file, or one that is none of the role's.
     pub(crate) fn named(&self, field: &str, patterns: &[String]) -> Result<Vec<usize>, Error> {
         let mut named = Vec::new();
-        // However a pattern is written, `./a` or from the root, it names the same file.
-        let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        // However a pattern is written, from the root or through other folders, it names the same file.
+        let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let paths: Vec<PathBuf> = self.paths.iter().map(|path| whole(path)).collect();
         for pattern in patterns {
             if self.paths.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use corpus::TokenStore;
-use data_mixer::Permutation;
+use data_mixer::stream_key;
 use fused_ops::TrainingBackend;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -37,7 +37,8 @@ pub(crate) struct Split {
     pub(crate) seed: u64,
 }
 
-/// How much of a split is evaluated: documents in a random order, until there are as many, and as many tokens.
+/// How much of a split is evaluated: documents in a random order that their contents and a seed decide, until there are as
+/// many, and as many tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Sample {
@@ -158,14 +159,15 @@ impl Split {
     /// What of a split is evaluated, in the store's order.
     fn sampled(&self, store: &TokenStore, documents: Vec<u64>, side: Side) -> Vec<u64> {
         let Sample::AtLeast { documents: enough, tokens: most } = self.sample else { return documents };
-        let key = data_mixer::stream_key(self.seed, side.name(), 0);
-        let order = Permutation::new((documents.len() as u64).max(1), key);
+        let key =
+            |document: &u64| stream_key(self.seed, side.name(), store.document_hash(*document).unwrap_or_default());
+        let mut order: Vec<(u64, u64)> = documents.iter().map(|document| (key(document), *document)).collect();
+        order.sort_unstable();
         let (mut chosen, mut tokens) = (Vec::new(), 0);
-        for place in 0..documents.len() as u64 {
+        for (_, document) in order {
             if chosen.len() as u64 >= enough && tokens >= most {
                 break;
             }
-            let document = documents[order.apply(place) as usize];
             tokens += store.document_len(document);
             chosen.push(document);
         }

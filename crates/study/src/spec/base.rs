@@ -54,7 +54,7 @@ impl Base {
 pub(crate) fn folder(base: &str) -> Result<PathBuf, Error> {
     if let Some(model) = base.strip_prefix("hf://") {
         let found = HubModel::parse(model).and_then(|model| model.resolve());
-        return found.map_err(|source| Error::Input { role: "base".to_owned(), source });
+        return found.map_err(|e| Error::field("base", base, format!("cannot be had: {e}")));
     }
     let dir = PathBuf::from(base);
     if dir.is_dir() { Ok(dir) } else { Err(Error::field("base", base, "is no folder")) }

@@ -136,7 +136,7 @@ fn smoke(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
             batch: 32,
             max_time: 128,
             truncation: Truncation::Cut,
-            lr: LrChoice::SweepBase { grid: vec![1e-3, 2e-3, 4e-3], extend: 3 },
+            lr: LrChoice::SweepBase { grid: vec![4e-3, 8e-3, 1.6e-2], extend: 3 },
             curve: CURVE,
             optimizer: AdamWSpec::default(),
             clip: 1.0,

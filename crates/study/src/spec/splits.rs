@@ -79,8 +79,8 @@ struct Table {
     permille: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     documents: Option<u64>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    files: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    files: Option<Vec<String>>,
 }
 
 impl TryFrom<Written> for HoldOut {
@@ -103,7 +103,10 @@ impl TryFrom<Written> for HoldOut {
                     (None, Some(documents)) => Amount::Documents(documents),
                     _ => return Err("must name permille or documents, one of both".to_owned()),
                 };
-                Self { amount, files }
+                if files.as_ref().is_some_and(Vec::is_empty) {
+                    return Err("files must name one, or be left out: then all are meant".to_owned());
+                }
+                Self { amount, files: files.unwrap_or_default() }
             }
         })
     }
@@ -111,7 +114,9 @@ impl TryFrom<Written> for HoldOut {
 
 impl From<HoldOut> for Written {
     fn from(HoldOut { amount, files }: HoldOut) -> Self {
-        let table = |permille, documents, files| Self::Table(Table { permille, documents, files });
+        let table = |permille, documents, files: Vec<String>| {
+            Self::Table(Table { permille, documents, files: Some(files).filter(|files| !files.is_empty()) })
+        };
         match amount {
             Amount::Nothing => Self::Word(Word::None),
             Amount::Whole if files.is_empty() => Self::Word(Word::All),
@@ -160,15 +165,19 @@ impl HoldOut {
     }
 }
 
+/// As in a file.
 impl fmt::Display for HoldOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files = &self.files;
         match self.amount {
-            Amount::Nothing => return f.write_str("none"),
-            Amount::Whole => f.write_str("all")?,
-            Amount::Documents(documents) => write!(f, "{documents} documents")?,
-            Amount::Permille(permille) => write!(f, "{permille} of 1000 documents")?,
+            Amount::Nothing => f.write_str("none"),
+            Amount::Whole if files.is_empty() => f.write_str("all"),
+            Amount::Whole => write!(f, "{files:?}"),
+            Amount::Documents(documents) if files.is_empty() => write!(f, "{documents}"),
+            Amount::Documents(documents) => write!(f, "{{ documents = {documents}, files = {files:?} }}"),
+            Amount::Permille(permille) if files.is_empty() => write!(f, "{{ permille = {permille} }}"),
+            Amount::Permille(permille) => write!(f, "{{ permille = {permille}, files = {files:?} }}"),
         }
-        if self.files.is_empty() { Ok(()) } else { write!(f, " of {}", self.files.join(", ")) }
     }
 }
 
@@ -195,8 +204,8 @@ impl Splits {
         if let (Amount::Permille(a), Amount::Permille(b)) = (self.validation.amount, self.test.amount)
             && a + b > 500
         {
-            let limit = "validation and test together must not exceed 500";
-            return Err(Error::field(format!("splits.{role}.permille"), a + b, limit));
+            let limit = "must not exceed 500: those of validation and test together";
+            return Err(Error::field(format!("thousandths held out of {role}"), a + b, limit));
         }
         Ok(())
     }

@@ -325,6 +325,23 @@ fn replayed_text_is_logged_and_a_share_of_zero_is_none() {
     }
 }
 
+/// General text for fine-tuning that adds nothing, or more than there is, is refused.
+#[test]
+fn impossible_replay_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let refused = |share: &str, expected: &str| {
+        let mut spec = spec();
+        spec.sft.replay = Some(study::ReplaySpec { share: Weight::parse(share).unwrap(), time: None });
+        let study = Study::new(spec).unwrap();
+        let message =
+            study::prepare(&study, &store, &mut engine(), &mut crate::support::quiet()).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    };
+    refused("0.000001", "sft.replay.share = 0.000001 adds no row to the batches of Pycode");
+    refused("0.999", "general text has");
+}
+
 /// Continued pretraining of a source that is too small: refused, unless the arm says how often it may repeat.
 #[test]
 fn an_arm_may_state_its_repetition() {

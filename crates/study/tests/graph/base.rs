@@ -173,7 +173,7 @@ fn bases_that_cannot_be_had_are_refused() {
         assert!(message.contains(expected), "{message}");
     };
     refused("nowhere".as_ref(), "base = nowhere is no folder");
-    refused("hf://one".as_ref(), "must be hf://OWNER/NAME[@REVISION]");
+    refused("hf://one".as_ref(), "base = hf://one cannot be had: ");
     let dir = tempfile::tempdir().unwrap();
     refused(dir.path(), "config.json");
     std::fs::copy(fixture().join("model/config.json"), dir.path().join("config.json")).unwrap();
@@ -191,7 +191,11 @@ fn bases_that_cannot_be_had_are_refused() {
     let mut other = StudySpec::parse("study.toml".as_ref(), &file(&fixture().join("model"))).unwrap();
     other.model.num_layers = 1;
     let message = of(other);
-    assert!(message.contains("base = ") && message.contains("is another model than the study's"), "{message}");
+    assert!(
+        message.contains("base = ")
+            && message.contains("is another model than the study's: its num_layers is 2, not 1"),
+        "{message}"
+    );
     // A file that names everything itself needs no folder to be read.
     let whole = StudySpec { base: Some("gone".to_owned()), ..spec() };
     assert_eq!(StudySpec::parse("a".as_ref(), &whole.to_toml().unwrap()).unwrap().base.as_deref(), Some("gone"));

@@ -60,14 +60,20 @@ fn study_of(dir: &Path, places: &[Place], splits: &BTreeMap<String, Splits>, ded
     let sources = Sources::folders(&roles, &HoldOut::default(), &dir.join("data"));
     let tokenizer = dir.join("tokenizer.json");
     let all = places.iter().map(|(content, ..)| words(*content).join(" "));
+    let base = spec();
     train_bpe(all.chain((0..8).map(|i| words(1000 + i).join(" "))), 270).unwrap().save(&tokenizer).unwrap();
     StudySpec {
         data: DataSpec::Files { dir: dir.join("data"), sources, part_bytes: None },
         tokenizer: TokenizerSpec::File { path: tokenizer },
         splits: splits.clone(),
         deduplicate,
+        // One step trains too.
+        sft: study::FinetuneSpec {
+            curve: study::FinetuneCurve { shape: study::CurveShape::Constant, ..base.sft.curve },
+            ..base.sft.clone()
+        },
         arms: vec![study::ArmSpec::control("C4"), arm("Code", &[(8, "starcoder", "0.5")])],
-        ..spec()
+        ..base
     }
 }
 
@@ -106,6 +112,7 @@ fn set_splits() -> impl Strategy<Value = Splits> {
         Just(Splits::documents(2, 2)),
         Just(with(HoldOut::documents(1), HoldOut::files(["sft/pycode/p0*"]))),
         Just(with(HoldOut::permille(200), HoldOut::documents(1))),
+        Just(with(HoldOut::documents(1), HoldOut::permille(300))),
         Just(with(HoldOut::files(["sft/pycode/p1*"]), HoldOut::permille(250))),
     ]
 }
@@ -131,7 +138,7 @@ proptest! {
         if let Err(error) = prepare(&study, &store, &mut engine(), &mut quiet()) {
             // Everything held out, or not as much there: said so, and nothing half done.
             let message = error.to_string();
-            let known = ["to train on", "holds out no document", "exceeds the", "holds no document to evaluate"];
+            let known = ["to train on", "holds out no document", "exceeds the", "beside what its test split", "holds no document to evaluate"];
             prop_assert!(known.iter().any(|part| message.contains(part)), "{message}");
             return Ok(());
         }
@@ -200,6 +207,51 @@ fn splits_follow_content() {
     assert_eq!(found[0]["sft/pycode"].each_ref().map(Vec::len)[1..], [3, 4]);
 }
 
+/// A number beside thousandths: of what these leave, exactly as many.
+#[test]
+fn numbers_are_taken_of_what_the_test_split_leaves() {
+    let places: Vec<Place> = (0..200).map(|i| (i, 5 + i % 2, 0)).collect();
+    for validation in [1, 30, 120] {
+        let dir = tempfile::tempdir().unwrap();
+        let with = Splits { validation: HoldOut::documents(validation), test: HoldOut::permille(300) };
+        let splits = [("general", Splits::test(HoldOut::documents(1))), ("sft/pycode", with)];
+        let splits = splits.into_iter().map(|(role, splits)| (role.to_owned(), splits)).collect();
+        let spec = study_of(dir.path(), &places, &splits, false);
+        let store = Store::new(&dir.path().join("store"));
+        prepare(&Study::new(spec).unwrap(), &store, &mut engine(), &mut quiet()).unwrap();
+        let tokenizer = Tokenizer::from_file(&dir.path().join("tokenizer.json")).unwrap();
+        let [train, found, test] = &parts(&store, &tokenizer)["sft/pycode"];
+        assert_eq!(found.len() as u64, validation);
+        assert_eq!(train.len() + found.len() + test.len(), 202);
+    }
+}
+
+/// What is evaluated of a split is decided by contents and the seed: not by where these stand.
+#[test]
+fn samples_follow_content() {
+    let splits: BTreeMap<String, Splits> =
+        [("general", Splits::test(HoldOut::permille(400))), ("sft/pycode", Splits::documents(10, 20))]
+            .into_iter()
+            .map(|(role, splits)| (role.to_owned(), splits))
+            .collect();
+    let places: Vec<Place> = (0..160).map(|i| (i, [0, 1, 2, 5][i % 4], 0)).collect();
+    let moved: Vec<Place> = places.iter().rev().map(|(c, f, _)| (*c, if *f < 3 { 2 - f } else { 6 }, 0)).collect();
+    let found = [places, moved].map(|places| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spec = study_of(dir.path(), &places, &splits, false);
+        spec.eval.examples = Some(5);
+        (spec.eval.general_sequences, spec.eval.path_rows, spec.eval.probe_documents) = (2, 2, 3);
+        let store = Store::new(&dir.path().join("store"));
+        prepare(&Study::new(spec).unwrap(), &store, &mut engine(), &mut quiet()).unwrap();
+        let mut parts = parts(&store, &Tokenizer::from_file(&dir.path().join("tokenizer.json")).unwrap());
+        parts.values_mut().flatten().for_each(|texts| texts.sort_unstable());
+        parts
+    });
+    assert_eq!(found[0], found[1]);
+    assert_eq!(found[0]["sft/pycode"].each_ref().map(Vec::len)[1..], [5, 5]);
+    assert!((3..30).contains(&found[0]["general"][2].len()));
+}
+
 /// Text that shares a sequence of tokens with evaluated text is reported; left out where the study says so, with the count.
 #[test]
 fn shared_sequences_are_reported_or_left_out() {
@@ -265,6 +317,10 @@ fn splits_that_cannot_be_had_are_refused() {
     refused("general", HoldOut::files(["general/none*"]), "general/none*");
     refused("general", HoldOut::files(["starcoder/s0*"]), "which is none of the files of general: add it to them");
     refused("general", HoldOut::documents(500), "splits.general.test = 500 exceeds the");
-    refused("sft/pycode", HoldOut::files(["sft/pycode/*"]), "splits.sft/pycode.validation = 3 exceeds the 0 different");
+    refused(
+        "sft/pycode",
+        HoldOut::files(["sft/pycode/*"]),
+        "splits.sft/pycode.validation = 3 exceeds the 0 different documents that sft/pycode, beside what its test split has, has",
+    );
     refused("general", HoldOut::everything(), "documents of role = general gives none to train on");
 }
