@@ -184,12 +184,36 @@ impl<'a> NgramIndex<'a> {
     /// # Errors
     /// Another tokenizer's store, or one that cannot be read.
     pub fn contamination(&self, training: &TokenStore) -> Result<Contamination, StoreError> {
+        self.contamination_while(training, &|| true)
+    }
+
+    /// The same, as long as `go_on` says so: it is asked every million tokens. What is found after that is not all.
+    ///
+    /// # Errors
+    /// As [`contamination`](Self::contamination).
+    pub fn contamination_while(
+        &self,
+        training: &TokenStore,
+        go_on: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Contamination, StoreError> {
+        self.search_all(training, TASK, go_on)
+    }
+
+    fn search_all(
+        &self,
+        training: &TokenStore,
+        size: u64,
+        go_on: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Contamination, StoreError> {
         self.check_tokenizer(training)?;
         let found: Vec<AtomicU64> = (0..self.grams.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        let tasks = training.token_count().div_ceil(TASK);
+        let tasks = training.token_count().div_ceil(size);
         let held = (0..tasks)
             .into_par_iter()
-            .map(|task| self.search(training, task * TASK, &found))
+            .map(|task| match go_on() {
+                true => self.search(training, task * size..(task + 1) * size, &found),
+                false => Ok(Vec::new()),
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let mut held = held.concat();
         held.sort_unstable();
@@ -208,8 +232,13 @@ impl<'a> NgramIndex<'a> {
     }
 
     /// Marks the sequences that begin in one task's part, and gives the documents that hold them with their sets.
-    fn search(&self, training: &TokenStore, from: u64, found: &[AtomicU64]) -> Result<Vec<(u64, u64)>, StoreError> {
-        let to = (from + TASK).min(training.token_count());
+    fn search(
+        &self,
+        training: &TokenStore,
+        task: Range<u64>,
+        found: &[AtomicU64],
+    ) -> Result<Vec<(u64, u64)>, StoreError> {
+        let (from, to) = (task.start, task.end.min(training.token_count()));
         let (mut held, mut buffer) = (Vec::new(), vec![0; self.n]);
         for document in training.documents_in(from..to) {
             // Sequences that begin before this part are another task's.
@@ -309,5 +338,35 @@ impl Hasher for Itself {
     fn write_u64(&mut self, number: u64) {
         // Tables take the high bits too: the modulus leaves three of them zero.
         self.0 = number.rotate_left(32) ^ number << 3;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{StoreDocument, StoreInfo, StoreWriter};
+
+    /// However a store is cut among tasks, the same is found: what begins before a border and ends after it too.
+    #[test]
+    fn borders_of_tasks_hide_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = |name: &str, documents: &[Vec<u32>]| {
+            let path = dir.path().join(name);
+            let mut writer = StoreWriter::create(&path, StoreInfo::new(name, "t", 1000)).unwrap();
+            for tokens in documents {
+                writer.push(StoreDocument { tokens, ..Default::default() }).unwrap();
+            }
+            writer.finish().unwrap();
+            TokenStore::open(&path).unwrap()
+        };
+        let document = |from: u32, len: u32| (from..from + len).chain([0]).collect::<Vec<u32>>();
+        let training = store("train", &[document(1, 40), document(60, 7), document(30, 25), document(200, 3)]);
+        let evaluated = store("eval", &[document(8, 9), document(33, 30), document(61, 5), document(201, 2)]);
+        let index = NgramIndex::new(&[&evaluated], 4).unwrap();
+        let whole = index.contamination(&training).unwrap();
+        assert_eq!(whole.documents, [0, 1, 2]);
+        for size in 1..30 {
+            assert_eq!(index.search_all(&training, size, &|| true).unwrap(), whole, "tasks of {size} tokens");
+        }
     }
 }

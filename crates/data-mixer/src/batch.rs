@@ -71,6 +71,14 @@ impl Batch {
             self.targets.extend(&rows.targets[tokens]);
             self.targets.extend(std::iter::repeat_n(IGNORE, padding));
             self.sources.push(rows.sources[row]);
+            if let Some(starts) = &rows.document_starts {
+                // Rows before are a document each; padding attends to nothing that matters.
+                let before = (self.sources.len() - 1) * self.time;
+                let own = self.document_starts.get_or_insert_with(|| vec![0; before]);
+                own.resize(before, 0);
+                own.extend(&starts[row * rows.time..(row + 1) * rows.time]);
+                own.extend(std::iter::repeat_n(0, padding));
+            }
         }
     }
 

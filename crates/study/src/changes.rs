@@ -97,9 +97,6 @@ impl Changes {
         spec.sft_seeds = self.sft_seeds.unwrap_or(spec.sft_seeds);
         spec.study_seed = self.study_seed.unwrap_or(spec.study_seed);
         spec.pretrain.precision = self.precision.unwrap_or(spec.pretrain.precision);
-        if let Some(rates) = self.rates {
-            spec.sft.lr = rates.apply(&spec)?;
-        }
         if let Some(base) = &self.base {
             let dir = base_folder(base)?;
             spec.model = load_config(&dir)?;
@@ -108,6 +105,9 @@ impl Changes {
                 spec.tokenizer = base_tokenizer(&dir)?;
             }
             spec.base = Some(base.clone());
+        }
+        if let Some(rates) = self.rates {
+            spec.sft.lr = rates.apply(&spec)?;
         }
         if let (Some(path), Some(_)) = (&self.tokenizer, &spec.base) {
             spec.tokenizer = TokenizerSpec::File { path: path.clone() };

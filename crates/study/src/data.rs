@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use data_mixer::SourceSize;
 use schedule::Weight;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use crate::job::{
     Tokenise, Tokenised, TokenizerSource,
 };
 use crate::runner::Runner;
-use crate::spec::{Amount, DataSpec, GENERAL, HoldOut, StatedExamples, TokenizerSpec};
+use crate::spec::{Amount, DataSpec, GENERAL, HoldOut, StatedExamples, TokenizerSpec, base_folder};
 use crate::store::{Root, Store};
 use crate::{Engine, Error, Progress, SetId, Study};
 
@@ -148,7 +149,7 @@ impl Data {
             return Ok(());
         }
         let there = self.role(GENERAL).train.sequences(replay.time.unwrap_or(spec.sft.max_time));
-        let most = there as f64 * spec.pretrain.max_epochs;
+        let most = SourceSize::new(GENERAL, there).allowed(spec.pretrain.max_epochs);
         let (name, field) = (&study[set].name, "sft.replay.share");
         if rows.replayed_rows == 0 {
             return Err(Error::field(
@@ -157,7 +158,7 @@ impl Data {
                 format!("adds no row to the batches of {name}: raise it, or leave it out"),
             ));
         }
-        if rows.replayed_rows as f64 > most {
+        if rows.replayed_rows > most {
             let limit = format!(
                 "takes {} rows for {name}; general text has {there}, to be drawn at most {} times (pretrain.max_epochs)",
                 rows.replayed_rows, spec.pretrain.max_epochs
@@ -252,16 +253,18 @@ pub fn prepare(study: &Study, store: &Store, engine: &mut dyn Engine, progress: 
     }
 }
 
-/// The data of an earlier run of the same study, where its files are not there any more.
+/// The data of an earlier run of the same study, where its files or its base are not there any more.
 pub(crate) fn without_files(study: &Study, store: &Store, progress: &Progress) -> Result<Option<Data>, Error> {
-    let DataSpec::Files { dir, .. } = &study.spec().data else { return Ok(None) };
-    if dir.is_dir() {
-        return Ok(None);
-    }
-    let data = Root::data_of(store, study.spec())?;
+    let spec = study.spec();
+    let missing = match (&spec.data, &spec.base) {
+        (DataSpec::Files { dir, .. }, _) if !dir.is_dir() => dir.display().to_string(),
+        (_, Some(base)) if base_folder(base).is_err() => base.clone(),
+        _ => return Ok(None),
+    };
+    let data = Root::data_of(store, spec)?;
     if data.is_some() {
-        let dir = dir.display();
-        progress.note(&format!("{dir} does not exist; its tokens are known from an earlier run of this study"));
+        progress
+            .note(&format!("{missing} is not there; what was made of it is known from an earlier run of this study"));
     }
     Ok(data)
 }
@@ -345,7 +348,7 @@ pub(crate) fn next(study: &Study, store: &Store, known: &mut Fingerprints) -> Re
         check_parts(study, role, parts)?;
     }
     // 5.
-    let evaluated = evaluated(&divided);
+    let evaluated = evaluated(study, &divided);
     let mut roles = BTreeMap::new();
     for (role, made, parts) in &divided {
         let found = match spec.trains_on(role) {
@@ -481,12 +484,12 @@ fn split(study: &Study, job: &Tokenise, made: &Tokenised, held_out: &HeldOut) ->
 /// What is trained on and what is evaluated is there.
 fn check_parts(study: &Study, role: &str, parts: &SplitMade) -> Result<(), Error> {
     let spec = study.spec();
-    let LeftOut { evaluated, duplicates } = &parts.left_out;
-    let evaluated: u64 = evaluated.values().sum();
+    let LeftOut { held_out, duplicates } = &parts.left_out;
+    let held_out: u64 = held_out.values().sum();
     if spec.trains_on(role) && parts.train.documents == 0 {
         let [validation, test] = parts.held_out;
         let limit = format!(
-            "gives none to train on: {validation} are its validation split, {test} its test split, {evaluated} more are \
+            "gives none to train on: {validation} are its validation split, {test} its test split, {held_out} more are \
              held out of some role, {duplicates} are duplicates"
         );
         return Err(Error::field("documents of role", role, limit));
@@ -502,14 +505,19 @@ fn check_parts(study: &Study, role: &str, parts: &SplitMade) -> Result<(), Error
     Ok(())
 }
 
-/// What is evaluated, of all roles.
-fn evaluated(divided: &[(String, Tokenised, SplitMade)]) -> Vec<(String, Content)> {
+/// What is evaluated: general text, fine-tuning sets and probes. What other roles hold out is only not trained on.
+fn evaluated(study: &Study, divided: &[(String, Tokenised, SplitMade)]) -> Vec<(String, Content)> {
+    let spec = study.spec();
+    let evaluates = |role: &str| {
+        role == GENERAL || spec.sft.sets.iter().any(|s| s.role == role) || spec.probes.iter().any(|p| p.role == role)
+    };
     let of = |(role, _, parts): &(String, Tokenised, SplitMade)| {
         let sides = [("validation", parts.validation.clone()), ("test", parts.test.clone())];
         let role = role.clone();
         sides.into_iter().filter(|(_, c)| c.documents > 0).map(move |(side, c)| (format!("{role}, {side}"), c))
     };
-    let mut evaluated: Vec<(String, Content)> = divided.iter().flat_map(of).collect();
+    let evaluated = divided.iter().filter(|(role, ..)| evaluates(role)).flat_map(of);
+    let mut evaluated: Vec<(String, Content)> = evaluated.collect();
     evaluated.sort_by(|a, b| a.0.cmp(&b.0));
     evaluated
 }
@@ -562,8 +570,8 @@ fn set_rows(
 }
 
 fn say_what_was_left_out(role: &str, data: &RoleData, progress: &Progress) {
-    for (split, documents) in &data.left_out.evaluated {
-        progress.note(&format!("{role}: {documents} documents left out that are evaluated ({split})"));
+    for (split, documents) in &data.left_out.held_out {
+        progress.note(&format!("{role}: {documents} documents left out that are held out ({split})"));
     }
     if data.left_out.duplicates > 0 {
         progress.note(&format!("{role}: {} duplicates left out", data.left_out.duplicates));

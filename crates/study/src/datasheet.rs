@@ -13,19 +13,19 @@ use crate::job::Shared;
 pub(crate) fn tables(study: &Study, data: &Data) -> [Table; 2] {
     let rows: Vec<(&String, &RoleData)> = data.roles.iter().collect();
     let count = |name: &str, value: fn(&RoleData) -> u64| Column::count(name, rows.iter().map(|(_, r)| value(r)));
-    let evaluated = |r: &RoleData| r.left_out.evaluated.values().sum::<u64>();
+    let held_out = |r: &RoleData| r.left_out.held_out.values().sum::<u64>();
     let roles = Table::new("data", "What is trained on, held out and left out, in documents")
         .with(Column::text("role", rows.iter().map(|(role, _)| role.as_str())))
         .with(count("train", |r| r.train.documents).meaning("documents that are trained on"))
         .with(count("train_tokens", |r| r.train.tokens).heading("tokens").meaning("tokens that are trained on"))
-        .with(count("validation", |r| r.held_out[0]).meaning("documents that learning rates are chosen on"))
-        .with(count("test", |r| r.held_out[1]).meaning("documents that losses are reported on"))
+        .with(count("validation", |r| r.held_out[0]).meaning("documents that are held out to choose learning rates on"))
+        .with(count("test", |r| r.held_out[1]).meaning("documents that are held out to report losses on"))
         .with(
             count("evaluated", |r| r.validation.documents + r.test.documents)
                 .meaning("those of both that are evaluated, and looked for in training text: all, or a sample"),
         )
         .with(
-            Column::count("left_out_evaluated", rows.iter().map(|(_, r)| evaluated(r)))
+            Column::count("left_out_held_out", rows.iter().map(|(_, r)| held_out(r)))
                 .heading("left out: held out")
                 .meaning(
                     "documents left out because their content, white space folded, is held out of this role or another",
@@ -76,7 +76,7 @@ pub(crate) fn describe(study: &Study, data: &Data) -> String {
             sampled(test, r.test.documents)
         );
         let mut left: Vec<String> =
-            r.left_out.evaluated.iter().map(|(set, n)| format!("{n} that are evaluated ({set})")).collect();
+            r.left_out.held_out.iter().map(|(set, n)| format!("{n} that are held out ({set})")).collect();
         let others = [(r.left_out.duplicates, "duplicates"), (r.skipped, "malformed")];
         left.extend(others.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")));
         if r.decontaminated {

@@ -229,7 +229,8 @@ impl Plan {
             s.pretrain.steps.saturating_mul(study.tokens_per_step())
         );
         if let Some(base) = &s.base {
-            let _ = writeln!(out, "every arm begins at the checkpoint {base}");
+            let seen = "what it has seen of the evaluated text is not known";
+            let _ = writeln!(out, "every arm begins at the checkpoint {base}: {seen}");
         }
         let _ = writeln!(out, "{}", recipe::pretraining(study));
         let _ = writeln!(

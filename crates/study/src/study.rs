@@ -10,7 +10,7 @@ use trainer::TrainSpec;
 use crate::Error;
 use crate::job::{Content, Examples, Replayed};
 use crate::rates::Rates;
-use crate::spec::{ArmSpec, FixedRate, GENERAL, LrChoice, ProbeSpec, SftSetSpec, StudySpec, TokenizerSpec};
+use crate::spec::{ArmSpec, DataSpec, FixedRate, GENERAL, LrChoice, ProbeSpec, SftSetSpec, StudySpec, TokenizerSpec};
 
 /// The most seeds of a kind: more is a slip of the pen, and would take the memory there is.
 const MAX_SEEDS: u64 = 10_000;
@@ -285,6 +285,7 @@ impl Study {
                 general: train(GENERAL),
                 share: replay.share,
                 time: replay.time.unwrap_or(self.spec.sft.max_time),
+                document_mask: self.spec.pretrain.document_mask,
                 seed: self.seed("fine-tuning replay", seed),
             }),
         }
@@ -530,8 +531,17 @@ fn check_splits(spec: &StudySpec) -> Result<(), Error> {
         }
     }
     for role in spec.roles().iter().filter(|role| !spec.trains_on(role)) {
+        if !spec.probes.iter().any(|probe| probe.role == *role) {
+            continue;
+        }
         let named = |what: &str| format!("is read by a probe alone, which evaluates all of it: {what}");
-        if spec.splits.contains_key(role) {
+        let stated = match &spec.data {
+            DataSpec::Files { sources, .. } => {
+                sources.0.get(role).is_some_and(|f| f.validation.is_some() || f.test.is_some())
+            }
+            _ => false,
+        };
+        if spec.splits.contains_key(role) || stated {
             return Err(Error::field("splits", role, named("it has no splits")));
         }
         if spec.decontaminate.contains(role) {

@@ -281,7 +281,7 @@ fn look_up<'a>(path: &[Step], record: &'a Value) -> Result<Cow<'a, Value>, Strin
     for step in path {
         let index = match step {
             Step::Key(key) => {
-                at = within(at, |at| at.get(key), || no_field(key, record))?;
+                at = within(at, |at| at.get(key), |at| no_field(key, at))?;
                 continue;
             }
             Step::Index(index) => *index,
@@ -299,7 +299,7 @@ fn look_up<'a>(path: &[Step], record: &'a Value) -> Result<Cow<'a, Value>, Strin
         }
         let list = at.as_array().ok_or_else(|| format!("element {index} of something that is no list"))?;
         let length = list.len();
-        at = within(at, |at| at.get(index), || format!("element {index} of a list of {length}"))?;
+        at = within(at, |at| at.get(index), |_| format!("element {index} of a list of {length}"))?;
     }
     Ok(at)
 }
@@ -308,13 +308,13 @@ fn look_up<'a>(path: &[Step], record: &'a Value) -> Result<Cow<'a, Value>, Strin
 fn within<'a>(
     at: Cow<'a, Value>,
     part: impl Fn(&Value) -> Option<&Value>,
-    missing: impl FnOnce() -> String,
+    missing: impl FnOnce(&Value) -> String,
 ) -> Result<Cow<'a, Value>, String> {
     let found = match &at {
         Cow::Borrowed(value) => part(value).map(Cow::Borrowed),
         Cow::Owned(value) => part(value).cloned().map(Cow::Owned),
     };
-    found.ok_or_else(missing)
+    found.ok_or_else(|| missing(&at))
 }
 
 fn no_field(key: &str, at: &Value) -> String {
@@ -370,6 +370,7 @@ mod tests {
         assert!(apply("{b}", &record).unwrap_err().contains("fields here: a, e, gold, j, l, n, none, o, s"));
         assert!(apply("{l[9]}", &record).unwrap_err().contains("element 9 of a list of 2"));
         assert!(apply("{none[0]}", &record).unwrap_err().contains("element 0 of something that is no list"));
+        assert!(apply("{o[0].x}", &record).unwrap_err().contains("fields here: i"));
         assert!(apply("{j[2]}", &record).unwrap_err().contains("element 2 of a list of 2"));
         assert!(apply("{o[0]}", &record).unwrap_err().contains("group of fields"));
         assert!(apply("{x}", &json!(["c0", "c1"])).unwrap_err().contains("columns 0 to 1"));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::reader::Part;
-use super::selection::{Selected, whole};
+use super::selection::{Selection, all};
 use super::shard::Shard;
 use super::{StoreError, io};
 
@@ -14,8 +14,12 @@ const FILE: &str = "store.json";
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
+    /// 1: shards; 2: a selection. (A program that knows nothing of these must not take all documents for the store's.)
     format: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     shards: Vec<Listed>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    selection: Option<Selection>,
 }
 
 #[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
@@ -25,16 +29,13 @@ struct Listed {
     documents: u64,
     tokens: u64,
     checksum: String,
-    /// Which of its documents belong to the store, where not all do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    selected: Option<Selected>,
 }
 
 impl Listed {
     fn of(shard: &Shard, file: &str) -> Self {
         let header = &shard.header;
         let (documents, tokens) = (header.documents, header.tokens);
-        Self { file: file.to_owned(), documents, tokens, checksum: header.checksum.clone(), selected: None }
+        Self { file: file.to_owned(), documents, tokens, checksum: header.checksum.clone() }
     }
 }
 
@@ -45,77 +46,102 @@ impl Listed {
 pub fn finish_store(dir: &Path, files: &[String]) -> Result<(), StoreError> {
     let shards = files.iter().map(|file| Shard::open(&dir.join(file))).collect::<Result<Vec<_>, _>>()?;
     check_alike(&shards)?;
-    write(dir, shards.iter().zip(files).map(|(shard, file)| Listed::of(shard, file)).collect())
+    let shards = shards.iter().zip(files).map(|(shard, file)| Listed::of(shard, file)).collect();
+    write(dir, &Manifest { format: 1, shards, selection: None })
 }
 
-/// The same, with some documents alone of files.
-pub(super) fn finish_selected(dir: &Path, files: &[(String, Option<Selected>)]) -> Result<(), StoreError> {
-    let listed = files.iter().map(|(file, selected)| {
-        let shard = Shard::open(&dir.join(file))?;
-        Ok(Listed { selected: selected.clone(), ..Listed::of(&shard, file) })
-    });
-    write(dir, listed.collect::<Result<_, StoreError>>()?)
+/// Makes a folder a selection.
+pub(super) fn write_selection(dir: &Path, selection: Selection) -> Result<(), StoreError> {
+    write(dir, &Manifest { format: 2, shards: Vec::new(), selection: Some(selection) })
 }
 
-fn write(dir: &Path, shards: Vec<Listed>) -> Result<(), StoreError> {
+fn write(dir: &Path, manifest: &Manifest) -> Result<(), StoreError> {
     let path = dir.join(FILE);
-    // A program that knows nothing of selections must not take all documents for the store's.
-    let format = if shards.iter().any(|listed| listed.selected.is_some()) { 2 } else { 1 };
-    let mut text = serde_json::to_vec_pretty(&Manifest { format, shards }).expect("strings and numbers are JSON");
+    let mut text = serde_json::to_vec_pretty(manifest).expect("strings and numbers are JSON");
     text.push(b'\n');
     atomic_file::write(&path, &text).map_err(io(&path))
 }
 
-/// The shards of a store, and what of them belongs to it.
-pub(super) fn open_parts(path: &Path) -> Result<(Vec<Shard>, Vec<Part>), StoreError> {
+/// What a store consists of.
+pub(super) struct Opened {
+    /// Where its shards lie.
+    pub(super) whole: PathBuf,
+    pub(super) shards: Vec<Shard>,
+    /// What of them belongs to it.
+    pub(super) parts: Vec<Part>,
+}
+
+/// Opens a store: a file, a folder of shards, or a selection of such a store.
+pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
     if !path.is_dir() {
-        let shard = Shard::open(path)?;
-        let parts = vec![whole(0, &shard)];
-        return Ok((vec![shard], parts));
+        return Ok(whole(path, vec![Shard::open(path)?]));
     }
-    let list = path.join(FILE);
+    match read(path)? {
+        Manifest { format: 1, shards, selection: None } => Ok(whole(path, listed(path, &shards)?)),
+        Manifest { format: 2, selection: Some(selection), .. } => {
+            let at = selection.whole(path);
+            let shards = match at.is_dir() {
+                false => vec![Shard::open(&at)?],
+                true => match read(&at)? {
+                    Manifest { format: 1, shards, selection: None } => listed(&at, &shards)?,
+                    _ => {
+                        let reason = format!("is a selection of {}, which is no whole store", at.display());
+                        return Err(StoreError::Format { path: path.join(FILE), reason });
+                    }
+                },
+            };
+            let parts = selection.parts(path, &shards)?;
+            Ok(Opened { whole: at, shards, parts })
+        }
+        Manifest { format, .. } => {
+            let reason = format!("format = {format} must be 1, with shards, or 2, with a selection");
+            Err(StoreError::Format { path: path.join(FILE), reason })
+        }
+    }
+}
+
+fn whole(path: &Path, shards: Vec<Shard>) -> Opened {
+    let parts = shards.iter().enumerate().map(|(place, shard)| all(place, shard)).collect();
+    Opened { whole: path.to_owned(), shards, parts }
+}
+
+fn read(dir: &Path) -> Result<Manifest, StoreError> {
+    let list = dir.join(FILE);
     let format = |path: PathBuf, reason: String| StoreError::Format { path, reason };
     let text = std::fs::read(&list).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
-            format(path.to_owned(), format!("holds no {FILE}: no store, or one whose making was not finished"))
+            format(dir.to_owned(), format!("holds no {FILE}: no store, or one whose making was not finished"))
         }
         _ => io(&list)(e),
     })?;
-    let manifest: Manifest =
-        serde_json::from_slice(&text).map_err(|e| format(list.clone(), format!("is no list of shards: {e}")))?;
-    if !(1..=2).contains(&manifest.format) {
-        return Err(format(list, format!("format = {} must be 1 or 2", manifest.format)));
-    }
-    let (mut shards, mut parts) = (Vec::new(), Vec::new());
-    for listed in &manifest.shards {
-        check_name(&list, &listed.file)?;
-        let shard = Shard::open(&path.join(&listed.file))?;
-        if (Listed { selected: listed.selected.clone(), ..Listed::of(&shard, &listed.file) }) != *listed {
-            let reason = format!("is another file than {FILE} lists: {} tokens, {}", listed.tokens, listed.checksum);
-            return Err(format(shard.path, reason));
-        }
-        match &listed.selected {
-            None => parts.push(whole(shards.len(), &shard)),
-            Some(selected) => {
-                check_name(&list, &selected.file)?;
-                parts.extend(selected.parts(&path.join(&selected.file), shards.len(), &shard)?);
+    serde_json::from_slice(&text).map_err(|e| format(list.clone(), format!("is no list of shards: {e}")))
+}
+
+/// The shards of a list.
+fn listed(dir: &Path, shards: &[Listed]) -> Result<Vec<Shard>, StoreError> {
+    let list = dir.join(FILE);
+    let format = |path: PathBuf, reason: String| StoreError::Format { path, reason };
+    let shards = shards
+        .iter()
+        .map(|listed| {
+            // Names alone: a list from elsewhere must not reach outside its folder.
+            if Path::new(&listed.file).components().count() != 1 || listed.file.starts_with('.') {
+                return Err(format(list.clone(), format!("{:?} is no file name", listed.file)));
             }
-        }
-        shards.push(shard);
-    }
+            let shard = Shard::open(&dir.join(&listed.file))?;
+            if Listed::of(&shard, &listed.file) != *listed {
+                let reason =
+                    format!("is another file than {FILE} lists: {} tokens, {}", listed.tokens, listed.checksum);
+                return Err(format(shard.path, reason));
+            }
+            Ok(shard)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
     if shards.is_empty() {
         return Err(format(list, "lists no shards".into()));
     }
     check_alike(&shards)?;
-    Ok((shards, parts))
-}
-
-/// Names alone: a list from elsewhere must not reach outside its folder.
-fn check_name(list: &Path, file: &str) -> Result<(), StoreError> {
-    if Path::new(file).components().count() != 1 || file.starts_with('.') {
-        return Err(StoreError::Format { path: list.to_owned(), reason: format!("{file:?} is no file name") });
-    }
-    Ok(())
+    Ok(shards)
 }
 
 fn check_alike(shards: &[Shard]) -> Result<(), StoreError> {

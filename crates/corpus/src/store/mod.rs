@@ -1,7 +1,7 @@
 //! The token store: documents as ranges of one array of token ids, memory-mapped.
 //!
 //! A store is one file, or a folder of such files (shards) with a `store.json` that lists them in order. Documents,
-//! and sequences across them, are numbered over all shards.
+//! and sequences across them, are numbered over all shards. A selection is a folder whose `store.json` names another store.
 //!
 //! A file (little-endian): 8 bytes magic, u64 length of the JSON header, the header padded with spaces to a multiple of
 //! 64 bytes; then token ids [N] as u16 or u32, zeros up to a multiple of 8; u64 offsets [D+1], u64 hashes [D], u32
@@ -19,8 +19,6 @@ use std::path::{Path, PathBuf};
 pub use header::{StoreInfo, TokenWidth};
 pub use manifest::finish_store;
 pub use reader::{Piece, ShardSummary, StoreSummary, TokenStore};
-#[cfg(feature = "tokenize")]
-pub(crate) use selection::link;
 pub use writer::{StoreDocument, StoreWriter};
 
 /// What can go wrong with a store.

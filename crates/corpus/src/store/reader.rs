@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::manifest::open_parts;
+use super::manifest::{self, Opened};
 use super::shard::Shard;
 use super::{StoreError, TokenWidth};
 
@@ -14,6 +14,8 @@ use super::{StoreError, TokenWidth};
 #[derive(Debug)]
 pub struct TokenStore {
     path: PathBuf,
+    /// Where its files lie: elsewhere, where it is a selection.
+    whole: PathBuf,
     /// Its files; there is always one.
     shards: Vec<Shard>,
     /// What of them belongs to it, in order.
@@ -69,12 +71,13 @@ pub struct ShardSummary {
 }
 
 impl TokenStore {
-    /// Opens a store, a file or a folder of shards, and checks headers and sizes, not checksums.
+    /// Opens a store — a file, a folder of shards, or a [selection](Self::select) — and checks headers and sizes, not
+    /// checksums.
     ///
     /// # Errors
     /// A file that is missing, no store, shorter or longer than its header says, or not the one its folder lists.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let (shards, parts) = open_parts(path)?;
+        let Opened { whole, shards, parts } = manifest::open(path)?;
         let sums = |of: fn(&Part) -> &Range<u64>| {
             let mut sums = vec![0u64];
             for part in &parts {
@@ -88,7 +91,7 @@ impl TokenStore {
             Ok(sums)
         };
         let (token_starts, document_starts) = (sums(|p| &p.tokens)?, sums(|p| &p.documents)?);
-        Ok(Self { path: path.to_owned(), token_starts, document_starts, shards, parts })
+        Ok(Self { path: path.to_owned(), whole, token_starts, document_starts, shards, parts })
     }
 
     /// Opens a store that a tokenizer must have made.
@@ -148,6 +151,11 @@ impl TokenStore {
         part.documents.clone().map(|d| u64::from(shard.text_bytes(d))).sum()
     }
 
+    /// Where its files lie.
+    pub(super) fn whole(&self) -> &Path {
+        &self.whole
+    }
+
     /// Its files.
     pub(super) fn shards(&self) -> &[Shard] {
         &self.shards
@@ -195,16 +203,12 @@ impl TokenStore {
 
     /// Changes whenever the content or the tokenizer does.
     pub fn fingerprint(&self) -> String {
-        let mut hash = Xxh3::new();
-        for shard in &self.shards {
-            hash.update(shard.header.checksum.as_bytes());
-        }
+        let mut hash = of_files(&self.shards);
         for part in self.parts.iter().filter(|p| p.documents != (0..self.shards[p.shard].header.documents)) {
             for number in [part.shard as u64, part.documents.start, part.documents.end] {
                 hash.update(&number.to_le_bytes());
             }
         }
-        hash.update(self.tokenizer().as_bytes());
         format!("{:032x}", hash.digest128())
     }
 
@@ -401,6 +405,20 @@ impl TokenStore {
         self.read(range.start, &mut tokens)?;
         Ok(tokens)
     }
+}
+
+/// A digest of shards' checksums and their tokenizer.
+pub(super) fn fingerprint(shards: &[Shard]) -> String {
+    format!("{:032x}", of_files(shards).digest128())
+}
+
+fn of_files(shards: &[Shard]) -> Xxh3 {
+    let mut hash = Xxh3::new();
+    for shard in shards {
+        hash.update(shard.header.checksum.as_bytes());
+    }
+    hash.update(shards.first().map_or("", |shard| &shard.header.info.tokenizer).as_bytes());
+    hash
 }
 
 /// Token ids as they lie in a file, little-endian.

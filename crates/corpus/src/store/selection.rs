@@ -1,60 +1,98 @@
-//! Some documents of a store as a store of their own: its files are linked, not copied.
+//! Some documents of a store as a store of their own. Nothing is copied: its folder names the other store's, and holds a
+//! list of the documents that are taken of it.
 //!
-//! The list of such a store names, for each file of which not all documents belong to it, a file of ranges
-//! (little-endian): 8 bytes magic, u64 number of ranges, u64 first and u64 end of each, u64 xxh3 of all before.
+//! The list (little-endian): 8 bytes magic, u64 number of ranges, u64 first document and u64 end of each, u64 xxh3 of all
+//! before.
 
 use std::fs;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
-use atomic_file::AtomicFile;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::manifest::finish_selected;
-use super::reader::{Part, TokenStore};
+use super::manifest::write_selection;
+use super::reader::{Part, TokenStore, fingerprint};
 use super::shard::Shard;
 use super::{StoreError, io};
 
 const MAGIC: &[u8; 8] = b"MTSELECT";
+/// The list's name.
+const FILE: &str = "documents.select";
 
-/// A file of ranges, as the store's list names it.
+/// What a store's `store.json` says of a selection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Selected {
-    pub(super) file: String,
+pub(super) struct Selection {
+    /// The store that it is of, from its own folder.
+    whole: PathBuf,
+    /// That store's fingerprint.
+    fingerprint: String,
     documents: u64,
     tokens: u64,
 }
 
 /// All of a shard.
-pub(super) fn whole(place: usize, shard: &Shard) -> Part {
+pub(super) fn all(place: usize, shard: &Shard) -> Part {
     Part { shard: place, documents: 0..shard.header.documents, tokens: 0..shard.header.tokens }
 }
 
-impl Selected {
-    /// The parts that the file of ranges names.
-    pub(super) fn parts(&self, path: &Path, place: usize, shard: &Shard) -> Result<Vec<Part>, StoreError> {
-        let format = |reason: &str| StoreError::Format { path: path.to_owned(), reason: reason.to_owned() };
-        let ranges =
-            decode(&fs::read(path).map_err(io(path))?).ok_or_else(|| format("is damaged: no list of ranges"))?;
-        let mut parts = Vec::with_capacity(ranges.len());
-        let (mut documents, mut tokens, mut last) = (0, 0, 0);
-        for range in ranges {
-            if range.start < last || range.start >= range.end || range.end > shard.header.documents {
-                return Err(format("names documents out of order, or that its shard does not hold"));
+impl Selection {
+    /// Where the whole store lies, seen from the selection's folder.
+    pub(super) fn whole(&self, dir: &Path) -> PathBuf {
+        let mut path = dir.to_owned();
+        for part in self.whole.components() {
+            match part {
+                // So that messages name its own folder.
+                Component::ParentDir if path.file_name().is_some() => drop(path.pop()),
+                Component::CurDir => {}
+                part => path.push(part),
             }
-            last = range.end;
-            let span = shard.offset(range.start)..shard.offset(range.end);
-            if span.start > span.end || span.end > shard.header.tokens {
-                return Err(format("names documents whose offsets are damaged"));
-            }
-            documents += range.end - range.start;
-            tokens += span.end - span.start;
-            parts.push(Part { shard: place, documents: range, tokens: span });
         }
-        if (documents, tokens) != (self.documents, self.tokens) {
-            return Err(format("is another file than the store's list names"));
+        path
+    }
+
+    /// The parts of the whole store's shards that are taken.
+    pub(super) fn parts(&self, dir: &Path, shards: &[Shard]) -> Result<Vec<Part>, StoreError> {
+        let path = dir.join(FILE);
+        let format = |reason: &str| StoreError::Format { path: path.clone(), reason: reason.to_owned() };
+        if fingerprint(shards) != self.fingerprint {
+            let whole = self.whole(dir);
+            return Err(format(&format!("is a list of documents of another store than {}", whole.display())));
+        }
+        let ranges = decode(&fs::read(&path).map_err(io(&path))?);
+        let ranges = ranges.ok_or_else(|| format("is damaged: no list of documents"))?;
+        let mut parts = Vec::with_capacity(ranges.len());
+        let (mut place, mut before, mut last) = (0, 0, 0);
+        for Range { mut start, end } in ranges {
+            if start < last || start >= end {
+                return Err(format("names documents out of order"));
+            }
+            last = end;
+            while start < end {
+                let shard = shards.get(place).ok_or_else(|| format("names documents that the store does not hold"))?;
+                let until = before + shard.header.documents;
+                if start >= until {
+                    (place, before) = (place + 1, until);
+                    continue;
+                }
+                let documents = start - before..end.min(until) - before;
+                let tokens = shard.offset(documents.start)..shard.offset(documents.end);
+                if tokens.start > tokens.end || tokens.end > shard.header.tokens {
+                    return Err(StoreError::Format {
+                        path: shard.path.clone(),
+                        reason: "its document offsets are damaged".to_owned(),
+                    });
+                }
+                start = before + documents.end;
+                parts.push(Part { shard: place, documents, tokens });
+            }
+        }
+        let sums = parts.iter().fold((0, 0), |(documents, tokens), part| {
+            (documents + part.documents.end - part.documents.start, tokens + part.tokens.end - part.tokens.start)
+        });
+        if sums != (self.documents, self.tokens) {
+            return Err(format("is another list than its store.json names"));
         }
         Ok(parts)
     }
@@ -82,39 +120,38 @@ fn decode(bytes: &[u8]) -> Option<Vec<Range<u64>>> {
 }
 
 impl TokenStore {
-    /// Makes some of its documents, in ascending order, a store of their own in a folder. Its files are linked where the
-    /// file system can, else copied; those of which nothing is taken are left out.
+    /// Makes some of its documents, in ascending order, a store of their own in a folder. Nothing is copied: the folder
+    /// names this store's, which must stay where it is, seen from there.
     ///
     /// # Errors
     /// Documents out of order or beyond the last, the store's own folder, one that cannot be written.
     pub fn select(&self, documents: impl IntoIterator<Item = u64>, dir: &Path) -> Result<Self, StoreError> {
-        let taken = self.ranges_by_shard(documents)?;
+        let ranges = self.ranges(documents)?;
         fs::create_dir_all(dir).map_err(io(dir))?;
-        let own = if self.path().is_dir() { self.path() } else { super::parent(self.path()) };
-        if own.canonicalize().map_err(io(own))? == dir.canonicalize().map_err(io(dir))? {
+        let absolute = |path: &Path| path.canonicalize().map_err(io(path));
+        let (whole, own) = (absolute(self.whole())?, absolute(dir)?);
+        if own == whole || own == absolute(self.path())? {
             let reason = "is the folder of the store that is selected from".to_owned();
             return Err(StoreError::Format { path: dir.to_owned(), reason });
         }
-        let mut files = Vec::new();
-        for (place, ranges) in taken.iter().enumerate() {
-            // One file at least: it names the tokenizer.
-            if ranges.is_empty() && !(place + 1 == taken.len() && files.is_empty()) {
-                continue;
-            }
-            let shard = &self.shards()[place];
-            let file = shard.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            link(&shard.path, &dir.join(&file))?;
-            let all = ranges.len() == 1 && ranges[0] == (0..shard.header.documents);
-            let selected = if all { None } else { Some(write_ranges(dir, &file, shard, ranges)?) };
-            files.push((file, selected));
-        }
-        finish_selected(dir, &files)?;
+        let path = dir.join(FILE);
+        atomic_file::write(&path, &encode(&ranges)).map_err(io(&path))?;
+        let mut selection = Selection {
+            whole: relative(&own, &whole),
+            fingerprint: fingerprint(self.shards()),
+            documents: ranges.iter().map(|r| r.end - r.start).sum(),
+            tokens: 0,
+        };
+        selection.tokens = tokens_of(self.shards(), &ranges);
+        write_selection(dir, selection)?;
         Self::open(dir)
     }
 
-    /// The ranges of documents of each of its files.
-    fn ranges_by_shard(&self, documents: impl IntoIterator<Item = u64>) -> Result<Vec<Vec<Range<u64>>>, StoreError> {
-        let mut taken: Vec<Vec<Range<u64>>> = vec![Vec::new(); self.shards().len()];
+    /// Ranges of the whole store's documents.
+    fn ranges(&self, documents: impl IntoIterator<Item = u64>) -> Result<Vec<Range<u64>>, StoreError> {
+        let mut first = vec![0];
+        self.shards().iter().for_each(|shard| first.push(first[first.len() - 1] + shard.header.documents));
+        let mut ranges: Vec<Range<u64>> = Vec::new();
         let (mut place, mut before, mut last) = (0, 0, None);
         for document in documents {
             if last.is_some_and(|last| document <= last) || document >= self.document_count() {
@@ -128,39 +165,39 @@ impl TokenStore {
                 place += 1;
             }
             let part = &self.parts()[place];
-            let number = part.documents.start + document - before;
-            let ranges = &mut taken[part.shard];
+            let number = first[part.shard] + part.documents.start + document - before;
             match ranges.last_mut() {
                 Some(range) if range.end == number => range.end += 1,
                 _ => ranges.push(number..number + 1),
             }
         }
-        Ok(taken)
+        Ok(ranges)
     }
 }
 
-fn write_ranges(dir: &Path, file: &str, shard: &Shard, ranges: &[Range<u64>]) -> Result<Selected, StoreError> {
-    let name = format!("{}.select", file.trim_end_matches(".tokens"));
-    let path = dir.join(&name);
-    atomic_file::write(&path, &encode(ranges)).map_err(io(&path))?;
-    Ok(Selected {
-        file: name,
-        documents: ranges.iter().map(|r| r.end - r.start).sum(),
-        tokens: ranges.iter().map(|r| shard.offset(r.end) - shard.offset(r.start)).sum(),
-    })
+/// Tokens of ranges of documents, which may reach over several shards.
+fn tokens_of(shards: &[Shard], ranges: &[Range<u64>]) -> u64 {
+    let (mut tokens, mut place, mut before) = (0, 0, 0);
+    for range in ranges {
+        let mut start = range.start;
+        while start < range.end {
+            let shard = &shards[place];
+            let until = before + shard.header.documents;
+            if start >= until {
+                (place, before) = (place + 1, until);
+                continue;
+            }
+            let end = range.end.min(until);
+            tokens += shard.offset(end - before).saturating_sub(shard.offset(start - before));
+            start = end;
+        }
+    }
+    tokens
 }
 
-/// A file under another name, in the place of what is there: linked where the file system can, else copied.
-pub(crate) fn link(from: &Path, to: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(to) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(to)(e)),
-        _ => {}
-    }
-    if fs::hard_link(from, to).is_err() {
-        let mut copy = AtomicFile::create(to).map_err(io(to))?;
-        let mut original = fs::File::open(from).map_err(io(from))?;
-        std::io::copy(&mut original, &mut copy).map_err(io(to))?;
-        copy.commit().map_err(io(to))?;
-    }
-    Ok(())
+/// The way from a folder to another place; both absolute.
+fn relative(from: &Path, to: &Path) -> PathBuf {
+    let common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(common).map(|_| Component::ParentDir);
+    up.chain(to.components().skip(common)).collect()
 }

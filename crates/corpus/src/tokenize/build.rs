@@ -7,13 +7,14 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use atomic_file::AtomicFile;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::shard::{FinishedShard, ShardWriters, parse_shard_name, shard_name};
 use super::{SIDES, TextInput, TokenizeError, Tokenizer};
 use crate::document::permille_of;
-use crate::store::{StoreDocument, finish_store, io, link};
+use crate::store::{StoreDocument, finish_store, io};
 use crate::{Document, ReadError, ReadReport, StoreError, TokenStore};
 
 /// Text that is tokenised at once: enough for every core, little enough to be forgotten.
@@ -214,7 +215,7 @@ impl<'a> StoreBuilder<'a> {
             for entry in fs::read_dir(&from).map_err(io(&from))? {
                 let name = entry.map_err(io(&from))?.file_name().to_string_lossy().into_owned();
                 let Some((input, part)) = parse_shard_name(&name) else { continue };
-                link(&from.join(&name), &to.join(shard_name(first_input + input, part)))?;
+                take(&from.join(&name), &to.join(shard_name(first_input + input, part)))?;
             }
         }
         Ok(())
@@ -233,6 +234,21 @@ impl<'a> StoreBuilder<'a> {
         );
         format!("{:016x}", xxh3_64(settings.as_bytes()))
     }
+}
+
+/// A file under another name.
+fn take(from: &Path, to: &Path) -> Result<(), TokenizeError> {
+    match fs::remove_file(to) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(to)(e).into()),
+        _ => {}
+    }
+    if fs::hard_link(from, to).is_err() {
+        let mut copy = AtomicFile::create(to).map_err(io(to))?;
+        let mut original = File::open(from).map_err(io(from))?;
+        std::io::copy(&mut original, &mut copy).map_err(io(to))?;
+        copy.commit().map_err(io(to))?;
+    }
+    Ok(())
 }
 
 /// Files that a kill left behind.

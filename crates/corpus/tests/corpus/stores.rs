@@ -148,7 +148,7 @@ fn shards_are_one_store() {
     // A list that reaches outside its folder.
     for (list, reason) in [
         ("{\"format\":1,\"shards\":[]}", "lists no shards"),
-        ("{\"format\":3,\"shards\":[]}", "format = 3 must be 1 or 2"),
+        ("{\"format\":3,\"shards\":[]}", "format = 3 must be 1, with shards, or 2"),
         (
             "{\"format\":1,\"shards\":[{\"file\":\"../whole\",\"documents\":1,\"tokens\":1,\"checksum\":\"\"}]}",
             "no file name",
@@ -347,7 +347,7 @@ fn selections_that_are_none_are_refused() {
     // Damage to the list of ranges is noticed, wherever it is; so is a list of another selection.
     let view = whole.select([1, 2, 9], &to).unwrap();
     assert_eq!((view.document_count(), view.document(2).unwrap()), (3, vec![9; 3]));
-    let ranges = to.join("00000-0000.select");
+    let ranges = to.join("documents.select");
     let bytes = std::fs::read(&ranges).unwrap();
     for i in 0..bytes.len() {
         let mut damaged = bytes.clone();
@@ -359,6 +359,21 @@ fn selections_that_are_none_are_refused() {
     }
     let other = whole.select([1, 3, 4, 9], &dir.path().join("other")).unwrap();
     assert_ne!(other.fingerprint(), view.fingerprint());
-    std::fs::copy(dir.path().join("other/00000-0000.select"), &ranges).unwrap();
-    assert!(TokenStore::open(&to).unwrap_err().to_string().contains("is another file"));
+    std::fs::copy(dir.path().join("other/documents.select"), &ranges).unwrap();
+    assert!(TokenStore::open(&to).unwrap_err().to_string().contains("is another list"));
+
+    // Both move together; alone it finds nothing, and says where it looked.
+    let moved = dir.path().join("moved");
+    std::fs::create_dir(&moved).unwrap();
+    std::fs::rename(&from, moved.join("whole")).unwrap();
+    let message = TokenStore::open(&dir.path().join("other")).unwrap_err().to_string();
+    assert!(message.contains(&from.display().to_string()), "{message}");
+    std::fs::rename(dir.path().join("other"), moved.join("other")).unwrap();
+    assert_eq!(TokenStore::open(&moved.join("other")).unwrap().document_count(), 4);
+    // Another store in its place.
+    std::fs::remove_dir_all(moved.join("whole")).unwrap();
+    std::fs::create_dir(moved.join("whole")).unwrap();
+    sharded(&moved.join("whole"), &documents[1..], 7);
+    let message = TokenStore::open(&moved.join("other")).unwrap_err().to_string();
+    assert!(message.contains("is a list of documents of another store"), "{message}");
 }

@@ -116,11 +116,9 @@ impl MixPlan {
         self.source(source).max_epochs.unwrap_or(self.spec.max_epochs)
     }
 
-    /// How many sequences of a source may be passed. Epochs count in billionths, as weights do: 0.29 of 100 is 29.
+    /// How many sequences of a source may be passed.
     fn allowed(&self, source: usize) -> u64 {
-        let billionths = (self.max_epochs(source) * Weight::PARTS as f64).round() as u128;
-        let allowed = u128::from(self.source(source).sequences).saturating_mul(billionths) / u128::from(Weight::PARTS);
-        allowed.try_into().unwrap_or(u64::MAX)
+        self.source(source).allowed(self.max_epochs(source))
     }
 
     pub(super) fn check_budgets(&self) -> Result<(), Error> {
@@ -146,14 +144,30 @@ impl MixPlan {
     }
 
     fn remedy(&self, source: usize) -> String {
-        if self.general_place(source).is_some() { self.what_fits_general(source) } else { self.what_fits(source) }
+        match self.general_place(source) {
+            Some(_) if self.is_shared(source) => {
+                format!("{}; on its specialised side: {}", self.what_fits_general(source), self.what_fits(source))
+            }
+            Some(_) => self.what_fits_general(source),
+            None => self.what_fits(source),
+        }
     }
 
     /// For a general source: fewer steps; and where what is drawn of it would fit, not to reserve what is not drawn.
     fn what_fits_general(&self, source: usize) -> String {
         let (allowed, batch) = (self.allowed(source), self.spec.batch);
         let slots = first(self.slots, |slots| self.reserved(source, slots) > allowed) - 1;
-        let steps = format!("{} steps of {batch} sequences would fit", slots / batch);
+        let steps = slots / batch;
+        let timeline = &self.spec.timeline;
+        let shorter = schedule::Timeline::new(Step(steps), timeline.general().clone(), timeline.phases().to_vec());
+        let shorter = shorter.map(|timeline| Self::lay_out(MixSpec { timeline, ..self.spec.clone() }));
+        let steps = match shorter {
+            Ok(Ok(plan)) if plan.fits(source) => format!("{steps} steps of {batch} sequences would fit"),
+            _ => {
+                let epochs = self.reserved(source, self.slots) as f64 / self.source(source).sequences as f64;
+                format!("max_epochs = {:.3} would allow it, or more text", (epochs * 1000.0).ceil() / 1000.0)
+            }
+        };
         let gapless = Self::lay_out(MixSpec { pairing: Pairing::Shift, ..self.spec.clone() });
         match gapless {
             Ok(gapless) if self.spec.pairing == Pairing::Displace && gapless.fits(source) => {
@@ -186,7 +200,13 @@ impl MixPlan {
         let weight = match phase.weight {
             WeightCurve::Constant(weight) => weight,
             WeightCurve::Ramp { .. } => return format!("{start_fits} would fit"),
-            WeightCurve::Sequences(_) => return format!("up to {} sequences would fit", self.allowed(source)),
+            WeightCurve::Sequences(sequences) => {
+                let fits = |n: u64| self.would_fit(source, i, start, WeightCurve::Sequences(n));
+                return match first(sequences, |n| !fits(n)) - 1 {
+                    0 => format!("{start_fits} would fit"),
+                    most => format!("up to {most} sequences would fit"),
+                };
+            }
         };
         let too_high = |parts: u64| {
             let weight = Weight::from_parts(parts).unwrap_or(Weight::ONE);

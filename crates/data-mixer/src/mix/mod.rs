@@ -43,6 +43,14 @@ impl SourceSize {
         Self { max_epochs, ..self }
     }
 
+    /// How many sequences may be drawn where each may be so often: epochs count in billionths, as weights do, so that 0.29
+    /// of 100 is 29.
+    pub fn allowed(&self, max_epochs: f64) -> u64 {
+        let billionths = (max_epochs * Weight::PARTS as f64).round() as u128;
+        let allowed = u128::from(self.sequences).saturating_mul(billionths) / u128::from(Weight::PARTS);
+        allowed.try_into().unwrap_or(u64::MAX)
+    }
+
     /// A source of so many tokens, read in sequences of `time`: each takes `time` tokens, the last one more.
     pub fn of_tokens(name: &str, tokens: Tokens, time: u64) -> Self {
         Self::new(name, tokens.0.saturating_sub(1) / time.max(1))

@@ -25,7 +25,7 @@ impl Graph<'_> {
     /// Too little held-out text.
     pub fn base_loss(&mut self) -> Result<Option<Evaluate>, Error> {
         let Some(base) = &self.data.base else { return Ok(None) };
-        self.general_loss(Model::Base(base.made_by.clone()), "the base checkpoint").map(Some)
+        self.general_loss(Model::Base(base.clone()), "the base checkpoint").map(Some)
     }
 
     /// A loss that was asked for, document by document, or why there is none.

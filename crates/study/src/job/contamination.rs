@@ -8,7 +8,7 @@ use fused_ops::TrainingBackend;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::tokens::{Content, remember};
+use super::tokens::Content;
 use super::{Context, Cost, Input, Kind};
 use crate::Error;
 use crate::address::Address;
@@ -81,10 +81,11 @@ impl Kind for Contamination {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        let mut inputs = vec![Input::files(&self.train.made_by)];
-        for (_, content) in &self.evaluated {
-            if !inputs.iter().any(|input| input.address == content.made_by) {
-                inputs.push(Input::files(&content.made_by));
+        let mut inputs: Vec<Input> = Vec::new();
+        for input in std::iter::once(&self.train).chain(self.evaluated.iter().map(|(_, c)| c)).flat_map(Content::inputs)
+        {
+            if !inputs.contains(&input) {
+                inputs.push(input);
             }
         }
         inputs
@@ -102,7 +103,9 @@ impl Kind for Contamination {
             cx.report.check()?;
             let stores = sets.iter().map(|(_, content)| content.open(cx.store)).collect::<Result<Vec<_>, _>>()?;
             let stores: Vec<&TokenStore> = stores.iter().map(|store| &**store).collect();
-            let found = NgramIndex::new(&stores, self.ngram)?.contamination(&train)?;
+            let go_on = || cx.report.signal().received().is_none();
+            let found = NgramIndex::new(&stores, self.ngram)?.contamination_while(&train, &go_on)?;
+            cx.report.check()?;
             holders.extend(found.documents);
             shared.extend(sets.iter().zip(found.sets).map(|((name, _), overlap)| shared_with(name, &overlap)));
         }
@@ -130,9 +133,7 @@ impl Contamination {
         }
         let kept = (0..train.document_count()).filter(|document| !holders.contains(document));
         let left = train.select(kept, &cx.folder.join(CLEAN))?;
-        let content = Content::of(&left, self.address(), CLEAN)?;
-        remember(cx)?;
-        Ok(content)
+        Content::of(&left, self.address(), CLEAN, &self.train.whole)
     }
 }
 

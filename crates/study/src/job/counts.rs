@@ -44,7 +44,7 @@ impl Kind for CountTokens {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![Input::files(&self.tokens.made_by)]
+        self.tokens.inputs().into()
     }
 
     fn cost(&self) -> Cost {

@@ -16,7 +16,7 @@ use trainer::{TrainSpec, evaluate_tokens, load_weights};
 
 use super::rows::unordered;
 use super::tokens::Content;
-use super::{Context, Cost, Input, Kind, MODEL, pretrain};
+use super::{BaseState, Context, Cost, Input, Kind, MODEL, pretrain};
 use crate::Error;
 use crate::address::Address;
 use crate::store::Store;
@@ -29,7 +29,7 @@ const BATCH: u64 = 16;
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Model {
     /// The checkpoint that a study begins at.
-    Base(Address),
+    Base(BaseState),
     /// A pretrained state's weights.
     Pretrained(Address),
     /// A fine-tuned model.
@@ -40,21 +40,31 @@ impl Model {
     /// The job that makes it.
     pub(crate) fn address(&self) -> &Address {
         match self {
-            Self::Base(address) | Self::Pretrained(address) | Self::Finetuned(address) => address,
+            Self::Base(base) => &base.made_by,
+            Self::Pretrained(address) | Self::Finetuned(address) => address,
+        }
+    }
+
+    /// What tells it apart: a checkpoint's content, whatever files it was read from.
+    fn identity(&self) -> String {
+        match self {
+            Self::Base(base) => format!("base {}", base.digest),
+            Self::Pretrained(address) | Self::Finetuned(address) => address.to_string(),
         }
     }
 
     pub(super) fn input(&self) -> Input {
         match self {
             Self::Pretrained(state) => Input::weights(state),
-            Self::Base(job) | Self::Finetuned(job) => Input::files(job),
+            Self::Base(base) => Input::files(&base.made_by),
+            Self::Finetuned(tuned) => Input::files(tuned),
         }
     }
 
     pub(crate) fn load<B: FusedOps>(&self, store: &Store, device: &B::Device) -> Result<GptNeoX<B>, Error> {
         Ok(match self {
             Self::Pretrained(state) => load_weights(&pretrain::weights(store, state), device)?,
-            Self::Base(job) | Self::Finetuned(job) => {
+            Self::Base(BaseState { made_by: job, .. }) | Self::Finetuned(job) => {
                 store.verify(job, MODEL)?;
                 load_pretrained(&store.folder(job).join(MODEL), device)?
             }
@@ -135,7 +145,7 @@ impl Kind for Evaluate {
             }
         };
         let identity = json!({
-            "model": self.model.address(),
+            "model": self.model.identity(),
             "on": on,
             "micro_tokens": self.micro_tokens,
             "precision": self.precision,
@@ -150,7 +160,7 @@ impl Kind for Evaluate {
 
     fn inputs(&self) -> Vec<Input> {
         let (EvaluateOn::General { tokens, .. } | EvaluateOn::Examples { tokens, .. }) = &self.on;
-        vec![self.model.input(), Input::files(&tokens.made_by)]
+        [self.model.input()].into_iter().chain(tokens.inputs()).collect()
     }
 
     fn cost(&self) -> Cost {

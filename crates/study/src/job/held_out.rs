@@ -129,6 +129,8 @@ impl HeldOut {
                 self.sets.push(HeldOutSet { role, side, hashes: hashes.clone(), made_by });
             }
         }
+        // In whatever order a study names its roles.
+        self.sets.sort_by(|a, b| (&a.role, a.side).cmp(&(&b.role, b.side)));
     }
 
     /// Changes whenever something that is held out does.

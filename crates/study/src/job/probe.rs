@@ -123,7 +123,7 @@ impl Kind for Probe {
 
     fn inputs(&self) -> Vec<Input> {
         let models = self.states.iter().map(|(_, model)| model.input());
-        models.chain([Input::files(&self.tokens.made_by)]).collect()
+        models.chain(self.tokens.inputs()).collect()
     }
 
     fn cost(&self) -> Cost {

@@ -82,7 +82,7 @@ impl Kind for Proximity {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        self.corpora.iter().map(|(_, content, _)| Input::files(&content.made_by)).collect()
+        self.corpora.iter().flat_map(|(_, content, _)| content.inputs()).collect()
     }
 
     fn cost(&self) -> Cost {

@@ -35,6 +35,9 @@ pub(crate) struct Replayed {
     pub(crate) share: Weight,
     /// Tokens of a row.
     pub(crate) time: usize,
+    /// Whether attention stops at the beginning of a document, as in pretraining.
+    #[serde(default)]
+    pub(crate) document_mask: bool,
     /// Seed of its order.
     pub(crate) seed: u64,
 }
@@ -44,7 +47,8 @@ impl Examples {
     pub(crate) fn batches(&self, store: &Store) -> Result<SftBatches, Error> {
         let batches = SftBatches::new(self.tokens.open(store)?, self.examples, self.rows.clone())?;
         let Some(replay) = &self.replay else { return Ok(batches) };
-        let sequences = Sequences::new(replay.general.open(store)?, replay.time)?;
+        let sequences =
+            Sequences::new(replay.general.open(store)?, replay.time)?.with_document_mask(replay.document_mask);
         Ok(batches.with_replay(Replay::new(sequences, replay.share, replay.seed)?)?)
     }
 
@@ -57,15 +61,16 @@ impl Examples {
     /// What decides the batches.
     pub(super) fn identity(&self) -> Value {
         let mut identity = json!({ "tokens": self.tokens.digest, "examples": self.examples, "rows": self.rows });
-        if let Some(Replayed { general, share, time, seed }) = &self.replay {
-            identity["replay"] = json!({ "general": general.digest, "share": share, "time": time, "seed": seed });
+        if let Some(Replayed { general, share, time, document_mask, seed }) = &self.replay {
+            let text = json!({ "general": general.digest, "time": time, "document_mask": document_mask });
+            identity["replay"] = json!({ "text": text, "share": share, "seed": seed });
         }
         identity
     }
 
     pub(super) fn inputs(&self) -> impl Iterator<Item = Input> + '_ {
         let general = self.replay.iter().map(|replay| &replay.general);
-        std::iter::once(&self.tokens).chain(general).map(|content| Input::files(&content.made_by))
+        std::iter::once(&self.tokens).chain(general).flat_map(Content::inputs)
     }
 }
 

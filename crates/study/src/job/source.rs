@@ -248,6 +248,9 @@ impl OpenRole<'_> {
     /// # Errors
     /// A pattern that names no file, or one that is none of the role's.
     pub(crate) fn named(&self, field: &str, patterns: &[String]) -> Result<Vec<usize>, Error> {
+        if patterns.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut named = Vec::new();
         // However a pattern is written, from the root or through other folders, it names the same file.
         let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());

@@ -1,6 +1,7 @@
 //! A role's tokens, divided: to train on, to choose rates on, to report. Nothing is copied.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::path::Path;
 
 use corpus::TokenStore;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::held_out::{HeldOut, Side};
-use super::tokens::{Content, TOKENS, remember};
+use super::tokens::{Content, open_whole};
 use super::{Context, Cost, Input, Kind};
 use crate::Error;
 use crate::address::Address;
@@ -72,7 +73,7 @@ pub(crate) struct SplitMade {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct LeftOut {
     /// Held out of another role, or of this one and there more than once: by the split that holds them.
-    pub(crate) evaluated: BTreeMap<String, u64>,
+    pub(crate) held_out: BTreeMap<String, u64>,
     /// Those that came before, where the study keeps documents once.
     pub(crate) duplicates: u64,
 }
@@ -110,9 +111,9 @@ impl Kind for Split {
     /// 2. Of the others, all are trained on; or each content once, where the study says so.
     /// 3. Of each split a sample is evaluated, where it is larger than that.
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
-        let store = TokenStore::open(&cx.store.folder(&self.whole).join(TOKENS))?;
+        let store = open_whole(cx.store, &self.whole)?;
         let held_out = self.held_out.read(cx.store, &self.role)?;
-        let (mut train, mut validation, mut test) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut train, mut validation, mut test) = (Vec::<Range<u64>>::new(), Vec::new(), Vec::new());
         let (mut seen, mut evaluated, mut left_out) = (HashSet::new(), HashSet::new(), LeftOut::default());
         for document in 0..store.document_count() {
             if document % (1 << 20) == 0 {
@@ -124,7 +125,7 @@ impl Kind for Split {
                 if self.deduplicate && !seen.insert(hash) {
                     left_out.duplicates += 1;
                 } else {
-                    train.push(document);
+                    add(&mut train, document);
                 }
                 continue;
             };
@@ -135,23 +136,29 @@ impl Kind for Split {
                     Side::Test => test.push(document),
                 }
             } else {
-                *left_out.evaluated.entry(set.name()).or_default() += 1;
+                *left_out.held_out.entry(set.name()).or_default() += 1;
             }
         }
         let held_out = [validation.len() as u64, test.len() as u64];
         // 3.
         let (validation, test) =
             (self.sampled(&store, validation, Side::Validation), self.sampled(&store, test, Side::Test));
-        let made = |name: &str, documents: Vec<u64>| self.made(&store, name, documents, cx.folder);
-        let split = SplitMade {
-            train: made(TRAIN, train)?,
-            validation: made(Side::Validation.name(), validation)?,
-            test: made(Side::Test.name(), test)?,
+        let made = |side: Side, documents: Vec<u64>| self.made(&store, side.name(), documents, cx.folder);
+        Ok(SplitMade {
+            train: self.made(&store, TRAIN, train.into_iter().flatten(), cx.folder)?,
+            validation: made(Side::Validation, validation)?,
+            test: made(Side::Test, test)?,
             held_out,
             left_out,
-        };
-        remember(cx)?;
-        Ok(split)
+        })
+    }
+}
+
+/// Adds a document to ranges: most of a store is one.
+fn add(ranges: &mut Vec<Range<u64>>, document: u64) {
+    match ranges.last_mut() {
+        Some(range) if range.end == document => range.end += 1,
+        _ => ranges.push(document..document + 1),
     }
 }
 
@@ -175,8 +182,14 @@ impl Split {
         chosen
     }
 
-    fn made(&self, store: &TokenStore, name: &str, documents: Vec<u64>, folder: &Path) -> Result<Content, Error> {
+    fn made(
+        &self,
+        store: &TokenStore,
+        name: &str,
+        documents: impl IntoIterator<Item = u64>,
+        folder: &Path,
+    ) -> Result<Content, Error> {
         let part = store.select(documents, &folder.join(name))?;
-        Content::of(&part, self.address(), name)
+        Content::of(&part, self.address(), name, &self.whole)
     }
 }

@@ -153,11 +153,11 @@ fn train<AB: TrainingBackend>(
         let mut bytes = 0u64;
         let generator = role.generator();
         role.open(generator.as_ref(), &mut known)?.each(&|_| true, &mut |document, _| {
-            if held_out.contains_key(&document.hash()) {
-                return ControlFlow::Continue(());
-            }
             if bytes > share || report.signal().received().is_some() {
                 return ControlFlow::Break(());
+            }
+            if held_out.contains_key(&document.hash()) {
+                return ControlFlow::Continue(());
             }
             let text = document.whole();
             bytes += text.len() as u64;

@@ -45,6 +45,8 @@ pub(crate) struct Content {
     pub(crate) made_by: Address,
     /// Its folder in that job's.
     pub(crate) side: String,
+    /// The job whose store it is a selection of.
+    pub(crate) whole: Address,
     /// Tokens.
     pub(crate) tokens: u64,
     /// Documents.
@@ -67,12 +69,13 @@ pub(crate) struct Tokenised {
 }
 
 impl Content {
-    pub(super) fn of(store: &TokenStore, made_by: Address, side: &str) -> Result<Self, Error> {
+    pub(super) fn of(store: &TokenStore, made_by: Address, side: &str, whole: &Address) -> Result<Self, Error> {
         let summary = store.inspect();
         Ok(Self {
             digest: store.content_digest()?,
             made_by,
             side: side.to_owned(),
+            whole: whole.clone(),
             tokens: summary.tokens,
             documents: summary.documents,
             text_bytes: summary.text_bytes,
@@ -85,6 +88,7 @@ impl Content {
             digest: format!("stated-{role}-{tokens}"),
             made_by: Address::named("stated", "data"),
             side: role.to_owned(),
+            whole: Address::named("stated", "data"),
             tokens,
             documents: 0,
             text_bytes: 0,
@@ -100,13 +104,26 @@ impl Content {
     pub(crate) fn open(&self, store: &Store) -> Result<Arc<TokenStore>, Error> {
         let path = store.folder(&self.made_by).join(&self.side);
         store.once(&path, || store.check_unread(&self.made_by, &format!("{}/", self.side)))?;
+        open_whole(store, &self.whole)?;
         Ok(Arc::new(TokenStore::open(&path)?))
+    }
+
+    /// What a job needs that reads it.
+    pub(crate) fn inputs(&self) -> [Input; 2] {
+        [Input::files(&self.made_by), Input::files(&self.whole)]
     }
 
     /// Whole sequences of a length.
     pub(crate) fn sequences(&self, time: usize) -> u64 {
         self.tokens.saturating_sub(1) / time.max(1) as u64
     }
+}
+
+/// The store of a tokenising job, its files checked where they are not known to be as they were.
+pub(super) fn open_whole(store: &Store, job: &Address) -> Result<TokenStore, Error> {
+    let path = store.folder(job).join(TOKENS);
+    store.once(&path, || store.check_unread(job, &format!("{TOKENS}/")))?;
+    Ok(TokenStore::open(&path)?)
 }
 
 impl Kind for Tokenise {

@@ -89,8 +89,8 @@ impl Kind for Walk {
 
     fn inputs(&self) -> Vec<Input> {
         let states = [&self.base].into_iter().chain(self.before.iter().map(|(state, ..)| state));
-        let files = [&self.finetuned, &self.general.made_by];
-        states.map(Input::weights).chain(files.into_iter().map(Input::files)).chain(self.set.inputs()).collect()
+        let texts = self.general.inputs().into_iter().chain(self.set.inputs());
+        states.map(Input::weights).chain([Input::files(&self.finetuned)]).chain(texts).collect()
     }
 
     fn cost(&self) -> Cost {

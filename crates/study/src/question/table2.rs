@@ -39,6 +39,10 @@ impl Question for Table2 {
         page.notes
             .push(format!("Fine-tuning rates: {}. The losses are those of test splits.", crate::recipe::rates(study)));
         page.notes.extend(losses.at_the_edge());
+        if let Some(base) = &study.spec().base {
+            page.notes
+                .push(format!("Every arm begins at {base}; what that has seen of the evaluated text is not known."));
+        }
         page.details = losses.details();
         Ok(page)
     }

@@ -22,7 +22,7 @@ use crate::{Error, Study};
 const STUDIES: &str = "studies";
 
 /// Folders of kinds that a version before this one had.
-const OLD_FOLDERS: [&str; 1] = ["path"];
+const OLD_FOLDERS: [&str; 2] = ["overlap", "path"];
 
 /// Characters of a model's and of a question's name in a record's.
 const MOST_OF_A_NAME: usize = 40;

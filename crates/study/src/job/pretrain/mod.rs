@@ -219,7 +219,7 @@ impl Kind for Pretrain {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        let text = self.sources.values().map(|content| Input::files(&content.made_by));
+        let text = self.sources.values().flat_map(Content::inputs);
         let base = self.setup.base.iter().map(|base| Input::files(&base.made_by));
         text.chain(self.after.iter().map(Input::state)).chain(base).collect()
     }
@@ -238,7 +238,7 @@ impl Kind for Pretrain {
         let batches = self.batches(cx.store)?;
         let recipe = TrainSpec { lr: self.lr.clone(), ..self.setup.recipe.clone() };
         let model: GptNeoX<AB> = match &self.setup.base {
-            Some(base) => Model::Base(base.made_by.clone()).load(cx.store, cx.device)?,
+            Some(base) => Model::Base(base.clone()).load(cx.store, cx.device)?,
             None => GptNeoX::init(&self.setup.model, self.setup.init_seed, cx.device)?,
         };
         let mut trainer = Trainer::new(model, recipe, cx.device)?;
