@@ -23,6 +23,6 @@ fuzz_target!(|data: &[u8]| {
     let _ = store.extend_i32(0, store.token_count().min(1000) as usize, &mut ids);
     if store.document_count() < 50 {
         let _ = store.inspect();
-        let _ = NgramIndex::new(&store, 3).and_then(|index| index.overlap(&store));
+        let _ = NgramIndex::new(&[&store], 3).and_then(|index| index.contamination(&store));
     }
 });
