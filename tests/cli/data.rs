@@ -265,8 +265,8 @@ fn held_out_files_are_held_out_everywhere() {
     let different: std::collections::BTreeSet<&String> = general[..150].iter().collect();
     let general_line = after("general ");
     assert!(general_line.contains(&format!("for validation, {} for test", different.len())), "{plan}");
-    assert!(general_line.contains("that are evaluated (general, test)"), "{plan}");
-    assert!(after("starcoder ").contains("20 that are evaluated (sft/pycode, test)"), "{plan}");
+    assert!(general_line.contains("that are held out (general, test)"), "{plan}");
+    assert!(after("starcoder ").contains("20 that are held out (sft/pycode, test)"), "{plan}");
     assert!(after("sft/pycode").contains("50 for validation"), "{plan}");
     // The stores themselves: nothing of the test splits in any training store.
     let splits: Vec<_> = std::fs::read_dir(dir.join("store/split")).unwrap().map(|job| job.unwrap().path()).collect();
