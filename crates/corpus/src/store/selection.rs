@@ -38,18 +38,14 @@ pub(super) fn all(place: usize, shard: &Shard) -> Part {
 }
 
 impl Selection {
-    /// Where the whole store lies, seen from the selection's folder.
+    /// Where the whole store lies, seen from the selection's folder: by the folder's path as it is given, so that messages
+    /// name the whole's own place, or by where a link to the folder leads.
     pub(super) fn whole(&self, dir: &Path) -> PathBuf {
-        let mut path = dir.to_owned();
-        for part in self.whole.components() {
-            match part {
-                // So that messages name its own folder.
-                Component::ParentDir if path.file_name().is_some() => drop(path.pop()),
-                Component::CurDir => {}
-                part => path.push(part),
-            }
+        let given = seen_from(dir, &self.whole);
+        match dir.canonicalize() {
+            Ok(dir) if !given.exists() => seen_from(&dir, &self.whole),
+            _ => given,
         }
-        path
     }
 
     /// The parts of the whole store's shards that are taken.
@@ -193,6 +189,18 @@ fn tokens_of(shards: &[Shard], ranges: &[Range<u64>]) -> u64 {
         }
     }
     tokens
+}
+
+/// A way followed from a folder, without the steps back.
+fn seen_from(dir: &Path, way: &Path) -> PathBuf {
+    let mut path = dir.to_owned();
+    for part in way.components() {
+        match part {
+            Component::ParentDir if path.file_name().is_some() => drop(path.pop()),
+            part => path.push(part),
+        }
+    }
+    path
 }
 
 /// The way from a folder to another place; both absolute.

@@ -362,6 +362,16 @@ fn selections_that_are_none_are_refused() {
     std::fs::copy(dir.path().join("other/documents.select"), &ranges).unwrap();
     assert!(TokenStore::open(&to).unwrap_err().to_string().contains("is another list"));
 
+    // Through a link to its folder, or a folder above it.
+    #[cfg(unix)]
+    for (link, rest, target) in [("link", "", "view"), ("above", "view", ".")] {
+        let link = dir.path().join("elsewhere").join(link);
+        std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(dir.path().join(target), &link).unwrap();
+        std::fs::write(&ranges, &bytes).unwrap();
+        assert_eq!(TokenStore::open(&link.join(rest)).unwrap().document_count(), 3);
+    }
+
     // Both move together; alone it finds nothing, and says where it looked.
     let moved = dir.path().join("moved");
     std::fs::create_dir(&moved).unwrap();
