@@ -57,10 +57,7 @@ impl HubPath {
     /// # Errors
     /// A data set or revision that is not there, or no file that matches.
     pub fn cached(&self, cache: &Path) -> Result<Vec<PathBuf>, ReadError> {
-        let repository = cache.join(format!("datasets--{}", self.dataset.replace('/', "--")));
-        let commit = std::fs::read_to_string(repository.join("refs").join(&self.revision));
-        let commit = commit.map_or_else(|_| self.revision.clone(), |c| c.trim().to_owned());
-        let snapshot = repository.join("snapshots").join(&commit);
+        let snapshot = snapshot(cache, "datasets", &self.dataset, &self.revision);
         if !snapshot.is_dir() {
             return Err(self.error(format!("is not in the cache, {}; {}", cache.display(), remedy())));
         }
@@ -131,10 +128,7 @@ impl HubModel {
     /// # Errors
     /// A model or revision that is not there.
     pub fn cached(&self, cache: &Path) -> Result<PathBuf, ReadError> {
-        let repository = cache.join(format!("models--{}", self.model.replace('/', "--")));
-        let commit = std::fs::read_to_string(repository.join("refs").join(&self.revision));
-        let commit = commit.map_or_else(|_| self.revision.clone(), |c| c.trim().to_owned());
-        let snapshot = repository.join("snapshots").join(commit);
+        let snapshot = snapshot(cache, "models", &self.model, &self.revision);
         if snapshot.is_dir() {
             return Ok(snapshot);
         }
@@ -144,6 +138,14 @@ impl HubModel {
     fn error(&self, reason: impl Into<String>) -> ReadError {
         ReadError::Hub { dataset: format!("{}@{}", self.model, self.revision), reason: reason.into() }
     }
+}
+
+/// The folder of a revision in a cache: a branch or tag is a file that holds its commit.
+fn snapshot(cache: &Path, kind: &str, name: &str, revision: &str) -> PathBuf {
+    let repository = cache.join(format!("{kind}--{}", name.replace('/', "--")));
+    let commit = std::fs::read_to_string(repository.join("refs").join(revision));
+    let commit = commit.map_or_else(|_| revision.to_owned(), |commit| commit.trim().to_owned());
+    repository.join("snapshots").join(commit)
 }
 
 fn remedy() -> &'static str {

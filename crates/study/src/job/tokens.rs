@@ -291,7 +291,7 @@ impl Kind for TokenisePart {
 }
 
 /// The files are as they were written: nobody need read them to know.
-pub(super) fn remember<AB: TrainingBackend>(cx: &Context<'_, AB>) -> Result<(), Error> {
+fn remember<AB: TrainingBackend>(cx: &Context<'_, AB>) -> Result<(), Error> {
     let mut known = Fingerprints::read(cx.store.root())?;
     known.of(&cx.store.files_below(cx.folder)?)?;
     known.write()
