@@ -35,7 +35,7 @@ enum Cli {
     /// Moves results between stores, without weights.
     #[command(subcommand)]
     Results(results::ResultsCommand),
-    /// Tokenises files into a training and a held-out store.
+    /// Tokenises files into a store, divided into what is trained on and what is held out.
     Tokenize(Box<stores::TokenizeArgs>),
     /// Trains a byte-level BPE.
     TrainBpe(stores::TrainBpeArgs),

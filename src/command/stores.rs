@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use corpus::{
-    BuildProgress, NgramIndex, OnMalformed, SourceFiles, StoreBuilder, Template, TextInput, TokenStore, Tokenizer,
-    train_bpe,
+    BuildProgress, Division, Escapes, Format, NgramIndex, OnMalformed, PassedOver, ReadReport, SourceFiles,
+    SpecialTokens, StoreBuilder, Template, TextInput, TextUnit, TokenStore, Tokenizer, train_bpe,
 };
 
 use crate::Error;
@@ -17,6 +17,8 @@ use crate::terminal::say;
 
 /// Between lines of progress.
 const SAID_EVERY: Duration = Duration::from_secs(2);
+/// Files that are named among those not read.
+const FILES_NAMED: usize = 20;
 /// Documents that [`OverlapArgs`] names of each store.
 const NAMED: usize = 5;
 
@@ -25,45 +27,101 @@ struct FilesArgs {
     /// Files, folders, patterns, or hf://OWNER/NAME[@REVISION]/PATTERN.
     #[arg(required = true)]
     files: Vec<String>,
+    /// What they are: txt, jsonl, json, csv, tsv, parquet; by their names where absent.
+    #[arg(long, value_parser = named::<Format>)]
+    format: Option<Format>,
+    /// What is a document in plain text: line, paragraph, file.
+    #[arg(long, default_value = "line", value_parser = named::<TextUnit>)]
+    unit: TextUnit,
+    /// Whether the first line of .csv and .tsv holds column names; where absent .csv has them, .tsv has not.
+    #[arg(long, value_name = "true|false")]
+    header: Option<bool>,
+    /// What a backslash means in .tsv: text (itself), backslash (\n, \t, \r and \\ stand for the characters).
+    #[arg(long, default_value = "text", value_parser = named::<Escapes>)]
+    escapes: Escapes,
     /// How a record becomes text, such as "{question} {answer}"; recognised by its fields where absent.
     #[arg(long)]
     text: Option<String>,
     /// What stands before it and can be left out of a fine-tuning loss.
     #[arg(long, default_value = "", requires = "text")]
     prompt: String,
+    /// The same as a study's sources file has it, such as '{ turns = "messages", tool_calls = "json" }'.
+    #[arg(long, conflicts_with = "text", value_parser = template)]
+    template: Option<Template>,
     /// Leave out and count malformed records instead of ending at the first.
     #[arg(long)]
     skip_malformed: bool,
 }
 
-impl FilesArgs {
-    fn inputs(&self) -> Result<Vec<TextInput<'static>>, Error> {
-        let template = self.text.as_ref().map(|text| Template::parse(&self.prompt, text)).transpose()?;
-        let malformed = if self.skip_malformed { OnMalformed::Skip } else { OnMalformed::Fail };
-        let set = SourceFiles { template, malformed, ..SourceFiles::matching(self.files.clone()) };
-        let paths = set.paths(Path::new(""))?;
-        Ok(paths.into_iter().map(|path| TextInput::file(set.clone(), path)).collect::<Result<_, _>>()?)
+/// A value by its name in files.
+fn named<T: serde::de::DeserializeOwned>(name: &str) -> Result<T, String> {
+    toml::Value::String(name.to_owned()).try_into().map_err(|e| e.message().to_owned())
+}
+
+/// A template as files have it.
+fn template(toml: &str) -> Result<Template, String> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        template: Template,
     }
+    let line: Result<Line, _> = toml::from_str(&format!("template = {toml}"));
+    line.map(|line| line.template).map_err(|e| e.message().to_owned())
+}
+
+impl FilesArgs {
+    /// The files' documents, and what was passed over.
+    fn inputs(&self) -> Result<(Vec<TextInput<'static>>, Vec<PassedOver>), Error> {
+        let text = self.text.as_ref().map(|text| Template::parse(&self.prompt, text)).transpose()?;
+        let set = SourceFiles {
+            format: self.format,
+            unit: self.unit,
+            header: self.header,
+            escapes: self.escapes,
+            template: text.or_else(|| self.template.clone()),
+            malformed: if self.skip_malformed { OnMalformed::Skip } else { OnMalformed::Fail },
+            ..SourceFiles::matching(self.files.clone())
+        };
+        let found = set.find(Path::new(""))?;
+        let input = |path| TextInput::file(set.clone(), path);
+        Ok((found.files.into_iter().map(input).collect::<Result<_, _>>()?, found.passed_over))
+    }
+}
+
+/// What was not read, one line each: records, then files.
+fn not_read(read: &ReadReport, empty: &[String], passed_over: &[PassedOver]) -> String {
+    let mut files: Vec<String> = passed_over.iter().map(ToString::to_string).collect();
+    files.extend(empty.iter().map(|file| format!("{file}: holds no document")));
+    let more = files.len().saturating_sub(FILES_NAMED);
+    files.truncate(FILES_NAMED);
+    if more > 0 {
+        files.push(format!("{more} more files"));
+    }
+    read.left_out().into_iter().chain(files).map(|what| format!("not read: {what}\n")).collect()
 }
 
 /// What is tokenised, and how.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   midtrain tokenize --tokenizer tokenizer.json --out stores/web \"web/**/*.parquet\"
-A command that is killed is finished by the same command: finished shards are kept.")]
+  midtrain tokenize --tokenizer tokenizer.json --out stores/chat --template '{ turns = \"messages\" }' chat.jsonl
+A command that is killed is finished by the same command: finished shards are kept. Files that are added later are tokenised alone;
+several processes that are given the same command share the work.")]
 pub(super) struct TokenizeArgs {
     #[command(flatten)]
     files: FilesArgs,
     /// A Hugging Face tokenizer.json.
     #[arg(long)]
     tokenizer: PathBuf,
-    /// The folder for train/ and held-out/.
+    /// The folder for the store of all documents, and in it train/ and, where documents are held out, held-out/.
     #[arg(long)]
     out: PathBuf,
     /// The stores' name; that of the folder where absent.
     #[arg(long)]
     name: Option<String>,
+    /// What special tokens that stand in texts are: text, or control (special tokens).
+    #[arg(long, default_value = "text", value_parser = named::<SpecialTokens>)]
+    special_tokens: SpecialTokens,
     /// Of 1000 documents, how many are held out.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
     held_out_permille: u16,
@@ -80,37 +138,45 @@ pub(super) struct TokenizeArgs {
 
 impl TokenizeArgs {
     pub(super) fn run(&self) -> Result<String, Error> {
-        let tokenizer = Tokenizer::from_file(&self.tokenizer)?;
+        let tokenizer = Tokenizer::from_file(&self.tokenizer)?.with_special_tokens(self.special_tokens);
         let folder = self.out.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let builder = StoreBuilder::new(&tokenizer, self.name.as_ref().unwrap_or(&folder))
-            .held_out_permille(self.held_out_permille)
-            .deduplicate(self.deduplicate)
-            .shard_bytes(self.shard_mb << 20);
+        let builder =
+            StoreBuilder::new(&tokenizer, self.name.as_ref().unwrap_or(&folder)).shard_bytes(self.shard_mb << 20);
         let mut said = Instant::now();
         let mut progress = |p: &BuildProgress<'_>| {
             if !self.quiet && said.elapsed() > SAID_EVERY {
                 said = Instant::now();
                 say(&format!(
-                    "{} ({} of {}): {:.0} documents/s, {:.1} MB/s",
+                    "{} ({} of {} done): {:.0} documents/s, {:.1} MB/s",
                     p.input,
-                    p.inputs_done + 1,
+                    p.inputs_done,
                     p.inputs,
                     p.documents_per_second(),
                     p.megabytes_per_second()
                 ));
             }
         };
-        let report = builder.build(&self.files.inputs()?, &self.out, &mut progress)?;
-        let skipped = report.first_skipped.map_or_else(String::new, |first| format!(", the first: {first}"));
+        let (inputs, passed_over) = self.files.inputs()?;
+        let report = builder.build(&inputs, &self.out, &mut progress)?;
+        let left_out = not_read(&report.read, &report.empty, &passed_over);
+        if report.documents == 0 {
+            return Err(Error::content(
+                &self.out,
+                format!("holds no document: there is none in the files\n{left_out}"),
+            ));
+        }
+        let whole = TokenStore::open(&self.out)?;
+        let division = Division { held_out_permille: self.held_out_permille, deduplicate: self.deduplicate };
+        let divided = division.divide(&whole, &self.out)?;
         Ok(format!(
-            "{} training and {} held-out documents; {} duplicates and {} malformed records left out{skipped}\n\
-             {} shards written, {} kept\n",
-            report.documents[0],
-            report.documents[1],
-            report.duplicates,
-            report.skipped,
+            "{} training and {} held-out documents; {} duplicates left out\n{left_out}{} shards written, {} kept, {} \
+             removed\n",
+            divided.train,
+            divided.held_out,
+            divided.duplicates,
             report.shards_written,
-            report.shards_kept
+            report.shards_kept,
+            report.shards_removed
         ))
     }
 }
@@ -134,17 +200,26 @@ pub(super) struct TrainBpeArgs {
 
 impl TrainBpeArgs {
     pub(super) fn run(&self) -> Result<String, Error> {
-        let (mut texts, mut bytes) = (Vec::new(), 0);
-        for input in self.files.inputs()? {
-            input.read(&mut |document| {
+        let (mut texts, mut bytes, mut read, mut empty) = (Vec::new(), 0, ReadReport::default(), Vec::new());
+        let (inputs, passed_over) = self.files.inputs()?;
+        for input in inputs {
+            let of_input = input.read(&mut |document| {
                 bytes += document.len() as u64;
                 texts.push(document.whole());
                 if bytes < self.max_mb << 20 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })?;
+            if of_input.documents == 0 {
+                empty.push(input.label().to_owned());
+            }
+            read.add(of_input);
+            if bytes >= self.max_mb << 20 {
+                break;
+            }
         }
         let tokenizer = train_bpe(texts.into_iter(), self.vocab)?;
         tokenizer.save(&self.out)?;
-        Ok(format!("{} tokens, fingerprint {}\n", tokenizer.vocab_size(), tokenizer.fingerprint()))
+        let left_out = not_read(&read, &empty, &passed_over);
+        Ok(format!("{left_out}{} tokens, fingerprint {}\n", tokenizer.vocab_size(), tokenizer.fingerprint()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use corpus::Tokenizer;
+use corpus::{SpecialTokens, Tokenizer};
 
 use crate::fixture::{json, list};
 use crate::{Check, Line, line, unsupported};
@@ -21,6 +21,8 @@ pub(super) fn lines(dir: &Path, given: Option<&Path>) -> Vec<Line> {
 fn check(dir: &Path, path: &Path) -> Result<Check, String> {
     let mut check = Check::new();
     let tokenizer = Tokenizer::from_file(path).map_err(|e| e.to_string())?;
+    // As the fixtures' maker reads them.
+    let tokenizer = tokenizer.with_special_tokens(SpecialTokens::Control);
     let expected = json(&dir.join(NAME))?;
     for case in list(&expected, "cases")? {
         let text = case["text"].as_str().unwrap_or_default();

@@ -48,15 +48,16 @@ pub use generate::{Domain, Generator};
 mod read;
 #[cfg(feature = "read")]
 pub use read::{
-    Format, HubModel, HubPath, OnMalformed, ReadError, ReadReport, SourceFiles, Template, TextUnit, fingerprint_file,
+    Escapes, Format, FoundFiles, HubModel, HubPath, OnMalformed, PassedOver, ReadError, ReadReport, SourceFiles,
+    Template, TextUnit, ToolCalls, Why, fingerprint_file,
 };
 
 #[cfg(feature = "tokenize")]
 mod tokenize;
 #[cfg(feature = "tokenize")]
 pub use tokenize::{
-    BuildProgress, BuildReport, BuiltStores, END_OF_TEXT, EncodedDocument, StoreBuilder, TextInput, TokenizeError,
-    Tokenizer, train_bpe,
+    BuildProgress, BuildReport, Divided, Division, END_OF_TEXT, EncodedDocument, SpecialTokens, StoreBuilder,
+    TextInput, TokenizeError, Tokenizer, train_bpe,
 };
 
 /// The README's example.

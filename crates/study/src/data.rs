@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use corpus::ReadReport;
 use data_mixer::SourceSize;
 use schedule::Weight;
 use serde::{Deserialize, Serialize};
@@ -49,9 +50,10 @@ pub(crate) struct RoleData {
     pub(crate) held_out: [u64; 2],
     /// Documents that are neither trained on nor evaluated.
     pub(crate) left_out: LeftOut,
-    /// Malformed records left out, and what was wrong with the first.
-    pub(crate) skipped: u64,
-    pub(crate) first_skipped: Option<String>,
+    /// What reading its files met.
+    pub(crate) read: ReadReport,
+    /// Files that were not read, or hold no document.
+    pub(crate) not_read: Vec<String>,
     /// What its training text shares with what is evaluated, set by set.
     pub(crate) shared: Vec<Shared>,
     /// Training documents that share a sequence with evaluated text: left out where the study says so.
@@ -96,8 +98,8 @@ impl Data {
                 test: evaluated,
                 held_out: [0, 0],
                 left_out: LeftOut::default(),
-                skipped: 0,
-                first_skipped: None,
+                read: ReadReport::default(),
+                not_read: Vec::new(),
                 shared: Vec::new(),
                 contaminated: 0,
                 decontaminated: false,
@@ -318,6 +320,7 @@ pub(crate) fn next(study: &Study, store: &Store, known: &mut Fingerprints) -> Re
         source,
         tokenizer: tokenizer.address(),
         tokenizer_fingerprint: made.fingerprint.clone(),
+        special_tokens: spec.special_tokens,
     };
     let mut stores: Vec<Tokenise> = sources.into_iter().map(tokenise).collect();
     stores.sort_by_key(|job| job.source.bytes);
@@ -339,18 +342,19 @@ pub(crate) fn next(study: &Study, store: &Store, known: &mut Fingerprints) -> Re
     let mut divided = Vec::new();
     for (job, made) in &tokenised {
         let split = split(study, job, made, &held_out);
-        divided.extend(jobs.result(&split)?.map(|parts| (job.source.role.clone(), made.clone(), parts)));
+        divided.extend(jobs.result(&split)?.map(|parts| (*job, made.clone(), parts)));
     }
     if !jobs.missing.is_empty() {
         return Ok(jobs.needs());
     }
-    for (role, _, parts) in &divided {
-        check_parts(study, role, parts)?;
+    for (job, _, parts) in &divided {
+        check_parts(study, &job.source.role, parts)?;
     }
     // 5.
     let evaluated = evaluated(study, &divided);
     let mut roles = BTreeMap::new();
-    for (role, made, parts) in &divided {
+    for (job, made, parts) in &divided {
+        let role = &job.source.role;
         let found = match spec.trains_on(role) {
             true => jobs.result(&Contamination {
                 role: role.clone(),
@@ -361,7 +365,7 @@ pub(crate) fn next(study: &Study, store: &Store, known: &mut Fingerprints) -> Re
             })?,
             false => Some(Contaminated { shared: Vec::new(), documents: 0, left: None }),
         };
-        roles.extend(found.map(|found| (role.clone(), role_data(made, parts, found))));
+        roles.extend(found.map(|found| (role.clone(), role_data(job, made, parts, found))));
     }
     if !jobs.missing.is_empty() {
         return Ok(jobs.needs());
@@ -506,23 +510,23 @@ fn check_parts(study: &Study, role: &str, parts: &SplitMade) -> Result<(), Error
 }
 
 /// What is evaluated: general text, fine-tuning sets and probes. What other roles hold out is only not trained on.
-fn evaluated(study: &Study, divided: &[(String, Tokenised, SplitMade)]) -> Vec<(String, Content)> {
+fn evaluated(study: &Study, divided: &[(&Tokenise, Tokenised, SplitMade)]) -> Vec<(String, Content)> {
     let spec = study.spec();
     let evaluates = |role: &str| {
         role == GENERAL || spec.sft.sets.iter().any(|s| s.role == role) || spec.probes.iter().any(|p| p.role == role)
     };
-    let of = |(role, _, parts): &(String, Tokenised, SplitMade)| {
+    let of = |(job, _, parts): &(&Tokenise, Tokenised, SplitMade)| {
         let sides = [("validation", parts.validation.clone()), ("test", parts.test.clone())];
-        let role = role.clone();
+        let role = job.source.role.clone();
         sides.into_iter().filter(|(_, c)| c.documents > 0).map(move |(side, c)| (format!("{role}, {side}"), c))
     };
-    let evaluated = divided.iter().filter(|(role, ..)| evaluates(role)).flat_map(of);
+    let evaluated = divided.iter().filter(|(job, ..)| evaluates(&job.source.role)).flat_map(of);
     let mut evaluated: Vec<(String, Content)> = evaluated.collect();
     evaluated.sort_by(|a, b| a.0.cmp(&b.0));
     evaluated
 }
 
-fn role_data(made: &Tokenised, parts: &SplitMade, found: Contaminated) -> RoleData {
+fn role_data(job: &Tokenise, made: &Tokenised, parts: &SplitMade, found: Contaminated) -> RoleData {
     RoleData {
         decontaminated: found.left.is_some(),
         train: found.left.unwrap_or_else(|| parts.train.clone()),
@@ -530,8 +534,14 @@ fn role_data(made: &Tokenised, parts: &SplitMade, found: Contaminated) -> RoleDa
         test: parts.test.clone(),
         held_out: parts.held_out,
         left_out: parts.left_out.clone(),
-        skipped: made.skipped,
-        first_skipped: made.first_skipped.clone(),
+        read: made.read.clone(),
+        not_read: job
+            .source
+            .passed_over
+            .iter()
+            .cloned()
+            .chain(made.empty.iter().map(|file| format!("{file}: holds no document")))
+            .collect(),
         shared: found.shared,
         contaminated: found.documents,
     }
@@ -580,7 +590,10 @@ fn say_what_was_left_out(role: &str, data: &RoleData, progress: &Progress) {
         progress
             .note(&format!("{role}: {} documents left out that share text with what is evaluated", data.contaminated));
     }
-    if let Some(first) = &data.first_skipped {
-        progress.note(&format!("{role}: {} malformed records left out, the first: {first}", data.skipped));
+    for what in data.read.left_out() {
+        progress.note(&format!("{role}: not read: {what}"));
+    }
+    for file in &data.not_read {
+        progress.note(&format!("{role}: not read: {file}"));
     }
 }

@@ -36,7 +36,14 @@ pub(crate) fn tables(study: &Study, data: &Data) -> [Table; 2] {
                 .heading("left out: twice")
                 .meaning("documents left out that came before"),
         )
-        .with(count("malformed", |r| r.skipped).meaning("records that could not be read"))
+        .with(count("malformed", |r| r.read.skipped).meaning("records that could not be read"))
+        .with(count("without_text", |r| r.read.blank).heading("without text").meaning("records without text"))
+        .with(count("filtered", |r| r.read.filtered).meaning("records that the sources file's filters leave out"))
+        .with(
+            count("files_not_read", |r| r.not_read.len() as u64)
+                .heading("files not read")
+                .meaning("files beside the role's that are not read, or hold no document"),
+        )
         .with(
             count("contaminated", |r| r.contaminated)
                 .meaning(&format!("documents that share {} tokens in a row with evaluated text", study.spec().ngram)),
@@ -77,13 +84,18 @@ pub(crate) fn describe(study: &Study, data: &Data) -> String {
         );
         let mut left: Vec<String> =
             r.left_out.held_out.iter().map(|(set, n)| format!("{n} that are held out ({set})")).collect();
-        let others = [(r.left_out.duplicates, "duplicates"), (r.skipped, "malformed")];
-        left.extend(others.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")));
+        if r.left_out.duplicates > 0 {
+            left.push(format!("{} duplicates", r.left_out.duplicates));
+        }
+        left.extend(r.read.left_out());
         if r.decontaminated {
             left.push(format!("{} that share text with what is evaluated", r.contaminated));
         }
         if !left.is_empty() {
             let _ = writeln!(out, "        left out: {}", left.join(", "));
+        }
+        for file in &r.not_read {
+            let _ = writeln!(out, "        not read: {file}");
         }
         let shared: Vec<&Shared> = r.shared.iter().filter(|s| !s.any.is_empty() && !r.decontaminated).collect();
         if !shared.is_empty() {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use corpus::{BuiltStores, Document, Piece, SourceFiles, StoreBuilder, Template, TextInput, Tokenizer};
+use corpus::{Document, Piece, SourceFiles, StoreBuilder, Template, TextInput, TokenStore, Tokenizer};
 use memmap2::Mmap;
 use metrics_proximity::{Counts, Distribution, SimilarityOptions, similarity};
 use serde_json::{Value, json};
@@ -67,7 +67,7 @@ impl Tokenize {
                 };
                 StoreBuilder::new(&tokenizer, "bench").build(&[input], dir.path(), &mut |_| {})?;
                 seconds.push(started.elapsed().as_secs_f64());
-                let store = BuiltStores::open(dir.path()).map_err(|e| self.content(e))?.train;
+                let store = TokenStore::open(dir.path()).map_err(|e| self.content(e))?;
                 let summary = store.inspect();
                 (documents, bytes) = (summary.documents, summary.text_bytes);
                 // Without the end tokens, which the script does not add.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::find::MATCHING;
 use super::{ReadError, io};
 
 /// Files of a data set: `OWNER/NAME[@REVISION]/PATTERN`.
@@ -31,7 +32,9 @@ impl HubPath {
         if !safe(owner) || !safe(name) || !safe(revision) || pattern.is_empty() {
             return Err(error("must be hf://OWNER/NAME[@REVISION]/PATTERN".into()));
         }
-        let pattern = glob::Pattern::new(pattern).map_err(|e| error(e.to_string()))?;
+        // What ends with ** means files, not only the folders.
+        let ended = if pattern.ends_with("**") { format!("{pattern}/*") } else { (*pattern).to_owned() };
+        let pattern = glob::Pattern::new(&ended).map_err(|e| error(e.to_string()))?;
         Ok(Self { dataset: format!("{owner}/{name}"), revision: revision.to_owned(), pattern })
     }
 
@@ -200,10 +203,6 @@ impl HubModel {
         folder.ok_or_else(|| self.error("holds no config.json"))
     }
 }
-
-/// A `*` stays within a folder, `**` does not.
-const MATCHING: glob::MatchOptions =
-    glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
 /// As Hugging Face's own libraries: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub.
 fn cache_dir() -> Option<PathBuf> {

@@ -5,21 +5,24 @@ use std::fmt;
 use std::io::BufRead;
 use std::ops::ControlFlow;
 
-use serde::de::{DeserializeSeed, Deserializer as _, SeqAccess, Visitor};
-use serde_json::Value;
+use serde::de::{Deserializer as _, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::ReadError;
-use super::files::{Flow, Records};
-use super::text::{damage, for_each_line};
+use super::record::Value;
+use super::records::{Flow, Records};
+use super::stream::{damage, for_each_line};
 
 pub(super) fn read_lines(reader: Box<dyn BufRead>, records: &mut Records<'_>) -> Flow {
     for_each_line(reader, records, |records, number, line| {
-        if line.trim().is_empty() {
+        // Files that were joined may have a mark in the middle, where it can be nothing else.
+        let line = line.trim_start_matches('\u{feff}').trim();
+        if line.is_empty() {
             return Ok(ControlFlow::Continue(()));
         }
-        match serde_json::from_str::<Value>(line) {
+        match Value::parse(line) {
             Ok(record) => records.record(number, &record),
-            Err(e) => records.malformed(number, format!("malformed JSON: {e}")),
+            Err(reason) => records.malformed(number, reason),
         }
     })
 }
@@ -48,8 +51,8 @@ pub(super) fn read_values(mut reader: Box<dyn BufRead>, records: &mut Records<'_
     };
     let mut deserializer = serde_json::Deserializer::from_reader(reader);
     if !is_array {
-        for (number, value) in (1..).zip(deserializer.into_iter::<Value>()) {
-            let flow = records.record(number, &value.map_err(broken)?)?;
+        for (number, value) in (1..).zip(deserializer.into_iter::<Box<RawValue>>()) {
+            let flow = element(number, &value.map_err(broken)?, records)?;
             if flow.is_break() {
                 return Ok(flow);
             }
@@ -68,6 +71,13 @@ pub(super) fn read_values(mut reader: Box<dyn BufRead>, records: &mut Records<'_
     }
 }
 
+fn element(number: u64, raw: &RawValue, records: &mut Records<'_>) -> Flow {
+    match Value::of_json(raw) {
+        Ok(record) => records.record(number, &record),
+        Err(reason) => records.malformed(number, reason),
+    }
+}
+
 struct Elements<'a, 'b> {
     records: &'a mut Records<'b>,
     outcome: &'a RefCell<Flow>,
@@ -82,24 +92,14 @@ impl<'de> Visitor<'de> for Elements<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let mut number = 0;
-        while let Some(value) = seq.next_element_seed(Element)? {
+        while let Some(value) = seq.next_element::<Box<RawValue>>()? {
             number += 1;
-            let flow = self.records.record(number, &value);
+            let flow = element(number, &value, self.records);
             if !matches!(flow, Ok(ControlFlow::Continue(()))) {
                 *self.outcome.borrow_mut() = flow;
                 return Err(serde::de::Error::custom("stopped"));
             }
         }
         Ok(())
-    }
-}
-
-struct Element;
-
-impl<'de> DeserializeSeed<'de> for Element {
-    type Value = Value;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, d: D) -> Result<Value, D::Error> {
-        serde::Deserialize::deserialize(d)
     }
 }

@@ -1,20 +1,29 @@
 //! Readers: .txt, .jsonl, .json, .csv, .tsv (plain, .gz or .zst) and .parquet, into documents by a field template.
 //! Memory is bounded by a record, whatever the file's size.
 
-mod files;
+mod conversation;
+mod find;
 mod hub;
 mod json;
+mod layout;
 mod parquet;
+mod record;
+mod records;
+mod source;
+mod stream;
 mod table;
 mod template;
 mod text;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use files::{Format, SourceFiles, TextUnit};
+pub use conversation::ToolCalls;
+pub use find::{FoundFiles, PassedOver, Why};
 pub use hub::{HubModel, HubPath};
+pub use source::{Escapes, Format, SourceFiles, TextUnit};
 pub use template::Template;
 
 /// What can be wrong with input files.
@@ -57,7 +66,7 @@ pub enum ReadError {
     },
     /// A file of a kind that is not read.
     #[error(
-        "{path}: unknown format; known: .txt, .jsonl, .json, .csv, .tsv, each plain or as .gz or .zst, and .parquet",
+        "{path}: unknown format; known: .txt, .jsonl, .ndjson, .json, .csv, .tsv, each plain or as .gz or .zst, and .parquet",
         path = path.display()
     )]
     UnknownFormat {
@@ -97,16 +106,55 @@ pub enum OnMalformed {
 }
 
 /// What a reading met.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ReadReport {
     /// Documents given.
     pub documents: u64,
-    /// Records without text.
+    /// Records without text (but for a prompt).
     pub blank: u64,
+    /// Where the first of them is.
+    pub first_blank: Option<String>,
+    /// Records that the filters left out.
+    pub filtered: u64,
     /// Malformed records left out.
     pub skipped: u64,
     /// What was wrong with the first of them.
     pub first_skipped: Option<String>,
+    /// What was left out within records, and how often.
+    pub notes: BTreeMap<String, u64>,
+}
+
+impl ReadReport {
+    /// Adds what was met elsewhere.
+    pub fn add(&mut self, other: Self) {
+        self.documents += other.documents;
+        self.blank += other.blank;
+        self.filtered += other.filtered;
+        self.skipped += other.skipped;
+        self.first_blank = self.first_blank.take().or(other.first_blank);
+        self.first_skipped = self.first_skipped.take().or(other.first_skipped);
+        for (note, times) in other.notes {
+            *self.notes.entry(note).or_default() += times;
+        }
+    }
+
+    /// What was left out, one line each; nothing where nothing was.
+    pub fn left_out(&self) -> Vec<String> {
+        let first =
+            |first: &Option<String>| first.as_ref().map_or_else(String::new, |first| format!(", the first: {first}"));
+        let mut lines = Vec::new();
+        if self.blank > 0 {
+            lines.push(format!("{} records without text{}", self.blank, first(&self.first_blank)));
+        }
+        if self.skipped > 0 {
+            lines.push(format!("{} malformed records{}", self.skipped, first(&self.first_skipped)));
+        }
+        if self.filtered > 0 {
+            lines.push(format!("{} records that the filters leave out", self.filtered));
+        }
+        lines.extend(self.notes.iter().map(|(note, times)| format!("{times} {note}")));
+        lines
+    }
 }
 
 /// A digest of a file's bytes (xxh3, 128 bits, hexadecimal).

@@ -8,8 +8,10 @@ use std::path::Path;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::reader::RowIter;
+use parquet::record::{Field, Row};
 
-use super::files::{Flow, Records};
+use super::record::Value;
+use super::records::{Flow, Records};
 use super::{ReadError, io};
 
 /// Rows as records by their columns' names; nested ones as lists and groups of fields.
@@ -23,7 +25,7 @@ pub(super) fn read_rows(path: &Path, records: &mut Records<'_>) -> Flow {
     let mut rows = contained(|| rows(file, size)).map_err(|reason| broken(0, reason))?;
     for number in 1.. {
         let next = contained(|| match rows.next() {
-            Some(Ok(row)) => Ok(Some(row.to_json_value())),
+            Some(Ok(row)) => Ok(Some(fields(&row))),
             Some(Err(e)) => Err(e.to_string()),
             None => Ok(None),
         });
@@ -40,6 +42,36 @@ fn rows(file: File, size: u64) -> Result<RowIter<'static>, String> {
     let reader = SerializedFileReader::new(file).map_err(|e| e.to_string())?;
     check_places(reader.metadata(), size)?;
     RowIter::from_file_into(Box::new(reader)).project(None).map_err(|e| e.to_string())
+}
+
+fn fields(row: &Row) -> Value {
+    Value::Fields(row.get_column_iter().map(|(name, field)| (name.clone(), value(field))).collect())
+}
+
+/// Bytes are text where they are UTF-8, whatever type the column has been given: many writers give none.
+fn value(field: &Field) -> Value {
+    match field {
+        Field::Null => Value::Null,
+        Field::Str(text) => Value::Text(text.clone()),
+        Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
+            Ok(text) => Value::Text(text.to_owned()),
+            Err(_) => Value::Bytes(bytes.data().to_vec()),
+        },
+        Field::Group(row) => fields(row),
+        Field::ListInternal(list) => Value::List(list.elements().iter().map(value).collect()),
+        Field::MapInternal(map) => Value::Fields(
+            map.entries()
+                .iter()
+                .map(|(key, of)| (value(key).text().unwrap_or_default().into_owned(), value(of)))
+                .collect(),
+        ),
+        Field::Decimal(_) => match field.to_json_value() {
+            serde_json::Value::String(digits) => Value::Plain(digits),
+            other => Value::from(&other),
+        },
+        // Numbers, truth values, dates and times: as the crate writes them.
+        other => Value::from(&other.to_json_value()),
+    }
 }
 
 /// Columns must lie in the file: the parquet crate takes it for granted.

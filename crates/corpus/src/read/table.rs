@@ -3,22 +3,34 @@
 use std::io::BufRead;
 use std::ops::ControlFlow;
 
-use serde_json::Value;
+use super::Escapes;
+use super::ReadError;
+use super::record::Value;
+use super::records::{Flow, MAX_DOCUMENT, Records};
+use super::stream::{damage, for_each_line};
 
-use super::files::{Flow, Records};
-use super::text::{damage, for_each_line};
-
-/// A row as a record: an object by the header's names, or an array of columns.
+/// A row as a record: fields by the header's names, or a list of columns.
 fn row(names: Option<&[String]>, columns: impl Iterator<Item = String>) -> Value {
-    let values = columns.map(Value::String);
+    let values = columns.map(Value::Text);
     match names {
-        Some(names) => names.iter().cloned().zip(values).collect(),
-        None => Value::Array(values.collect()),
+        Some(names) => Value::Fields(names.iter().cloned().zip(values).collect()),
+        None => Value::List(values.collect()),
+    }
+}
+
+/// Column names: each once.
+fn header(records: &Records<'_>, line: u64, names: Vec<String>) -> Result<Vec<String>, ReadError> {
+    match names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+        Some((_, name)) => {
+            let reason = format!("the column name {name:?} stands in the first line twice");
+            Err(ReadError::Line { path: records.path().to_owned(), line, reason })
+        }
+        None => Ok(names),
     }
 }
 
 /// RFC 4180, by the csv crate: quoted columns may hold commas and line breaks.
-pub(super) fn read_csv(reader: Box<dyn BufRead>, header: bool, records: &mut Records<'_>) -> Flow {
+pub(super) fn read_csv(reader: Box<dyn BufRead>, with_header: bool, records: &mut Records<'_>) -> Flow {
     let mut csv = csv::ReaderBuilder::new().has_headers(false).from_reader(reader);
     let mut names: Option<Vec<String>> = None;
     let mut bytes = csv::ByteRecord::new();
@@ -43,9 +55,15 @@ pub(super) fn read_csv(reader: Box<dyn BufRead>, header: bool, records: &mut Rec
                 continue;
             }
         }
+        // A quote that is never closed takes the rest of the file into one column.
+        if bytes.as_slice().len() > MAX_DOCUMENT {
+            let reason =
+                format!("a row of {} bytes, more than {MAX_DOCUMENT}: is a quote not closed?", bytes.as_slice().len());
+            return Err(ReadError::Line { path: records.path().to_owned(), line, reason });
+        }
         let flow = match csv::StringRecord::from_byte_record(bytes.clone()) {
-            Ok(columns) if header && names.is_none() => {
-                names = Some(columns.iter().map(str::to_owned).collect());
+            Ok(columns) if with_header && names.is_none() => {
+                names = Some(header(records, line, columns.iter().map(str::to_owned).collect())?);
                 ControlFlow::Continue(())
             }
             Ok(columns) => records.record(line, &row(names.as_deref(), columns.iter().map(str::to_owned)))?,
@@ -57,25 +75,38 @@ pub(super) fn read_csv(reader: Box<dyn BufRead>, header: bool, records: &mut Rec
     }
 }
 
-/// Columns between tabs, as FLAN's files have them: no quotes, `\n` and `\t` written out.
-pub(super) fn read_tsv(reader: Box<dyn BufRead>, header: bool, records: &mut Records<'_>) -> Flow {
+/// Columns between tabs: no quotes.
+pub(super) fn read_tsv(
+    reader: Box<dyn BufRead>,
+    with_header: bool,
+    escapes: Escapes,
+    records: &mut Records<'_>,
+) -> Flow {
     let mut names: Option<Vec<String>> = None;
     let mut width = None;
     for_each_line(reader, records, |records, number, line| {
-        let columns: Vec<String> = line.split('\t').map(unescape).collect();
+        let columns: Vec<String> = match escapes {
+            Escapes::Backslash => line.split('\t').map(unescape).collect(),
+            Escapes::Text => line.split('\t').map(str::to_owned).collect(),
+        };
         let width = *width.get_or_insert(columns.len());
         if columns.len() != width {
             return records.malformed(number, format!("{} columns, the first line has {width}", columns.len()));
         }
-        if header && names.is_none() {
-            names = Some(columns);
+        if with_header && names.is_none() {
+            names = Some(header(records, number, columns)?);
             return Ok(ControlFlow::Continue(()));
+        }
+        if escapes == Escapes::Text && line.contains("\\n") {
+            records
+                .notes
+                .add("rows with \\n written out, read as they are (escapes = \"backslash\" reads line breaks)");
         }
         records.record(number, &row(names.as_deref(), columns.into_iter()))
     })
 }
 
-/// `\n`, `\t` and `\\` written out become the characters.
+/// `\n`, `\t`, `\r` and `\\` written out become the characters.
 fn unescape(column: &str) -> String {
     let mut out = String::with_capacity(column.len());
     let mut rest = column.chars();
@@ -87,6 +118,7 @@ fn unescape(column: &str) -> String {
         match rest.next() {
             Some('n') => out.push('\n'),
             Some('t') => out.push('\t'),
+            Some('r') => out.push('\r'),
             Some('\\') | None => out.push('\\'),
             Some(other) => out.extend(['\\', other]),
         }

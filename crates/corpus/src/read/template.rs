@@ -3,20 +3,27 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::ReadError;
-use crate::{Document, Turn};
+use super::conversation::{Roles, ToolCalls};
+use super::layout;
+use super::record::Value;
+use super::records::Notes;
+use crate::Document;
 
 /// A record's prompt and text, as text with fields in braces.
 ///
 /// `{question}` is a field, `{0}` a column; `{instances[0].output}` an element and a nested field; `{choices[gold]}` the
 /// element whose number the field `gold` holds; `{output|answer}` the first that is not empty. A list becomes its
-/// elements, one a line; an element of a text that holds a list in JSON is that list's. `{{` and `}}` are braces.
+/// elements, one a line; an element of a text that holds a list in JSON is that list's. `{{` and `}}` are braces. A field
+/// whose name has a dot or a bracket in it is named as it is: of several that fit, the longest name is meant.
 ///
 /// Conversations name the field that holds their turns instead of a text: `{ turns = "messages" }`. Turns are objects
-/// with `role` (or `from`) and `content` (or `value`), or plain texts by user and assistant in turn. What is not the
-/// assistant's is prompt; prompts end in a line break, and begin with one after an answer.
+/// with `role` (or `from`) and `content` (or `value`), or plain texts by user and assistant in turn. Turns of user, human,
+/// prompter, system, developer, tool, function, observation and ipython are prompts, those of assistant, gpt, model, bot,
+/// chatbot, ai, chatgpt, bing and bard answers, in any case of letters; `answer_roles` and `prompt_roles` add others, and
+/// any other role is an error. Prompts end in a line break, and begin with one after an answer. Calls of tools are an
+/// error, or by `tool_calls` lines of JSON at the end of the answer (`"json"`), or left out (`"leave_out"`).
 ///
 /// ```
 /// # use corpus::Template;
@@ -32,10 +39,10 @@ pub struct Template {
     raw: RawTemplate,
     prompt: Vec<Piece>,
     text: Vec<Piece>,
-    turns: Option<Vec<Step>>,
+    roles: Roles,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTemplate {
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -44,39 +51,24 @@ struct RawTemplate {
     text: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     turns: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    answer_roles: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    prompt_roles: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    tool_calls: ToolCalls,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Literal(String),
-    /// The first of these that is there and not empty.
-    Field(Vec<Vec<Step>>),
+    /// A field, or with `|` the first of several that is not empty.
+    Field(String),
 }
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
-    Key(String),
-    Index(usize),
-    IndexBy(String),
-}
-
-/// Records in the layouts met most often: the fields that tell them apart, the prompt, the text.
-const KNOWN: [(&[&str], &str, &str); 14] = [
-    (&["func_name", "docstring", "code"], "\"\"\"{docstring}\"\"\"\n", "{code}\n"),
-    (&["text", "code"], "{text}\n", "{code}\n"),
-    (&["context", "chain_of_thought", "answer"], "{context}\n", "{chain_of_thought}\nThe answer is {answer}."),
-    (&["context", "continuation"], "{context} ", "{continuation}"),
-    (&["query", "choices", "gold"], "{query}\n", "Answer: {choices[gold]}"),
-    (&["original_text", "equation", "ans"], "{original_text}\n", "{equation}\nThe answer is {ans}."),
-    (&["instruction", "instances"], "{instruction}\n{instances[0].input}\n", "{instances[0].output}"),
-    (&["instruction", "output", "answer"], "{instruction}\n", "{output|answer}"),
-    (&["instruction", "input", "output"], "{instruction}\n{input}\n", "{output}"),
-    (&["prompt", "completion"], "{prompt}\n", "{completion}"),
-    (&["prompt", "response"], "{prompt}", "{response}"),
-    (&["question", "answer"], "{question}\n", "{answer}"),
-    (&["text"], "", "{text}"),
-    (&["content"], "", "{content}"),
-];
 
 impl Template {
     /// Parses both parts.
@@ -84,7 +76,7 @@ impl Template {
     /// # Errors
     /// Unbalanced braces or an empty field.
     pub fn parse(prompt: &str, text: &str) -> Result<Self, ReadError> {
-        Self::build(RawTemplate { prompt: prompt.to_owned(), text: text.to_owned(), turns: None })
+        Self::build(RawTemplate { prompt: prompt.to_owned(), text: text.to_owned(), ..RawTemplate::default() })
     }
 
     /// Conversations, whose turns a field holds.
@@ -92,7 +84,7 @@ impl Template {
     /// # Errors
     /// An empty field.
     pub fn conversation(field: &str) -> Result<Self, ReadError> {
-        Self::build(RawTemplate { prompt: String::new(), text: String::new(), turns: Some(field.to_owned()) })
+        Self::build(RawTemplate { turns: Some(field.to_owned()), ..RawTemplate::default() })
     }
 
     fn build(raw: RawTemplate) -> Result<Self, ReadError> {
@@ -100,51 +92,47 @@ impl Template {
             let template = raw.turns.clone().unwrap_or_default();
             ReadError::Template { template, reason: reason.to_owned() }
         };
-        let turns = match &raw.turns {
+        match &raw.turns {
             Some(_) if !raw.text.is_empty() => return Err(error("turns and a text exclude each other")),
-            Some(field) => Some(steps(field).ok_or_else(|| error("an empty field"))?),
+            Some(field) if !is_path(field) => return Err(error("an empty field")),
             None if raw.text.is_empty() => return Err(error("must have a text, or turns")),
-            None => None,
-        };
-        Ok(Self { prompt: pieces(&raw.prompt)?, text: pieces(&raw.text)?, turns, raw })
+            None if !raw.answer_roles.is_empty() || !raw.prompt_roles.is_empty() || !is_default(&raw.tool_calls) => {
+                return Err(error("answer_roles, prompt_roles and tool_calls belong to turns"));
+            }
+            _ => {}
+        }
+        if let Some(role) = raw.answer_roles.iter().find(|role| raw.prompt_roles.contains(role)) {
+            return Err(error(&format!("role {role:?} stands in answer_roles and in prompt_roles")));
+        }
+        let roles = Roles::new(&raw.answer_roles, &raw.prompt_roles, raw.tool_calls);
+        Ok(Self { prompt: pieces(&raw.prompt)?, text: pieces(&raw.text)?, roles, raw })
     }
 
     /// The template of a record in one of the layouts met most often: `text`, `question`/`answer`, `prompt`/`completion`,
-    /// `instruction`/`output`, rows of two or three columns, and so on.
-    pub fn for_record(record: &Value) -> Option<Self> {
-        let (prompt, text) = match record {
-            // One column: text. Two: question, answer. Three: question, answer, rationale (FLAN).
-            Value::Array(columns) => match columns.len() {
-                1 => ("", "{0}"),
-                2 => ("{0}\n", "{1}"),
-                3 => ("{0}\n", "{2}\nThe answer is {1}."),
-                _ => return None,
-            },
-            Value::Object(fields) => {
-                let is_list = |name: &&str| fields.get(*name).is_some_and(Value::is_array);
-                if let Some(field) = ["messages", "conversations"].iter().find(|name| is_list(name)) {
-                    return Self::conversation(field).ok();
-                }
-                let known = KNOWN.iter().find(|(names, ..)| names.iter().all(|n| fields.contains_key(*n)))?;
-                // Of several accepted answers, the first.
-                let listed = known.2 == "{answer}" && fields.get("answer").is_some_and(Value::is_array);
-                (known.1, if listed { "{answer[0]}" } else { known.2 })
-            }
-            _ => return None,
-        };
-        Self::parse(prompt, text).ok()
+    /// `instruction`/`output`, conversations, rows of two or three columns, and so on.
+    ///
+    /// # Errors
+    /// The reason: no layout that fits, or two that would give different texts.
+    pub fn for_record(record: &serde_json::Value) -> Result<Self, String> {
+        let record = Value::from(record);
+        let recognised = layout::recognise(&record)?;
+        recognised.check(&record)?;
+        Ok(recognised.template)
     }
 
     /// The record's document.
     ///
     /// # Errors
     /// The reason: a field that does not exist (with those that do), or one that is no text, number or list of them.
-    pub fn apply(&self, record: &Value) -> Result<Document, String> {
+    pub fn apply(&self, record: &serde_json::Value) -> Result<Document, String> {
+        self.fill(&Value::from(record), &mut Notes::default())
+    }
+
+    /// The record's document; what is left out of it is noted.
+    pub(super) fn fill(&self, record: &Value, notes: &mut Notes) -> Result<Document, String> {
         let prompt = fill(&self.prompt, record)?;
-        match &self.turns {
-            None => Ok(Document::answered(prompt, fill(&self.text, record)?)),
-            Some(path) => conversation(prompt, &*look_up(path, record)?),
-        }
+        let Some(turns) = &self.raw.turns else { return Ok(Document::answered(prompt, fill(&self.text, record)?)) };
+        self.roles.document(prompt, &*look_up(turns, record, record)?, notes)
     }
 }
 
@@ -161,41 +149,12 @@ impl From<Template> for RawTemplate {
     }
 }
 
-/// Turns as prompts and answers; what follows the last answer is left out.
-fn conversation(mut prompt: String, turns: &Value) -> Result<Document, String> {
-    let turns = turns.as_array().ok_or("the turns are no list")?;
-    let mut out: Vec<Turn> = Vec::new();
-    for (i, turn) in turns.iter().enumerate() {
-        let (answers, content) = match turn {
-            Value::String(text) => (i % 2 == 1, text.clone()),
-            _ => {
-                let part = |names: [&str; 2]| {
-                    let found = names.iter().find_map(|name| turn.get(*name));
-                    text_of(found.ok_or_else(|| format!("turn {i} has neither {:?} nor {:?}", names[0], names[1]))?)
-                };
-                let role = part(["role", "from"])?;
-                (matches!(role.as_str(), "assistant" | "gpt" | "model" | "bot"), part(["content", "value"])?)
-            }
-        };
-        if answers {
-            out.push(Turn { prompt: std::mem::take(&mut prompt), text: content });
-        } else {
-            if prompt.is_empty() && !out.is_empty() {
-                prompt.push('\n');
-            }
-            prompt.push_str(&content);
-            prompt.push('\n');
-        }
-    }
-    let mut turns = out.into_iter();
-    let first = turns.next().unwrap_or_default();
-    Ok(Document { prompt: first.prompt, text: first.text, later: turns.collect() })
-}
-
 /// The text of one field.
-pub(super) fn value_of(field: &str, record: &Value) -> Result<String, String> {
-    let path = steps(field).ok_or_else(|| format!("{field:?} is no field"))?;
-    text_of(&*look_up(&path, record)?)
+pub(super) fn text_of(field: &str, record: &Value) -> Result<String, String> {
+    if !is_path(field) {
+        return Err(format!("{field:?} is no field"));
+    }
+    look_up(field, record, record)?.text().map(Into::into)
 }
 
 fn pieces(template: &str) -> Result<Vec<Piece>, ReadError> {
@@ -221,8 +180,10 @@ fn pieces(template: &str) -> Result<Vec<Piece>, ReadError> {
                 if !literal.is_empty() {
                     out.push(Piece::Literal(std::mem::take(&mut literal)));
                 }
-                let alternatives = field.split('|').map(|path| steps(path).ok_or_else(|| error("an empty field")));
-                out.push(Piece::Field(alternatives.collect::<Result<_, _>>()?));
+                if !field.split('|').all(is_path) {
+                    return Err(error("an empty field"));
+                }
+                out.push(Piece::Field(field));
             }
             c => literal.push(c),
         }
@@ -233,27 +194,18 @@ fn pieces(template: &str) -> Result<Vec<Piece>, ReadError> {
     Ok(out)
 }
 
-/// `a.b[0][c]` → keys and indices.
-fn steps(path: &str) -> Option<Vec<Step>> {
-    let mut out = Vec::new();
-    for part in path.split('.') {
+/// Whether every part of `a.b[0][c]` has a name.
+fn is_path(path: &str) -> bool {
+    path.split('.').all(|part| {
         let (key, mut brackets) = part.split_at(part.find('[').unwrap_or(part.len()));
-        match key.parse::<usize>() {
-            Ok(index) => out.push(Step::Index(index)),
-            Err(_) if key.is_empty() => return None,
-            Err(_) => out.push(Step::Key(key.to_owned())),
-        }
-        while let Some(inner) = brackets.strip_prefix('[') {
-            let (index, rest) = inner.split_once(']')?;
-            out.push(match index.parse::<usize>() {
-                Ok(index) => Step::Index(index),
-                Err(_) if index.is_empty() => return None,
-                Err(_) => Step::IndexBy(index.to_owned()),
-            });
+        while let Some((index, rest)) = brackets.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+            if index.is_empty() {
+                return false;
+            }
             brackets = rest;
         }
-    }
-    Some(out)
+        !key.is_empty() && brackets.is_empty()
+    })
 }
 
 fn fill(pieces: &[Piece], record: &Value) -> Result<String, String> {
@@ -261,90 +213,108 @@ fn fill(pieces: &[Piece], record: &Value) -> Result<String, String> {
     for piece in pieces {
         match piece {
             Piece::Literal(text) => out.push_str(text),
-            Piece::Field(alternatives) => {
-                let mut found = String::new();
-                for path in alternatives {
-                    found = text_of(&*look_up(path, record)?)?;
-                    if !found.is_empty() {
+            // A name may have a bar in it.
+            Piece::Field(field) if record.get(field).is_some() => out.push_str(&text_of(field, record)?),
+            Piece::Field(field) => {
+                for path in field.split('|') {
+                    let found = look_up(path, record, record)?;
+                    let text = found.text()?;
+                    if !text.is_empty() {
+                        out.push_str(&text);
                         break;
                     }
                 }
-                out.push_str(&found);
             }
         }
     }
     Ok(out)
 }
 
-fn look_up<'a>(path: &[Step], record: &'a Value) -> Result<Cow<'a, Value>, String> {
-    let mut at = Cow::Borrowed(record);
-    for step in path {
-        let index = match step {
-            Step::Key(key) => {
-                at = within(at, |at| at.get(key), |at| no_field(key, at))?;
-                continue;
-            }
-            Step::Index(index) => *index,
-            Step::IndexBy(key) => {
-                let number = record.get(key).ok_or_else(|| no_field(key, record))?;
-                let number = number.as_u64().or_else(|| number.as_str()?.parse().ok());
-                number.ok_or_else(|| format!("field {key:?} is no whole number, so it cannot choose an element"))?
-                    as usize
-            }
-        };
-        if let Value::String(text) = &*at
-            && let Ok(list @ Value::Array(_)) = serde_json::from_str(text)
-        {
-            at = Cow::Owned(list);
-        }
-        let list = at.as_array().ok_or_else(|| format!("element {index} of something that is no list"))?;
-        let length = list.len();
-        at = within(at, |at| at.get(index), |_| format!("element {index} of a list of {length}"))?;
+/// What a path leads to. `record`: the whole, whose fields may choose elements.
+fn look_up<'a>(path: &str, at: &'a Value, record: &Value) -> Result<Cow<'a, Value>, String> {
+    if path.is_empty() {
+        return Ok(Cow::Borrowed(at));
     }
-    Ok(at)
+    match (path.strip_prefix('['), at) {
+        (None, Value::Fields(_)) => field(path, at, record),
+        (Some(inner), _) => {
+            let (index, rest) = inner.split_once(']').ok_or_else(|| format!("a bracket is not closed in {path:?}"))?;
+            element(chosen(index, record)?, rest, at, record)
+        }
+        // A column: a plain number.
+        (None, _) => {
+            let end = path.find(['.', '[']).unwrap_or(path.len());
+            let index = path[..end].parse().map_err(|_| no_field(&path[..end], at))?;
+            element(index, &path[end..], at, record)
+        }
+    }
 }
 
-/// A part of a value, borrowed where the value is.
-fn within<'a>(
-    at: Cow<'a, Value>,
-    part: impl Fn(&Value) -> Option<&Value>,
-    missing: impl FnOnce(&Value) -> String,
-) -> Result<Cow<'a, Value>, String> {
-    let found = match &at {
-        Cow::Borrowed(value) => part(value).map(Cow::Borrowed),
-        Cow::Owned(value) => part(value).cloned().map(Cow::Owned),
-    };
-    found.ok_or_else(|| missing(&at))
+/// A field of a group and what follows. Of names with dots and brackets in them the longest that is there is meant, of which
+/// the rest leads somewhere.
+fn field<'a>(path: &str, at: &'a Value, record: &Value) -> Result<Cow<'a, Value>, String> {
+    let ends = path.match_indices(['.', '[']).map(|(end, _)| end).chain([path.len()]);
+    let mut wrong = None;
+    for end in ends.collect::<Vec<_>>().into_iter().rev() {
+        let Some(value) = at.get(&path[..end]) else { continue };
+        let rest = path[end..].strip_prefix('.').unwrap_or(&path[end..]);
+        match look_up(rest, value, record) {
+            Err(reason) => drop(wrong.get_or_insert(reason)),
+            found => return found,
+        }
+    }
+    Err(wrong.unwrap_or_else(|| no_field(&path[..path.find(['.', '[']).unwrap_or(path.len())], at)))
+}
+
+/// An element of a list, or of a text that holds one in JSON, and what follows.
+fn element<'a>(index: usize, rest: &str, at: &'a Value, record: &Value) -> Result<Cow<'a, Value>, String> {
+    let rest = rest.strip_prefix('.').unwrap_or(rest);
+    let beyond = |items: &[Value]| format!("element {index} of a list of {}", items.len());
+    match at {
+        Value::List(items) => look_up(rest, items.get(index).ok_or_else(|| beyond(items))?, record),
+        Value::Text(text) if text.trim_start().starts_with('[') => match Value::parse(text) {
+            Ok(Value::List(mut items)) => {
+                if index >= items.len() {
+                    return Err(beyond(&items));
+                }
+                let item = items.swap_remove(index);
+                look_up(rest, &item, record).map(|found| Cow::Owned(found.into_owned()))
+            }
+            _ => Err(format!("element {index} of something that is no list")),
+        },
+        _ => Err(format!("element {index} of something that is no list")),
+    }
+}
+
+/// An element's number: written, or that of a field of the record.
+fn chosen(index: &str, record: &Value) -> Result<usize, String> {
+    if let Ok(index) = index.parse() {
+        return Ok(index);
+    }
+    let number = record.get(index).ok_or_else(|| no_field(index, record))?;
+    let number = number.text().ok().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| format!("field {index:?} is no whole number, so it cannot choose an element"))
 }
 
 fn no_field(key: &str, at: &Value) -> String {
     match at {
-        Value::Object(fields) => {
-            let mut known: Vec<&str> = fields.keys().map(String::as_str).collect();
+        Value::Fields(fields) => {
+            let mut known: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
             known.sort_unstable();
             format!("no field {key:?}; fields here: {}", known.join(", "))
         }
-        Value::Array(columns) => {
+        Value::List(columns) => {
             format!("no field {key:?}; there are columns 0 to {}", columns.len().saturating_sub(1))
         }
         _ => format!("no field {key:?} in a plain value"),
     }
 }
 
-fn text_of(value: &Value) -> Result<String, String> {
-    match value {
-        Value::String(text) => Ok(text.clone()),
-        Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
-        Value::Null => Ok(String::new()),
-        Value::Array(items) => Ok(items.iter().map(text_of).collect::<Result<Vec<_>, _>>()?.join("\n")),
-        Value::Object(_) => Err("a field that is a group of fields; name one inside it, as {outer.inner}".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::Turn;
+    use serde_json::{Value, json};
 
     fn apply(template: &str, record: &Value) -> Result<String, String> {
         Template::parse("", template).unwrap().apply(record).map(|d| d.text)
@@ -386,13 +356,13 @@ mod tests {
             say("system", "Be brief."), say("user", "Hi"), say("assistant", "Yes."), say("user", "And?"),
             say("assistant", "Fine."), say("user", "unanswered")
         ]});
-        let apply = |record: &Value| Template::for_record(record).unwrap().apply(record);
+        let apply = |record: &Value| Template::for_record(record)?.apply(record);
         assert_eq!(apply(&messages).unwrap(), expected);
         let plain = json!({"conversations": ["Be brief.\nHi", "Yes.", "And?", "Fine."]});
         assert_eq!(apply(&plain).unwrap(), expected);
         let shared = json!({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes."}]});
         assert_eq!(apply(&shared).unwrap(), Document::answered("Hi\n", "Yes."));
-        assert!(apply(&json!({"messages": [{"role": "user"}]})).unwrap_err().contains("turn 0 has neither"));
+        assert!(apply(&json!({"messages": [{"role": "user"}]})).unwrap_err().contains("turn 0: has neither"));
     }
 
     #[test]

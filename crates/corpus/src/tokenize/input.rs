@@ -56,6 +56,11 @@ impl<'a> TextInput<'a> {
         Self { label, fingerprint, read: Box::new(read) }
     }
 
+    /// What messages call it.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
     /// Changes whenever its documents may.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint

@@ -1,25 +1,26 @@
 //! Tokenizers: from a Hugging Face `tokenizer.json`, or a byte-level BPE trained here.
 
 mod build;
+mod divide;
+mod encode;
 mod input;
 mod shard;
 mod train;
 
 use std::path::{Path, PathBuf};
 
-use tokenizers::Tokenizer as HfTokenizer;
+use serde::{Deserialize, Serialize};
+use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
 
 use crate::{Document, ReadError, StoreError, StoreInfo};
 
-pub use build::{BuildProgress, BuildReport, BuiltStores, StoreBuilder};
+pub use build::{BuildProgress, BuildReport, StoreBuilder};
+pub use divide::{Divided, Division};
 pub use input::TextInput;
 pub use train::train_bpe;
 
 /// The token that ends a document.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
-
-/// The folders of a building's two stores.
-const SIDES: [&str; 2] = ["train", "held-out"];
 
 /// What can go wrong with a tokenizer.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +46,51 @@ pub enum TokenizeError {
     /// Stopped, as [`StoreBuilder::stop_when`] asked for: finished shards stay.
     #[error("stopped; the same command continues")]
     Stopped,
-    /// A folder in which another process is making the same stores.
-    #[error("{path}: another process is making stores here", path = path.display())]
-    Busy {
-        /// The folder.
-        path: PathBuf,
+    /// A text longer than can be counted.
+    #[error("a document of {bytes} bytes: must not exceed {limit}")]
+    TooLong {
+        /// Its bytes.
+        bytes: usize,
+        /// The most there may be.
+        limit: u32,
     },
+    /// A text in which there is no place to cut: it would take more memory than there may be.
+    #[error("{bytes} bytes of text without a place to cut between words: must not exceed {limit}")]
+    Uncut {
+        /// The stretch's bytes.
+        bytes: usize,
+        /// The most there may be.
+        limit: usize,
+    },
+    /// An input of which a text cannot be encoded.
+    #[error("{input}: {source}")]
+    Input {
+        /// The input.
+        input: String,
+        /// Why not.
+        source: Box<Self>,
+    },
+    /// A tokenizer that makes the end token of ordinary text.
+    #[error("tokenizer: makes {END_OF_TEXT} of ordinary text, where it would end the document")]
+    EndInText,
+}
+
+impl TokenizeError {
+    /// The same, of an input.
+    fn in_input(self, input: &str) -> Self {
+        Self::Input { input: input.to_owned(), source: Box::new(self) }
+    }
+}
+
+/// What special tokens that stand in a text are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SpecialTokens {
+    /// Text like any other: a document that writes about `<|endoftext|>` does not end there.
+    #[default]
+    Text,
+    /// The special tokens, as Hugging Face's tokenizers read them: for texts that are meant to hold them.
+    Control,
 }
 
 /// A tokenizer with an end-of-text token.
@@ -59,6 +99,7 @@ pub struct Tokenizer {
     inner: HfTokenizer,
     end_of_text: u32,
     fingerprint: String,
+    special_tokens: SpecialTokens,
 }
 
 impl Tokenizer {
@@ -81,7 +122,25 @@ impl Tokenizer {
         let end_of_text = inner.token_to_id(END_OF_TEXT).ok_or_else(missing)?;
         let json = inner.to_string(false).map_err(|e| TokenizeError::Tokenizer(e.to_string()))?;
         let fingerprint = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(json.as_bytes()));
-        Ok(Self { inner, end_of_text, fingerprint })
+        // A file may list it without saying that it is special.
+        if inner.get_added_tokens_decoder().get(&end_of_text).is_some_and(|token| !token.special) {
+            let special = AddedToken::from(END_OF_TEXT, true);
+            inner.add_special_tokens([special]).map_err(|e| TokenizeError::Tokenizer(e.to_string()))?;
+        }
+        inner.set_encode_special_tokens(true);
+        Ok(Self { inner, end_of_text, fingerprint, special_tokens: SpecialTokens::Text })
+    }
+
+    /// The same, with special tokens in texts read so.
+    #[must_use]
+    pub fn with_special_tokens(mut self, special_tokens: SpecialTokens) -> Self {
+        self.inner.set_encode_special_tokens(special_tokens == SpecialTokens::Text);
+        Self { special_tokens, ..self }
+    }
+
+    /// What special tokens in texts are.
+    pub fn special_tokens(&self) -> SpecialTokens {
+        self.special_tokens
     }
 
     /// Changes whenever the tokenizer does.
@@ -99,13 +158,17 @@ impl Tokenizer {
         self.end_of_text
     }
 
-    /// The ids of a text, without any special token added.
+    /// The ids of a text, without any special token added. A long text is encoded piece by piece, in bounded memory: the same
+    /// ids.
     ///
     /// # Errors
-    /// A text that the tokenizer refuses.
+    /// A text that the tokenizer refuses, one that cannot be cut, an end token in ordinary text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizeError> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|e| TokenizeError::Tokenizer(e.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        let ids = encode::encode(&self.inner, text)?;
+        match self.special_tokens {
+            SpecialTokens::Text if ids.contains(&self.end_of_text) => Err(TokenizeError::EndInText),
+            _ => Ok(ids),
+        }
     }
 
     /// The text of ids.
@@ -142,15 +205,15 @@ impl Tokenizer {
     /// A document's tokens: its prompts and answers apart, then the end token.
     ///
     /// # Errors
-    /// A text that the tokenizer refuses.
+    /// As [`encode`](Self::encode), and a document of 4 GiB and more.
     pub fn encode_document(&self, document: &Document) -> Result<EncodedDocument, TokenizeError> {
-        let mut encoded = EncodedDocument { text_bytes: document.len() as u32, ..EncodedDocument::default() };
+        let bytes = document.len();
+        let text_bytes = u32::try_from(bytes).map_err(|_| TokenizeError::TooLong { bytes, limit: u32::MAX })?;
+        let mut encoded = EncodedDocument { text_bytes, ..EncodedDocument::default() };
         for (i, (part, is_prompt)) in document.parts().enumerate() {
             let from = encoded.tokens.len() as u32;
             if !part.is_empty() {
-                let encoding = self.inner.encode_fast(part, false);
-                let encoding = encoding.map_err(|e| TokenizeError::Tokenizer(e.to_string()))?;
-                encoded.tokens.extend_from_slice(encoding.get_ids());
+                encoded.tokens.extend(self.encode(part)?);
             }
             let to = encoded.tokens.len() as u32;
             match i {

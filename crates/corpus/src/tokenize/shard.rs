@@ -1,146 +1,126 @@
-//! A shard: the same name on both sides, with notes from which a building can go on after it.
+//! A shard of an input: documents of it as a store file, with notes from which a building can go on after it.
 
-use std::collections::HashSet;
 use std::path::Path;
 
-use super::{SIDES, TokenizeError};
-use crate::store::StoreDocument;
-use crate::{StoreInfo, StoreWriter, TokenStore};
+use super::TokenizeError;
+use crate::{ReadReport, StoreInfo, StoreWriter, TokenStore};
 
-/// A shard's name: the number of its input and its part of it.
-pub(super) fn shard_name(input: usize, part: usize) -> String {
-    format!("{input:05}-{part:04}.tokens")
+/// Room for a report among the notes.
+const REPORT: usize = 800;
+
+/// A shard's name: what decides the documents of its input, and its part of it.
+pub(super) fn shard_name(input: &str, part: usize) -> String {
+    format!("{input}-{part:05}.tokens")
 }
 
-/// Its input and its part of it.
-pub(super) fn parse_shard_name(name: &str) -> Option<(usize, usize)> {
-    let (input, part) = name.strip_suffix(".tokens")?.split_once('-')?;
-    Some((input.parse().ok()?, part.parse().ok()?))
+/// What decides the input of a shard of this name.
+pub(super) fn input_of(name: &str) -> Option<&str> {
+    let (input, part) = name.strip_suffix(".tokens")?.rsplit_once('-')?;
+    let digits = |text: &str, base| !text.is_empty() && text.chars().all(|c: char| c.is_digit(base));
+    (input.len() == 16 && digits(input, 16) && digits(part, 10)).then_some(input)
 }
-
-/// What is noted: what made it, documents of its input read by its end, duplicates and malformed records in it, and
-/// whether its input ends with it.
-const NOTES: [&str; 5] = ["input", "read", "duplicates", "skipped", "last"];
 
 /// A shard while it is written.
-pub(super) struct ShardWriters {
+pub(super) struct ShardWriter {
     name: String,
-    /// Training, held out.
-    pub(super) sides: [StoreWriter; 2],
+    pub(super) store: StoreWriter,
     /// Documents of the input read so far.
     pub(super) read: u64,
-    /// Duplicates left out of this shard.
-    pub(super) duplicates: u64,
 }
 
-impl ShardWriters {
+impl ShardWriter {
     pub(super) fn create(
         dir: &Path,
-        name: String,
-        mut info: StoreInfo,
-        fingerprint: &str,
+        input: &str,
+        part: usize,
+        info: StoreInfo,
         read: u64,
     ) -> Result<Self, TokenizeError> {
-        for key in NOTES {
-            // Room for any number.
-            info = info.with_source(key, " ".repeat(20));
-        }
-        let create = |side: &str| StoreWriter::create(&dir.join(side).join(&name), info.clone());
-        let mut sides = [create(SIDES[0])?, create(SIDES[1])?];
-        for side in &mut sides {
-            side.note("input", fingerprint)?;
-        }
-        Ok(Self { name, sides, read, duplicates: 0 })
+        let name = shard_name(input, part);
+        // What is noted: what made it, documents of its input read by its end, and what reading the input met where it is the
+        // last.
+        let info = info
+            .with_source("input", input)
+            .with_source("read", " ".repeat(20))
+            .with_source("report", " ".repeat(REPORT));
+        Ok(Self { store: StoreWriter::create(&dir.join(&name), info)?, name, read })
     }
 
-    /// Bytes of text in it.
-    pub(super) fn bytes(&self) -> u64 {
-        self.sides.iter().map(StoreWriter::text_bytes).sum()
+    /// Writes it. `report`: of the whole input, where it ends here. Gives its name and its documents.
+    pub(super) fn finish(mut self, report: Option<&ReadReport>) -> Result<(String, u64), TokenizeError> {
+        self.store.note("read", self.read)?;
+        self.store.note("report", report.map_or_else(String::new, written))?;
+        let documents = self.store.document_count();
+        self.store.finish()?;
+        Ok((self.name, documents))
     }
+}
 
-    /// Writes both files, the training one last: it says that both are there. Gives its name and its documents.
-    pub(super) fn finish(self, skipped: u64, last: bool) -> Result<(String, [u64; 2]), TokenizeError> {
-        let Self { name, mut sides, read, duplicates } = self;
-        for side in &mut sides {
-            side.note("read", read)?;
-            side.note("duplicates", duplicates)?;
-            side.note("skipped", skipped)?;
-            side.note("last", last)?;
-        }
-        let documents = [sides[0].document_count(), sides[1].document_count()];
-        let [train, held_out] = sides;
-        held_out.finish()?;
-        train.finish()?;
-        Ok((name, documents))
+/// A report in the room that there is: the counts, then as much of the rest as fits.
+fn written(report: &ReadReport) -> String {
+    let json = |report: &ReadReport| serde_json::to_string(report).expect("numbers and texts are JSON");
+    // It stands as a text in the header's JSON, with each quote escaped.
+    let fits = |text: &str| serde_json::to_string(text).is_ok_and(|quoted| quoted.len() <= REPORT);
+    let mut report = report.clone();
+    for text in [&mut report.first_blank, &mut report.first_skipped].into_iter().flatten() {
+        text.truncate(text.floor_char_boundary(150));
     }
+    while !fits(&json(&report)) && report.notes.pop_last().is_some() {}
+    if !fits(&json(&report)) {
+        (report.first_blank, report.first_skipped) = (None, None);
+    }
+    json(&report)
 }
 
 /// A shard that an earlier run has finished.
 pub(super) struct FinishedShard {
-    /// Training, held out.
-    pub(super) sides: [TokenStore; 2],
+    pub(super) name: String,
+    pub(super) documents: u64,
     pub(super) read: u64,
-    pub(super) duplicates: u64,
-    pub(super) skipped: u64,
-    pub(super) last: bool,
+    /// Of the whole input, where it ends with this shard.
+    pub(super) report: Option<ReadReport>,
 }
 
 impl FinishedShard {
     /// `None` if it is not there, is not whole, or was made of something else.
-    pub(super) fn open(dir: &Path, name: &str, fingerprint: &str) -> Option<Self> {
-        let [train, held_out] = SIDES.map(|side| TokenStore::open(&dir.join(side).join(name)));
-        let (train, held_out) = (train.ok()?, held_out.ok()?);
+    pub(super) fn open(dir: &Path, input: &str, part: usize) -> Option<Self> {
+        let name = shard_name(input, part);
+        let store = TokenStore::open(&dir.join(&name)).ok()?;
         // Reading it costs little beside making it again later.
-        train.verify().and_then(|()| held_out.verify()).ok()?;
-        let notes = train.inspect().shards.pop()?.source;
-        let note = |key: &str| notes.get(key).map(|v| v.trim());
-        let number = |key: &str| note(key)?.parse().ok();
-        if note("input") != Some(fingerprint) {
+        store.verify().ok()?;
+        let notes = store.inspect().shards.pop()?.source;
+        let note = |key: &str| notes.get(key).map(|value| value.trim());
+        if note("input") != Some(input) {
             return None;
         }
-        let (read, duplicates, skipped) = (number("read")?, number("duplicates")?, number("skipped")?);
-        let last = note("last") == Some("true");
-        Some(Self { read, duplicates, skipped, last, sides: [train, held_out] })
+        let report = note("report")?;
+        let report = if report.is_empty() { None } else { Some(serde_json::from_str(report).ok()?) };
+        Some(Self { name, documents: store.document_count(), read: note("read")?.parse().ok()?, report })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_fit_their_room() {
+        let mut report = ReadReport { documents: u64::MAX, skipped: 3, ..ReadReport::default() };
+        report.first_skipped = Some("\"\\ü".repeat(500));
+        report.notes.extend((0..50).map(|i| (format!("\"note\" {i} {}", "x".repeat(50)), i)));
+        let text = written(&report);
+        assert!(serde_json::to_string(&text).unwrap().len() <= REPORT);
+        let back: ReadReport = serde_json::from_str(&text).unwrap();
+        assert_eq!((back.documents, back.skipped), (u64::MAX, 3));
+        let small = ReadReport { blank: 1, first_blank: Some("a:1".into()), notes: [("n".into(), 2)].into(), ..report };
+        assert_eq!(serde_json::from_str::<ReadReport>(&written(&small)).unwrap().notes, small.notes);
     }
 
-    /// Whether a document of it is among these.
-    pub(super) fn holds_any(&self, seen: &HashSet<u64>) -> bool {
-        let known = |store: &TokenStore, d| store.document_hash(d).is_some_and(|hash| seen.contains(&hash));
-        self.sides.iter().any(|store| (0..store.document_count()).any(|d| known(store, d)))
-    }
-
-    /// Writes it again without the documents that are among these.
-    pub(super) fn without(
-        &self,
-        seen: &HashSet<u64>,
-        dir: &Path,
-        name: &str,
-        fingerprint: &str,
-    ) -> Result<(), TokenizeError> {
-        let [train, _] = &self.sides;
-        let info = StoreInfo::new(train.name(), train.tokenizer(), train.vocabulary());
-        let mut shard = ShardWriters::create(dir, name.to_owned(), info, fingerprint, self.read)?;
-        shard.duplicates = self.duplicates;
-        for (store, to) in self.sides.iter().zip(&mut shard.sides) {
-            for d in 0..store.document_count() {
-                let hash = store.document_hash(d);
-                if hash.is_some_and(|hash| seen.contains(&hash)) {
-                    shard.duplicates += 1;
-                    continue;
-                }
-                let first = store.prompt_len(d);
-                // The first prompt, where there is one, then those of later turns.
-                let later: Vec<_> = store.prompts(d).skip(usize::from(first > 0)).collect();
-                to.push(StoreDocument {
-                    tokens: &store.document(d)?,
-                    prompt: first,
-                    later_prompts: &later,
-                    text_bytes: store.text_bytes(d),
-                    hash,
-                })?;
-            }
+    #[test]
+    fn names_of_shards_name_their_input() {
+        assert_eq!(input_of(&shard_name("0123456789abcdef", 7)), Some("0123456789abcdef"));
+        for other in ["store.json", "a-1.tokens", "0123456789abcdeg-00001.tokens", "0123456789abcdef.tokens"] {
+            assert_eq!(input_of(other), None, "{other}");
         }
-        shard.finish(self.skipped, self.last)?;
-        Ok(())
     }
 }

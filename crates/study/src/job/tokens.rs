@@ -3,10 +3,11 @@
 //! Where there are many files, several jobs tokenise parts of them, and one puts their shards together: the store holds
 //! the same, however it was made.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corpus::{BuildProgress, BuildReport, BuiltStores, StoreBuilder, TokenStore, Tokenizer};
+use corpus::{BuildProgress, BuildReport, ReadReport, SpecialTokens, StoreBuilder, TextInput, TokenStore, Tokenizer};
 use fused_ops::TrainingBackend;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -31,6 +32,9 @@ pub(crate) struct Tokenise {
     pub(crate) tokenizer: Address,
     /// The tokenizer's fingerprint.
     pub(crate) tokenizer_fingerprint: String,
+    /// What special tokens in the texts are.
+    #[serde(default)]
+    pub(crate) special_tokens: SpecialTokens,
 }
 
 /// The store's folder in the job's.
@@ -62,10 +66,10 @@ pub(crate) struct Tokenised {
     pub(crate) documents: u64,
     /// Tokens.
     pub(crate) tokens: u64,
-    /// Malformed records left out.
-    pub(crate) skipped: u64,
-    /// What was wrong with the first of them.
-    pub(crate) first_skipped: Option<String>,
+    /// What reading its files met: what was left out, and why.
+    pub(crate) read: ReadReport,
+    /// Files without any document.
+    pub(crate) empty: Vec<String>,
 }
 
 impl Content {
@@ -128,16 +132,11 @@ pub(super) fn open_whole(store: &Store, job: &Address) -> Result<TokenStore, Err
 
 impl Kind for Tokenise {
     const NAME: &'static str = "data";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = Tokenised;
 
     fn address(&self) -> Address {
-        let identity = json!({
-            "role": self.source.role,
-            "documents": self.source.fingerprint,
-            "tokenizer": self.tokenizer_fingerprint,
-        });
-        Self::identified_by(&identity)
+        Self::identified_by(&self.identity(&self.source.fingerprint))
     }
 
     fn label(&self) -> String {
@@ -160,16 +159,8 @@ impl Kind for Tokenise {
     }
 
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
-        let tokenizer = Tokenizer::from_file(&MakeTokenizer::file(cx.store, &self.tokenizer))?;
-        let builder = self.builder(&tokenizer);
-        let mut first_skipped = None;
-        for part in self.parts() {
-            let address = part.address();
-            builder.adopt(&cx.store.folder(&address), part.range().0, cx.folder)?;
-            first_skipped = first_skipped.or(cx.store.result::<TokenisePart>(&address)?.and_then(|p| p.first_skipped));
-        }
-        let report = self.build(&builder, None, cx)?;
-        let store = BuiltStores::open(cx.folder)?.train;
+        let report = self.build(None, cx)?;
+        let store = TokenStore::open(&cx.folder.join(TOKENS))?;
         store.verify()?;
         if store.document_count() == 0 {
             return Err(Error::field("documents of role", &self.source.role, "must be at least 1: there are none"));
@@ -178,8 +169,8 @@ impl Kind for Tokenise {
         Ok(Tokenised {
             documents: store.document_count(),
             tokens: store.token_count(),
-            skipped: report.skipped,
-            first_skipped: first_skipped.or(report.first_skipped),
+            read: report.read,
+            empty: report.empty,
         })
     }
 }
@@ -190,17 +181,25 @@ impl Tokenise {
         (0..self.source.parts.len()).map(|number| TokenisePart { whole: self.clone(), number })
     }
 
-    fn builder<'a>(&self, tokenizer: &'a Tokenizer) -> StoreBuilder<'a> {
-        StoreBuilder::new(tokenizer, &self.source.role)
+    /// What decides the store, or a part of it.
+    fn identity(&self, documents: &str) -> serde_json::Value {
+        json!({
+            "role": self.source.role,
+            "documents": documents,
+            "tokenizer": self.tokenizer_fingerprint,
+            "special_tokens": self.special_tokens,
+        })
     }
 
-    /// Makes the stores of a part, or of the whole, in the job's folder.
+    /// Makes the store of a part, or of the whole, in the job's folder. What other jobs have tokenised is taken over: parts of
+    /// this one, and files that were tokenised before some others were added or changed.
     fn build<AB: TrainingBackend>(
         &self,
-        builder: &StoreBuilder<'_>,
         part: Option<&SourcePart>,
         cx: &Context<'_, AB>,
     ) -> Result<BuildReport, Error> {
+        let tokenizer = Tokenizer::from_file(&MakeTokenizer::file(cx.store, &self.tokenizer))?;
+        let tokenizer = tokenizer.with_special_tokens(self.special_tokens);
         let generator = self.source.generator();
         let mut known = Fingerprints::read(cx.store.root())?.until(cx.report.signal());
         let open = self.source.open(generator.as_ref(), &mut known)?;
@@ -215,8 +214,10 @@ impl Tokenise {
         let mut said = Instant::now();
         let report = cx.report;
         let stop = || report.signal().received().is_some();
-        let builder = builder.clone().stop_when(&stop);
-        let built = builder.build(inputs, cx.folder, &mut |at| tell(report, &self.source.role, bytes, at, &mut said));
+        let builder = StoreBuilder::new(&tokenizer, &self.source.role).stop_when(&stop);
+        let dir = cx.folder.join(TOKENS);
+        adopt(&builder, inputs, &dir, cx.store)?;
+        let built = builder.build(inputs, &dir, &mut |at| tell(report, &self.source.role, bytes, at, &mut said));
         match built {
             Err(corpus::TokenizeError::Stopped) => {
                 Err(Error::Stopped { signal: report.signal().received().unwrap_or(0) })
@@ -225,6 +226,19 @@ impl Tokenise {
             other => Ok(other?),
         }
     }
+}
+
+/// Takes over what other jobs of the store have tokenised of these inputs.
+fn adopt(builder: &StoreBuilder<'_>, inputs: &[TextInput<'_>], dir: &Path, store: &Store) -> Result<(), Error> {
+    for kind in [Tokenise::NAME, TokenisePart::NAME] {
+        for name in store.names(kind)? {
+            let other = store.root().join(kind).join(name).join(TOKENS);
+            if other != dir && other.is_dir() {
+                builder.adopt(&other, inputs, dir)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Tokenises a part of a role's files.
@@ -236,38 +250,27 @@ pub(crate) struct TokenisePart {
     pub(crate) number: usize,
 }
 
-/// A part of a role, as stores in the job's folder.
+/// A part of a role, as a store in the job's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PartTokenised {
     /// Documents.
     pub(crate) documents: u64,
-    /// What was wrong with the first malformed record.
-    pub(crate) first_skipped: Option<String>,
 }
 
 impl TokenisePart {
     fn part(&self) -> Option<&SourcePart> {
         self.whole.source.parts.get(self.number)
     }
-
-    fn range(&self) -> (usize, usize) {
-        self.part().map_or((0, 0), |part| part.files)
-    }
 }
 
 impl Kind for TokenisePart {
     const NAME: &'static str = "part";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = PartTokenised;
 
     fn address(&self) -> Address {
-        let whole = &self.whole;
-        let identity = json!({
-            "role": whole.source.role,
-            "documents": self.part().map(|part| &part.fingerprint),
-            "tokenizer": whole.tokenizer_fingerprint,
-        });
-        Self::identified_by(&identity)
+        let documents = self.part().map_or("", |part| part.fingerprint.as_str());
+        Self::identified_by(&self.whole.identity(documents))
     }
 
     fn label(&self) -> String {
@@ -283,10 +286,7 @@ impl Kind for TokenisePart {
     }
 
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
-        let tokenizer = Tokenizer::from_file(&MakeTokenizer::file(cx.store, &self.whole.tokenizer))?;
-        let builder = self.whole.builder(&tokenizer);
-        let report = self.whole.build(&builder, self.part(), cx)?;
-        Ok(PartTokenised { documents: report.documents[0], first_skipped: report.first_skipped })
+        Ok(PartTokenised { documents: self.whole.build(self.part(), cx)?.documents })
     }
 }
 

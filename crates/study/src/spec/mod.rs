@@ -10,6 +10,7 @@ mod splits;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use corpus::SpecialTokens;
 use data_mixer::Pairing;
 use fused_ops::Precision;
 use gptneox_model::GptNeoXConfig;
@@ -54,6 +55,9 @@ pub struct StudySpec {
     pub data: DataSpec,
     /// What turns them into tokens.
     pub tokenizer: TokenizerSpec,
+    /// What special tokens that stand in texts are: text, or special tokens.
+    #[serde(default, skip_serializing_if = "is_text")]
+    pub special_tokens: SpecialTokens,
     /// What of each role is held out; of roles that are not named, nothing. Files may say so of themselves
     /// ([`RoleFiles`]): that goes first.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -84,6 +88,10 @@ pub struct StudySpec {
 
 fn format() -> u32 {
     FORMAT
+}
+
+fn is_text(tokens: &SpecialTokens) -> bool {
+    *tokens == SpecialTokens::Text
 }
 
 /// As GPT-3's authors (Brown et al. 2020).

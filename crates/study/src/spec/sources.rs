@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use corpus::SourceFiles;
+use corpus::{Escapes, SourceFiles};
 use serde::{Deserialize, Serialize};
 
 use super::{HoldOut, StatedExamples};
@@ -56,7 +56,8 @@ pub struct RoleFiles {
 
 impl Sources {
     /// Each role's files in the folder of its name, in layouts that are recognised by their fields. What `test` holds out
-    /// of general text comes from the `c4` files where there are any.
+    /// of general text comes from the `c4` files where there are any; FLAN's tables are read as FLAN writes them, with line
+    /// breaks as `\n`.
     pub fn folders(roles: &[String], test: &HoldOut, dir: &Path) -> Self {
         let role = |role: &String| {
             let c4 = std::fs::read_dir(dir.join(role))
@@ -66,7 +67,8 @@ impl Sources {
                 .any(|e| e.file_name().to_string_lossy().starts_with("c4"));
             let of_c4 = || HoldOut { files: vec![format!("{role}/c4*")], ..test.clone() };
             let test = (role == super::GENERAL && c4).then(of_c4);
-            let sets = vec![SourceFiles::folder(role)];
+            let escapes = if role == "flan" { Escapes::Backslash } else { Escapes::Text };
+            let sets = vec![SourceFiles { escapes, ..SourceFiles::folder(role) }];
             (role.clone(), RoleFiles { test, sets, ..RoleFiles::default() })
         };
         Self(roles.iter().map(role).collect())

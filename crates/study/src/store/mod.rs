@@ -424,7 +424,7 @@ impl Store {
 
 /// What a job leaves only while it runs.
 fn is_leftover(name: &str) -> bool {
-    name.starts_with("step-") || name.starts_with(".tmp") || name == "origin.json"
+    name.starts_with("step-") || name.starts_with(".tmp") || name.starts_with(".claim") || name == "origin.json"
 }
 
 /// The files that belong to a result, and their bytes.

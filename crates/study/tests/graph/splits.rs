@@ -68,6 +68,7 @@ fn study_of(dir: &Path, places: &[Place], splits: &BTreeMap<String, Splits>, ded
         data: DataSpec::Files { dir: dir.join("data"), sources, part_bytes: None },
         tokenizer: TokenizerSpec::File { path: tokenizer },
         splits: splits.clone(),
+        special_tokens: Default::default(),
         deduplicate,
         // One step trains too.
         sft: study::FinetuneSpec {
