@@ -1,11 +1,12 @@
 //! Compares this project's numbers with fixtures that other software made.
 //!
 //! A fixture directory holds one folder a family (`models`, `generate`, `train`, `tokenizer`, `cka`, `proximity`,
-//! `stats`, `bound`). Each file is one [`Line`]: the largest error met, as a multiple of the tolerance stated for it.
+//! `stats`, `bound`, `megatron`). Each file is one [`Line`]: the largest error met, as a multiple of the tolerance stated for it.
 
 mod bound;
 mod cka;
 mod fixture;
+mod megatron;
 mod models;
 mod proximity;
 mod stats;
@@ -19,7 +20,8 @@ use fused_ops::{Precision, TrainingBackend};
 use midtrain::{Backend, OnBackend};
 
 /// The families of fixtures.
-pub const FAMILIES: [&str; 8] = ["models", "generate", "train", "tokenizer", "cka", "proximity", "stats", "bound"];
+pub const FAMILIES: [&str; 9] =
+    ["models", "generate", "train", "tokenizer", "cka", "proximity", "stats", "bound", "megatron"];
 
 /// How one file fared.
 #[derive(Debug, Clone, PartialEq)]
@@ -193,6 +195,7 @@ pub fn run(dir: &Path, options: &Options<'_>) -> Result<Vec<Line>, String> {
             "cka" => scaled(on(Task::Cka)?),
             "proximity" => proximity::lines(&folder),
             "stats" => stats::lines(&folder),
+            "megatron" => megatron::lines(&folder),
             _ => bound::lines(&folder),
         });
     }

@@ -25,6 +25,16 @@ fn reference_fixtures_agree() {
     assert!(text.trim_end().ends_with("29 ok, 0 fail, 0 unsupported"), "{text}");
 }
 
+/// Files that Megatron's own writer wrote: the same ids, and mixtures of them those of our stores.
+#[test]
+fn megatrons_own_files_are_read() {
+    let Some(shared) = shared() else { return };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
+    let output = command.arg(shared.join("reference-wave2")).args(["--family", "megatron"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.trim_end().ends_with("2 ok, 0 fail, 0 unsupported"), "{text}");
+}
+
 #[test]
 fn own_fixtures_agree() {
     let output = Command::new(env!("CARGO_BIN_EXE_conformance")).arg(fixture("reference")).output().unwrap();

@@ -25,8 +25,8 @@
 mod store;
 
 pub use store::{
-    Piece, ShardSummary, StoreDocument, StoreError, StoreInfo, StoreSummary, StoreWriter, TokenStore, TokenWidth,
-    finish_store,
+    MegatronStore, Piece, ShardSummary, StoreDocument, StoreError, StoreInfo, StoreSummary, StoreWriter, TokenArray,
+    TokenStore, TokenWidth, finish_store,
 };
 
 #[cfg(feature = "overlap")]

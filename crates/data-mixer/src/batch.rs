@@ -25,6 +25,17 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Rows of zeros, of source 0; with document starts where asked.
+    pub fn zeros(rows: usize, time: usize, document_starts: bool) -> Self {
+        Self {
+            time,
+            inputs: vec![0; rows * time],
+            targets: vec![0; rows * time],
+            sources: vec![0; rows],
+            document_starts: document_starts.then(|| vec![0; rows * time]),
+        }
+    }
+
     /// An empty batch with room for rows.
     pub fn with_capacity(rows: usize, time: usize) -> Self {
         Self {
@@ -93,20 +104,30 @@ impl Batch {
         tokens
     }
 
-    /// A digest of everything that a model reads (xxh3).
+    /// A digest of everything that a model reads.
     pub fn digest(&self) -> u64 {
-        let mut hash = Xxh3::new();
-        hash.update(&(self.time as u64).to_le_bytes());
-        for values in [&self.inputs, &self.targets].into_iter().chain(&self.document_starts) {
-            let mut bytes = [0u8; 4096];
-            for chunk in values.chunks(bytes.len() / 4) {
-                for (b, v) in bytes.chunks_exact_mut(4).zip(chunk) {
-                    b.copy_from_slice(&v.to_le_bytes());
+        self.digest_from(0)
+    }
+
+    /// The digest of these rows as a part of a batch, in which `first` is the place of the first of them: the sum, modulo 2⁶⁴,
+    /// of each row's hash (xxh3 of its length and content, seeded by its place). So the digests of parts add up to that of
+    /// the batch: ranks need exchange a number each to know that of the global batch.
+    pub fn digest_from(&self, first: usize) -> u64 {
+        let row = |row: usize| {
+            let mut hash = Xxh3::with_seed((first + row) as u64);
+            hash.update(&(self.time as u64).to_le_bytes());
+            for values in [&self.inputs, &self.targets].into_iter().chain(&self.document_starts) {
+                let mut bytes = [0u8; 4096];
+                for chunk in values[row * self.time..(row + 1) * self.time].chunks(bytes.len() / 4) {
+                    for (b, v) in bytes.chunks_exact_mut(4).zip(chunk) {
+                        b.copy_from_slice(&v.to_le_bytes());
+                    }
+                    hash.update(&bytes[..chunk.len() * 4]);
                 }
-                hash.update(&bytes[..chunk.len() * 4]);
             }
-        }
-        hash.digest()
+            hash.digest()
+        };
+        (0..self.rows()).fold(0, |sum, i| sum.wrapping_add(row(i)))
     }
 }
 
@@ -126,6 +147,10 @@ pub trait BatchSource: Send + Sync {
 
     /// Names of the sources that rows refer to.
     fn source_names(&self) -> Vec<String>;
+
+    /// Says that a step's batch is wanted soon, so that its data are in memory by then. A hint: nothing may come of it, and a
+    /// step that there is not asks for nothing.
+    fn will_need(&self, _step: u64) {}
 
     /// The global batch of a step.
     ///
@@ -194,6 +219,10 @@ impl<S: BatchSource> BatchSource for RankView<S> {
     fn source_names(&self) -> Vec<String> {
         self.source.source_names()
     }
+
+    fn will_need(&self, step: u64) {
+        self.source.will_need(step);
+    }
 }
 
 impl<S: BatchSource + ?Sized> BatchSource for &S {
@@ -211,5 +240,9 @@ impl<S: BatchSource + ?Sized> BatchSource for &S {
 
     fn source_names(&self) -> Vec<String> {
         (**self).source_names()
+    }
+
+    fn will_need(&self, step: u64) {
+        (**self).will_need(step);
     }
 }

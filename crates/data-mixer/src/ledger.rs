@@ -36,7 +36,9 @@ impl std::fmt::Display for LedgerHead {
 }
 
 /// The file's first line.
-const TITLE: &str = "midtrain ledger 1";
+const TITLE: &str = "midtrain ledger 2";
+/// That of files whose digests are others.
+const EARLIER: &str = "midtrain ledger 1";
 
 /// A run's ledger, in memory: from plans it can be computed without training, from a run's file it is read.
 ///
@@ -202,7 +204,11 @@ impl Ledger {
             Ok(text.ends_with('\n'))
         };
         let broken = |line: u64, reason: &str| Error::Ledger { path: path.to_owned(), line, reason: reason.into() };
-        if !next(&mut text)? || text.trim_end() != TITLE {
+        let whole = next(&mut text)?;
+        if whole && text.trim_end() == EARLIER {
+            return Err(broken(1, "was written by an earlier version, whose digests are others"));
+        }
+        if !whole || text.trim_end() != TITLE {
             return Err(broken(1, &format!("is no ledger: it does not begin with {TITLE:?}")));
         }
         if !next(&mut text)? {
@@ -244,9 +250,9 @@ impl Ledger {
         line
     }
 
-    fn head(&self) -> Result<String, Error> {
+    fn head(&self) -> String {
         let names = serde_json::to_string(&self.sources).expect("a list of strings is JSON");
-        Ok(format!("{TITLE}\n{names}\n"))
+        format!("{TITLE}\n{names}\n")
     }
 }
 
@@ -258,27 +264,54 @@ pub struct LedgerFile {
     ledger: Ledger,
 }
 
+/// Where a run goes on: what it has seen since the beginning of its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerSpan {
+    /// The step that the file begins at, and the head there.
+    pub begins: (u64, LedgerHead),
+    /// The step that the run goes on at, and the head there.
+    pub goes_on: (u64, LedgerHead),
+}
+
 impl LedgerFile {
-    /// Opens a run's file at the step from which it goes on: later steps, seen before a kill, are forgotten.
+    /// Opens a run's file at the step from which it goes on.
+    ///
+    /// 1. Later steps, seen before a kill, are forgotten.
+    /// 2. Steps that the file does not hold, because it is gone or ends too early, are made again from the run's batches.
+    /// 3. The whole must lead from the one head to the other: else the run has seen other data than these batches.
     ///
     /// # Errors
-    /// A file that cannot be read or written, is no ledger, or is of other sources or steps.
-    pub fn open(path: &Path, step: u64, sources: Vec<String>) -> Result<Self, Error> {
+    /// A file that cannot be read or written, is no ledger or of other sources; batches that are not those of the run.
+    pub fn open(path: &Path, span: LedgerSpan, batches: &dyn BatchSource) -> Result<Self, Error> {
         let io = |source| Error::Io { path: path.to_owned(), source };
-        let mut ledger = Ledger::new(step, sources);
-        // A kill between creating the file and its first lines leaves less than a title.
-        let begun = std::fs::metadata(path).is_ok_and(|m| m.len() > TITLE.len() as u64 + 4);
+        let LedgerSpan { begins: (begin, first), goes_on: (step, last) } = span;
+        let mut ledger = Ledger::new(begin, batches.source_names());
+        // A kill or a power cut may leave less than its first lines.
+        let head = ledger.head();
+        let found = std::fs::metadata(path).map_or(0, |m| m.len());
+        let begun =
+            found >= head.len() as u64 || !head.as_bytes().starts_with(&std::fs::read(path).unwrap_or_default());
         if begun {
-            let old = Ledger::read(path)?;
+            let mut old = Ledger::read(path)?;
             if old.sources != ledger.sources {
                 let limit = format!("differ from this run's: {}", ledger.sources.join(", "));
                 return Err(Error::field(format!("sources of {}", path.display()), old.sources.join(", "), limit));
             }
-            if old.first <= step && step <= old.steps().end {
-                ledger = Ledger { entries: old.entries[..(step - old.first) as usize].to_vec(), ..old };
+            // One that begins elsewhere is of another stretch of the run.
+            if old.first == begin {
+                old.entries.truncate(usize::try_from(step.saturating_sub(begin)).unwrap_or(usize::MAX));
+                ledger = old;
             }
         }
-        let mut text = ledger.head()?;
+        for step in ledger.steps().end..step {
+            ledger.record(&batches.batch(step)?);
+        }
+        let found = ledger.entries.iter().fold(first, |head, entry| head.append(entry.digest));
+        if found != last {
+            let limit = format!("is not that of the run, {last}: the run has seen other data by step {step}");
+            return Err(Error::field(format!("ledger of {}", path.display()), found, limit));
+        }
+        let mut text = ledger.head();
         ledger.steps().for_each(|step| text.push_str(&ledger.line(step)));
         let mut begun = AtomicFile::create(path).map_err(io)?;
         begun.write_all(text.as_bytes()).map_err(io)?;

@@ -84,19 +84,23 @@ mod mix;
 mod prefetch;
 mod pretrain;
 mod replay;
+mod sequences;
 mod sft;
+mod shuffled;
 
 pub use {corpus, schedule};
 
 pub use batch::{Batch, BatchSource, IGNORE, RankView};
 pub use error::Error;
 pub use key::stream_key;
-pub use ledger::{Ledger, LedgerDiff, LedgerFile, LedgerHead};
+pub use ledger::{Ledger, LedgerDiff, LedgerFile, LedgerHead, LedgerSpan};
 pub use mix::{Budget, Draw, MixPlan, MixSpec, Pairing, Permutation, PhaseUse, Preflight, SourceSize, SourceUse};
 pub use prefetch::{Prefetched, prefetch, prefetch_owned};
-pub use pretrain::{MixedBatches, Sequences};
+pub use pretrain::MixedBatches;
 pub use replay::Replay;
-pub use sft::{SftBatches, SftReport, SftSpec, Truncation};
+pub use sequences::Sequences;
+pub use sft::{Grouping, SftBatches, SftReport, SftSpec, Truncation};
+pub use shuffled::ShuffledDocuments;
 
 /// The README's example.
 #[cfg(doctest)]

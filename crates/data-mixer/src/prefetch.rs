@@ -7,6 +7,9 @@ use std::thread::JoinHandle;
 
 use crate::{Batch, BatchSource, Error};
 
+/// How far ahead data are asked for.
+const AHEAD: u64 = 1;
+
 /// Batches in order, made ahead. Ends after the last step or the first error; a panic of the other thread goes on here.
 #[derive(Debug)]
 pub struct Prefetched {
@@ -91,7 +94,12 @@ pub fn prefetch_owned(source: Arc<dyn BatchSource>, steps: Range<u64>, depth: us
 
 /// Makes batches until the consumer is gone, or must not be given anything after an error.
 fn send(source: &dyn BatchSource, steps: Range<u64>, to: &SyncSender<Result<Batch, Error>>) {
+    let end = steps.end;
     for step in steps {
+        // What is wanted after this one is fetched while this one is made and trained on.
+        if step + AHEAD < end {
+            source.will_need(step + AHEAD);
+        }
         let batch = source.batch(step);
         let failed = batch.is_err();
         if to.send(batch).is_err() || failed {

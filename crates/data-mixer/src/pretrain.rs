@@ -1,81 +1,17 @@
-//! Pretraining batches: concatenate-and-chop sequences of token stores, placed by a mixture.
+//! Pretraining batches: sequences placed by a mixture.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use corpus::TokenStore;
+use rayon::prelude::*;
 
 use crate::batch::check_rows;
-use crate::{Batch, BatchSource, Error, MixPlan};
+use crate::sequences::Row;
+use crate::{Batch, BatchSource, Error, MixPlan, Sequences};
 
-/// A store read as sequences of T+1 tokens with stride T (as LitGPT): document borders are ordinary tokens, unless
-/// attention is to stop at them.
-#[derive(Debug, Clone)]
-pub struct Sequences {
-    store: Arc<TokenStore>,
-    time: usize,
-    document_mask: bool,
-}
-
-impl Sequences {
-    /// The sequences of a store.
-    ///
-    /// # Errors
-    /// A zero length.
-    pub fn new(store: Arc<TokenStore>, time: usize) -> Result<Self, Error> {
-        if time == 0 {
-            return Err(Error::field("sequence length", 0, "must be at least 1"));
-        }
-        Ok(Self { store, time, document_mask: false })
-    }
-
-    /// The same, with [`Batch::document_starts`] from the store's own borders.
-    #[must_use]
-    pub fn with_document_mask(self, document_mask: bool) -> Self {
-        Self { document_mask, ..self }
-    }
-
-    /// How many whole sequences there are.
-    pub fn len(&self) -> u64 {
-        self.store.token_count().saturating_sub(1) / self.time as u64
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The store.
-    pub fn store(&self) -> &TokenStore {
-        &self.store
-    }
-
-    /// T.
-    pub fn time(&self) -> usize {
-        self.time
-    }
-
-    /// Appends sequence `i` to a batch.
-    ///
-    /// # Errors
-    /// A sequence beyond the store's end.
-    pub fn push(&self, i: u64, source: u16, batch: &mut Batch) -> Result<(), Error> {
-        let from = i.saturating_mul(self.time as u64);
-        // Token ids are below 2³¹: stores refuse larger ones.
-        self.store.extend_i32(from, self.time, &mut batch.inputs)?;
-        self.store.extend_i32(from + 1, self.time, &mut batch.targets)?;
-        batch.sources.push(source);
-        if self.document_mask {
-            let starts = batch.document_starts.get_or_insert_default();
-            for document in self.store.documents_in(from..from + self.time as u64) {
-                let start = document.start.saturating_sub(from);
-                let end = document.end.min(from + self.time as u64) - from;
-                starts.extend(std::iter::repeat_n(start as i32, (end - start) as usize));
-            }
-        }
-        Ok(())
-    }
-}
+/// Tokens of a batch from which on its rows are made by several threads: fewer are made sooner than threads are woken.
+const PARALLEL: usize = 1 << 17;
+/// Rows that a thread makes at once.
+const ROWS: usize = 16;
 
 /// The batches of a mixture over stores.
 #[derive(Debug, Clone)]
@@ -102,22 +38,25 @@ impl MixedBatches {
         let time = plan.spec().time;
         for (i, s) in sources.iter().enumerate() {
             let size = plan.source(i);
-            if s.len() != size.sequences || s.time as u64 != time {
-                let limit = format!("of length {} differ from the plan's {} of {time}", s.time, size.sequences);
+            if s.len() != size.sequences || s.time() as u64 != time {
+                let limit = format!("of length {} differ from the plan's {} of {time}", s.time(), size.sequences);
                 return Err(Error::field(format!("sequences of {}", size.name), s.len(), limit));
             }
             // The same ids mean other tokens elsewhere: a mixture of them would train on noise.
-            if s.store.tokenizer() != sources[0].store.tokenizer() {
+            let (own, first) = (s.tokens(), sources[0].tokens());
+            if own.tokenizer() != first.tokenizer() {
                 return Err(Error::Store(corpus::StoreError::Tokenizer {
-                    path: s.store.path().to_owned(),
-                    found: s.store.tokenizer().to_owned(),
-                    expected: sources[0].store.tokenizer().to_owned(),
+                    path: own.path().to_owned(),
+                    found: own.tokenizer().to_owned(),
+                    expected: first.tokenizer().to_owned(),
                 }));
             }
-            if s.document_mask != sources[0].document_mask {
+            if s.document_mask() != sources[0].document_mask() {
                 let field = format!("document mask of {}", size.name);
-                return Err(Error::field(field, s.document_mask, "must be the same for all sources"));
+                return Err(Error::field(field, s.document_mask(), "must be the same for all sources"));
             }
+            // Draws are in random order: what lies beside a sequence is not read with it.
+            own.random_access();
         }
         Ok(Self { plan, sources })
     }
@@ -140,10 +79,19 @@ impl BatchSource for MixedBatches {
     fn batch_rows(&self, step: u64, rows: Range<usize>) -> Result<Batch, Error> {
         check_rows(self, step, &rows)?;
         let first = step * self.plan.spec().batch;
-        let mut batch = Batch::with_capacity(rows.len(), self.plan.spec().time as usize);
-        for slot in first + rows.start as u64..first + rows.end as u64 {
-            let draw = self.plan.draw(slot);
-            self.sources[draw.source].push(draw.sequence, draw.source as u16, &mut batch)?;
+        let time = self.plan.spec().time as usize;
+        let mask = self.sources.iter().any(Sequences::document_mask);
+        let mut batch = Batch::zeros(rows.len(), time, mask);
+        let made = rows_of(&mut batch);
+        let fill = |(place, (source, row)): (usize, (&mut u16, Row<'_>))| {
+            let draw = self.plan.draw(first + (rows.start + place) as u64);
+            *source = draw.source as u16;
+            self.sources[draw.source].fill(draw.sequence, row)
+        };
+        if rows.len() * time < PARALLEL {
+            made.into_iter().enumerate().try_for_each(fill)?;
+        } else {
+            made.into_par_iter().enumerate().with_min_len(ROWS).try_for_each(fill)?;
         }
         Ok(batch)
     }
@@ -151,4 +99,28 @@ impl BatchSource for MixedBatches {
     fn source_names(&self) -> Vec<String> {
         self.plan.spec().sources.iter().map(|s| s.name.clone()).collect()
     }
+
+    fn will_need(&self, step: u64) {
+        if step >= self.steps() {
+            return;
+        }
+        let first = step * self.plan.spec().batch;
+        for slot in first..first + self.plan.spec().batch {
+            let draw = self.plan.draw(slot);
+            let sequences = &self.sources[draw.source];
+            sequences.tokens().will_need(sequences.range(draw.sequence));
+        }
+    }
+}
+
+/// Each row's source and content, to be written apart.
+fn rows_of(batch: &mut Batch) -> Vec<(&mut u16, Row<'_>)> {
+    let time = batch.time;
+    let starts: Box<dyn Iterator<Item = Option<&mut [i32]>>> = match &mut batch.document_starts {
+        Some(starts) => Box::new(starts.chunks_exact_mut(time).map(Some)),
+        None => Box::new(std::iter::repeat_with(|| None)),
+    };
+    let content = batch.inputs.chunks_exact_mut(time).zip(batch.targets.chunks_exact_mut(time)).zip(starts);
+    let rows = content.map(|((inputs, targets), starts)| Row { inputs, targets, starts });
+    batch.sources.iter_mut().zip(rows).collect()
 }

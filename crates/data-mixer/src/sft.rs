@@ -23,6 +23,27 @@ pub enum Truncation {
     Refuse,
 }
 
+/// Which examples share a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Grouping {
+    /// Any.
+    #[default]
+    Random,
+    /// Examples of similar length, so that less of a batch is padding: the random order is cut into windows of 50 batches, each
+    /// window's examples are sorted by length and cut into batches, and the epoch's batches are put into a random order. (As
+    /// `group_by_length` of Hugging Face's trainer, which leaves out the last.)
+    Length,
+}
+
+fn is_random(grouping: &Grouping) -> bool {
+    *grouping == Grouping::Random
+}
+
+/// Batches whose examples are sorted together.
+const WINDOW: u64 = 50;
+
 /// How examples become batches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +60,9 @@ pub struct SftSpec {
     pub mask_prompt: bool,
     /// Seed of the order; a new order each epoch.
     pub seed: u64,
+    /// Which examples share a batch.
+    #[serde(default, skip_serializing_if = "is_random")]
+    pub grouping: Grouping,
 }
 
 /// What the spec does to the examples.
@@ -125,7 +149,7 @@ impl SftBatches {
             let limit = format!("must not exceed the longest row, {}", self.spec.max_time);
             return Err(Error::field("length of replayed rows", replay.time(), limit));
         }
-        let general = replay.sequences().store();
+        let general = replay.sequences().tokens();
         if general.tokenizer() != self.store.tokenizer() {
             return Err(Error::Store(corpus::StoreError::Tokenizer {
                 path: general.path().to_owned(),
@@ -234,8 +258,23 @@ impl SftBatches {
         let examples = self.report.examples;
         let order = Permutation::new(examples, stream_key(self.spec.seed, "order of fine-tuning", epoch));
         let size = self.spec.batch as u64;
-        let places = i * size..((i + 1) * size).min(examples);
-        places.map(|at| self.documents[order.apply(at) as usize]).collect()
+        let at = |places: Range<u64>| places.map(|at| self.documents[order.apply(at) as usize]).collect::<Vec<_>>();
+        if self.spec.grouping == Grouping::Random {
+            return at(i * size..((i + 1) * size).min(examples));
+        }
+        // The last batch may have fewer examples: it stays the last.
+        let full = examples / size;
+        let batches = Permutation::new(full, stream_key(self.spec.seed, "order of batches", epoch));
+        let batch = if i < full { batches.apply(i) } else { i };
+        let (window, place) = (batch / WINDOW, batch % WINDOW);
+        let mut documents = at(window * WINDOW * size..((window + 1) * WINDOW * size).min(examples));
+        // By their places in the random order where lengths are equal.
+        documents.sort_by_cached_key(|document| self.positions(*document));
+        // Its shortest make the last batch, where that is not full.
+        let rest = documents.len() as u64 % size;
+        let from = if i < full { rest + place * size } else { 0 };
+        let until = if i < full { from + size } else { rest };
+        documents[from as usize..until as usize].to_vec()
     }
 }
 
@@ -283,7 +322,7 @@ impl BatchSource for SftBatches {
     fn source_names(&self) -> Vec<String> {
         let own = self.store.name().to_owned();
         // Where a study fine-tunes on its own general text the two are told apart.
-        let general = self.replay.as_ref().map(|replay| match replay.sequences().store().name() {
+        let general = self.replay.as_ref().map(|replay| match replay.sequences().tokens().name() {
             name if name == own => format!("{name} (replay)"),
             name => name.to_owned(),
         });

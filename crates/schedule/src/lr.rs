@@ -349,11 +349,12 @@ impl Ramped {
         if x < warmup {
             return self.peak * (x as f64 / warmup as f64);
         }
+        // The last step of a run that never decays, all warm-up or all plateau, is at the peak.
+        if x <= decay_from && step < self.total {
+            return self.peak;
+        }
         if x >= total {
             return self.min;
-        }
-        if x <= decay_from {
-            return self.peak;
         }
         let progress = (x - decay_from) as f64 / (total - decay_from) as f64;
         self.min + self.shape.at(progress) * (self.peak - self.min)

@@ -303,3 +303,44 @@ fn phases_in_files() {
         assert!(read(bad).unwrap_err().contains("must have a weight or a number of sequences"), "{bad}");
     }
 }
+
+/// A run that is all warm-up, or all plateau, ends at its peak; after it comes the minimum.
+#[test]
+fn a_warm_up_as_long_as_the_run_reaches_the_peak() {
+    for (warmup, total) in [(1, 1), (10, 10), (1000, 1000)] {
+        for convention in
+            [Convention::CosineWarmupWithMinLr, Convention::CosineWithMinLr, Convention::Litgpt { accumulation: 4 }]
+        {
+            let curve = |spec: LrSpec| spec.build().unwrap();
+            let lr = curve(LrSpec::Cosine {
+                peak: 1e-3,
+                min: 1e-4,
+                warmup: Step(warmup).into(),
+                total: Step(total).into(),
+                convention,
+            });
+            let last = lr.at(Step(total - 1));
+            // Conventions that count from 0 are one count short of it, as their own software is.
+            let expected = match convention {
+                Convention::CosineWarmupWithMinLr => 1e-3,
+                Convention::CosineWithMinLr => 1e-3 * (total - 1) as f64 / total as f64,
+                Convention::Litgpt { accumulation } => {
+                    1e-3 * (total * accumulation - 1) as f64 / (total * accumulation) as f64
+                }
+            };
+            assert!((last - expected).abs() < 1e-15, "{convention:?} {total}: {last}");
+            assert_eq!(lr.at(Step(total)), 1e-4);
+            // No decay: the plateau goes on to the last step.
+            let lr = curve(LrSpec::Wsd {
+                peak: 1e-3,
+                min: 1e-4,
+                warmup: Step(0).into(),
+                decay: Step(0).into(),
+                shape: Decay::Linear,
+                total: Step(total).into(),
+                convention,
+            });
+            assert_eq!((lr.at(Step(total - 1)), lr.at(Step(total))), (1e-3, 1e-4));
+        }
+    }
+}

@@ -14,8 +14,9 @@ pub fn batches(study: &Study, data: &Data, store: &Store, arm: ArmId, seed: u64)
     let spec = &study.spec().pretrain;
     let plan = study.mix(arm, seed, &data.sequences(spec.time))?;
     let open = |role: &str| -> Result<Sequences, Error> {
-        let tokens = data.role(role).train.open(store)?;
-        Ok(Sequences::new(tokens, spec.time)?.with_document_mask(spec.document_mask))
+        let shuffled = spec.shuffle_documents.then(|| study.seed("pretraining data", seed));
+        let sequences = data.role(role).train.sequences_of(store, role, spec.time, shuffled)?;
+        Ok(sequences.with_document_mask(spec.document_mask))
     };
     let sources = plan.spec().sources.iter().map(|source| open(&source.name)).collect::<Result<_, _>>()?;
     Ok(MixedBatches::new(plan, sources)?)

@@ -2,7 +2,7 @@
 
 use std::ops::Index;
 
-use data_mixer::{MixPlan, MixSpec, SftSpec, SourceSize, stream_key};
+use data_mixer::{Grouping, MixPlan, MixSpec, SftSpec, SourceSize, stream_key};
 use fused_ops::Place;
 use schedule::{LrSpec, Shares, Step, Timeline, TimelineSpec, Tokens, Weight};
 use trainer::TrainSpec;
@@ -301,6 +301,7 @@ impl Study {
             truncation: s.truncation,
             mask_prompt: self[set].mask_prompt,
             seed: self.seed("fine-tuning order", seed),
+            grouping: if s.group_by_length { Grouping::Length } else { Grouping::Random },
         }
     }
 }

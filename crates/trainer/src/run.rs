@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use data_mixer::{BatchSource, LedgerFile, prefetch};
+use data_mixer::{BatchSource, LedgerFile, LedgerSpan, prefetch};
 use fused_ops::TrainingBackend;
 
 use crate::checkpoint::{checkpoints, file_name, verify_checkpoint};
@@ -61,6 +61,7 @@ pub fn run<AB: TrainingBackend>(
 ) -> Result<(Trainer<AB>, Outcome), Error> {
     let io = |source| Error::Io { path: options.dir.to_owned(), source };
     std::fs::create_dir_all(options.dir).map_err(io)?;
+    let begins = (trainer.step, trainer.ledger);
     // The newest that is whole and ahead: a damaged one costs the steps since the one before.
     let usable = |(step, path): &(u64, std::path::PathBuf)| {
         *step > trainer.step && *step <= options.until && verify_checkpoint(path).is_ok()
@@ -69,7 +70,10 @@ pub fn run<AB: TrainingBackend>(
         trainer = trainer.load(&path)?;
     }
     let mut log = Log::open(&options.dir.join("log.jsonl"), trainer.step)?;
-    let mut ledger = LedgerFile::open(&options.dir.join(LEDGER), trainer.step, source.source_names())?;
+    let mut ledger = {
+        let span = LedgerSpan { begins, goes_on: (trainer.step, trainer.ledger) };
+        LedgerFile::open(&options.dir.join(LEDGER), span, source)?
+    };
     let mut skipped = trainer.step - trainer.updates;
     let mut control = observe(trainer.step, None);
     let mut saved = (trainer.step, Instant::now());

@@ -7,8 +7,11 @@
 //! 64 bytes; then token ids [N] as u16 or u32, zeros up to a multiple of 8; u64 offsets [D+1], u64 hashes [D], u32
 //! prompt lengths [D], u32 text bytes [D]; the prompts of later turns as u64 document [P], u32 from [P], u32 to [P].
 
+mod advice;
+mod array;
 mod header;
 mod manifest;
+mod megatron;
 mod reader;
 mod selection;
 mod shard;
@@ -16,8 +19,10 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 
+pub use array::TokenArray;
 pub use header::{StoreInfo, TokenWidth};
 pub use manifest::finish_store;
+pub use megatron::MegatronStore;
 pub use reader::{Piece, ShardSummary, StoreSummary, TokenStore};
 pub use writer::{StoreDocument, StoreWriter};
 

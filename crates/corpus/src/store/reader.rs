@@ -357,6 +357,43 @@ impl TokenStore {
         })
     }
 
+    /// Fills `out` with the tokens from `from` on, as the signed ids that tensors hold. (A vocabulary is below 2³¹.)
+    ///
+    /// # Errors
+    /// A range beyond the end.
+    pub fn read_i32(&self, from: u64, out: &mut [i32]) -> Result<(), StoreError> {
+        let mut filled = 0;
+        self.pieces(from, out.len(), &mut |piece| {
+            let part = &mut out[filled..filled + piece.len()];
+            match piece {
+                Piece::Two(ids) => {
+                    part.iter_mut().zip(ids).for_each(|(o, b)| *o = i32::from(u16::from_le_bytes(*b)));
+                }
+                Piece::Four(ids) => part.iter_mut().zip(ids).for_each(|(o, b)| *o = i32::from_le_bytes(*b)),
+            }
+            filled += part.len();
+        })
+    }
+
+    /// Says that tokens are read soon, so that they are in memory by then: a hint to the system, which reads the files' parts
+    /// without being waited for.
+    pub fn will_need(&self, tokens: Range<u64>) {
+        let (mut at, to) = (tokens.start, tokens.end.min(self.token_count()));
+        while at < to {
+            let index = self.token_starts.partition_point(|start| *start <= at) - 1;
+            let (part, start) = (&self.parts[index], self.token_starts[index]);
+            let end = to.min(self.token_starts[index + 1]);
+            self.shards[part.shard].will_need(part.tokens.start + at - start..part.tokens.start + end - start);
+            at = end;
+        }
+    }
+
+    /// Says that tokens are read here and there, as a mixture does: the system reads nothing else ahead. Not for what reads
+    /// all of it.
+    pub fn random_access(&self) {
+        self.shards.iter().for_each(Shard::random_access);
+    }
+
     /// Calls `each` with the raw ids of a range, shard by shard: for counting without a copy.
     ///
     /// # Errors

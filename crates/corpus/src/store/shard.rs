@@ -7,7 +7,7 @@ use memmap2::Mmap;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::header::{Header, Layout};
-use super::{StoreError, TokenWidth, io};
+use super::{StoreError, TokenWidth, advice, io};
 
 #[derive(Debug)]
 pub(super) struct Shard {
@@ -67,6 +67,17 @@ impl Shard {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Its tokens are read here and there.
+    pub(super) fn random_access(&self) {
+        advice::random(&self.map);
+    }
+
+    /// Tokens of it are read soon.
+    pub(super) fn will_need(&self, tokens: std::ops::Range<u64>) {
+        let place = |token: u64| self.layout.tokens + token.min(self.header.tokens) as usize * self.width.bytes();
+        advice::will_need(&self.map, place(tokens.start)..place(tokens.end));
     }
 
     fn array<const N: usize>(&self, at: usize, count: u64) -> &[[u8; N]] {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::support::{config, store};
 use corpus::{StoreDocument, StoreInfo, StoreWriter, TokenStore};
 use data_mixer::{
-    Batch, BatchSource, Error, IGNORE, Ledger, LedgerFile, LedgerHead, MixPlan, MixSpec, MixedBatches, Pairing,
-    RankView, Replay, Sequences, SftBatches, SftSpec, SourceSize, Truncation, prefetch,
+    Batch, BatchSource, Error, Grouping, IGNORE, Ledger, LedgerFile, LedgerHead, LedgerSpan, MixPlan, MixSpec,
+    MixedBatches, Pairing, RankView, Replay, Sequences, SftBatches, SftSpec, SourceSize, Truncation, prefetch,
 };
 use proptest::prelude::*;
 use schedule::{Step, Timeline, Tokens, Weight};
@@ -97,6 +97,7 @@ proptest! {
         let batches = mixed(dir.path(), "0.3", mask);
         let whole = batches.batch(step).unwrap();
         let mut joined = Batch { time: 8, ..Batch::default() };
+        let mut digest = 0u64;
         let mut append = |piece: Batch| {
             joined.inputs.extend(piece.inputs);
             joined.targets.extend(piece.targets);
@@ -109,23 +110,34 @@ proptest! {
             let view = RankView::new(&batches, rank, ranks).unwrap();
             let part = view.batch(step).unwrap();
             prop_assert_eq!(view.rows(step), part.rows());
+            digest = digest.wrapping_add(part.digest_from(view.range(step).start));
             prop_assert!(part.rows().abs_diff(6 / ranks) <= 1);
             (0..part.rows()).step_by(micro).for_each(|i| append(part.slice(i..(i + micro).min(part.rows()))));
         }
+        // Each rank knows its part of the global batch's digest, and that of no other place.
+        prop_assert_eq!(digest, whole.digest());
+        prop_assert_ne!(whole.digest_from(1), whole.digest());
+        let mut swapped = whole.clone();
+        swapped.inputs.rotate_left(8);
+        prop_assert_ne!(swapped.digest(), whole.digest());
         prop_assert_eq!(joined, whole);
     }
 
     /// A run that stops at any step and goes on has seen what one without a stop has.
     #[test]
-    fn resuming_sees_the_same(stop in 0u64..20, depth in 1usize..5) {
+    fn resuming_sees_the_same(stop in 0u64..20, depth in 1usize..5, lost in prop_oneof![Just(0usize), 1..1000usize]) {
         let dir = tempfile::tempdir().unwrap();
         let batches = mixed(dir.path(), "0.3", false);
         let through = Ledger::of(&batches, 0..20).unwrap();
         let path = dir.path().join("ledger");
         let mut head = LedgerHead::default();
-        // The first process dies a few steps after its checkpoint: its ledger is ahead of it.
+        // The first process dies a few steps after its checkpoint: its ledger is ahead of it; or, after a power cut, behind.
         for (from, to) in [(0, (stop + 3).min(20)), (stop, 20)] {
-            let mut file = LedgerFile::open(&path, from, batches.source_names()).unwrap();
+            if from > 0 && lost > 0 {
+                let text = std::fs::read(&path).unwrap();
+                std::fs::write(&path, &text[..text.len() - lost.min(text.len())]).unwrap();
+            }
+            let mut file = LedgerFile::open(&path, span(&through, from), &batches).unwrap();
             prefetch(&batches, from..to, depth, |queue| {
                 for batch in queue {
                     file.record(&batch.unwrap()).unwrap();
@@ -173,7 +185,8 @@ fn damaged_ledgers_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger");
     let batches = mixed(dir.path(), "0.3", false);
-    let mut file = LedgerFile::open(&path, 0, batches.source_names()).unwrap();
+    let all = Ledger::of(&batches, 0..20).unwrap();
+    let mut file = LedgerFile::open(&path, span(&all, 0), &batches).unwrap();
     (0..5).for_each(|step| file.record(&batches.batch(step).unwrap()).unwrap());
     let text = std::fs::read_to_string(&path).unwrap();
     // A kill in the middle of a line: the line is forgotten.
@@ -181,6 +194,7 @@ fn damaged_ledgers_are_refused() {
     assert_eq!(Ledger::read(&path).unwrap().steps(), 0..4);
     for (broken, reason) in [
         ("nothing\n".to_owned(), "is no ledger"),
+        (text.replace("ledger 2", "ledger 1"), "was written by an earlier version"),
         (text.replace("2 ", "7 "), ":5: step 7 follows step 1"),
         (text.replacen("\n3 ", "\n3 x", 1), ":6: must be: step, digest, tokens by source"),
     ] {
@@ -189,8 +203,64 @@ fn damaged_ledgers_are_refused() {
         assert!(message.contains(reason), "{message}");
     }
     std::fs::write(&path, text).unwrap();
-    let message = LedgerFile::open(&path, 3, vec!["web".into()]).unwrap_err().to_string();
+    let named = Named(&batches);
+    let message = LedgerFile::open(&path, span(&all, 3), &named).unwrap_err().to_string();
     assert!(message.contains("differ from this run's: web"), "{message}");
+    // What the run has seen and what it is said to have seen differ: refused, and nothing is overwritten.
+    let before = std::fs::read_to_string(&path).unwrap();
+    let other = LedgerSpan { goes_on: (3, LedgerHead(7)), ..span(&all, 3) };
+    let message = LedgerFile::open(&path, other, &batches).unwrap_err().to_string();
+    assert!(
+        message.contains("is not that of the run, 0000000000000007: the run has seen other data by step 3"),
+        "{message}"
+    );
+    let other = mixed(dir.path(), "0.9", false);
+    let message = LedgerFile::open(&path, span(&Ledger::of(&other, 0..20).unwrap(), 12), &batches).unwrap_err();
+    assert!(message.to_string().contains("has seen other data by step 12"), "{message}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+}
+
+/// From a run's beginning to a step.
+fn span(ledger: &Ledger, step: u64) -> LedgerSpan {
+    let head = (0..step).fold(LedgerHead::default(), |head, k| head.append(ledger.digest(Step(k)).unwrap()));
+    LedgerSpan { begins: (0, LedgerHead::default()), goes_on: (step, head) }
+}
+
+/// A ledger that is gone, or begins elsewhere, is made again from the batches; one of a later stretch holds that alone.
+#[test]
+fn lost_ledgers_are_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let batches = mixed(dir.path(), "0.3", false);
+    let all = Ledger::of(&batches, 0..20).unwrap();
+    drop(LedgerFile::open(&path, span(&all, 12), &batches).unwrap());
+    assert_eq!(Ledger::read(&path).unwrap(), Ledger::of(&batches, 0..12).unwrap());
+    let stretch = LedgerSpan { begins: span(&all, 5).goes_on, goes_on: span(&all, 9).goes_on };
+    drop(LedgerFile::open(&path, stretch, &batches).unwrap());
+    assert_eq!(Ledger::read(&path).unwrap(), Ledger::of(&batches, 5..9).unwrap());
+    drop(LedgerFile::open(&path, span(&all, 3), &batches).unwrap());
+    assert_eq!(Ledger::read(&path).unwrap(), Ledger::of(&batches, 0..3).unwrap());
+}
+
+/// The same batches under one name.
+struct Named<'a>(&'a MixedBatches);
+
+impl BatchSource for Named<'_> {
+    fn steps(&self) -> u64 {
+        self.0.steps()
+    }
+
+    fn rows(&self, step: u64) -> usize {
+        self.0.rows(step)
+    }
+
+    fn batch_rows(&self, step: u64, rows: std::ops::Range<usize>) -> Result<Batch, Error> {
+        self.0.batch_rows(step, rows)
+    }
+
+    fn source_names(&self) -> Vec<String> {
+        vec!["web".to_owned()]
+    }
 }
 
 /// Errors come through the queue, after the batches before them; a consumer that leaves stops the producer.
@@ -204,7 +274,15 @@ fn prefetching_ends_well() {
 }
 
 fn sft(batch: usize, mask_prompt: bool, seed: u64) -> SftSpec {
-    SftSpec { epochs: 3, batch, max_time: 6, truncation: Truncation::Cut, mask_prompt, seed }
+    SftSpec {
+        epochs: 3,
+        batch,
+        max_time: 6,
+        truncation: Truncation::Cut,
+        mask_prompt,
+        seed,
+        grouping: Grouping::Random,
+    }
 }
 
 #[test]
@@ -383,4 +461,50 @@ fn impossible_replay_is_refused() {
     let batches = SftBatches::new(own, 9, SftSpec { max_time: 16, ..sft(4, false, 0) }).unwrap();
     let message = batches.with_replay(Replay::new(sequences(17), tenth, 0).unwrap()).unwrap_err().to_string();
     assert!(message.contains("length of replayed rows = 17 must not exceed the longest row, 16"), "{message}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// Grouped by length, each epoch has the same examples, each once, with the same targets: only who shares a batch differs.
+    /// Its last batch is the one that is not full; padding is never more than in the worst order, and less where lengths differ.
+    #[test]
+    fn grouping_by_length_moves_examples_only(examples in 1u64..700, batch in 1usize..8, seed in any::<u64>()) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let mut writer = StoreWriter::create(&path, StoreInfo::new("s", "t", 2000)).unwrap();
+        for i in 0..examples as u32 {
+            let tokens: Vec<u32> = std::iter::once(i + 1).chain(std::iter::repeat_n(0, 1 + (i * 7919 % 37) as usize)).collect();
+            writer.push(StoreDocument { tokens: &tokens, ..Default::default() }).unwrap();
+        }
+        writer.finish().unwrap();
+        let store = Arc::new(TokenStore::open(&path).unwrap());
+        let of = |grouping| {
+            let spec = SftSpec { epochs: 2, max_time: 64, grouping, ..sft(batch, false, seed) };
+            SftBatches::new(store.clone(), examples, spec).unwrap()
+        };
+        let (random, grouped) = (of(Grouping::Random), of(Grouping::Length));
+        prop_assert_eq!((random.steps(), random.report()), (grouped.steps(), grouped.report()));
+        let steps = random.steps() / 2;
+        let mut orders = Vec::new();
+        for epoch in 0..2 {
+            let mut firsts = [Vec::new(), Vec::new()];
+            for step in epoch * steps..(epoch + 1) * steps {
+                prop_assert_eq!(random.rows(step), grouped.rows(step));
+                for (batches, firsts) in [&random, &grouped].into_iter().zip(&mut firsts) {
+                    let made = batches.batch(step).unwrap();
+                    firsts.extend((0..made.rows()).map(|row| made.inputs[row * made.time]));
+                }
+            }
+            orders.push(firsts[1].clone());
+            firsts.iter_mut().for_each(|firsts| firsts.sort_unstable());
+            prop_assert_eq!(&firsts[0], &(1..=examples as i32).collect::<Vec<_>>());
+            prop_assert_eq!(&firsts[0], &firsts[1]);
+        }
+        if examples > 200 && batch > 1 {
+            prop_assert_ne!(&orders[0], &orders[1]);
+            // 37 lengths in batches of up to 7: random batches are padded to nearly the longest.
+            prop_assert!((grouped.padded_positions() as f64) < 0.85 * random.padded_positions() as f64);
+        }
+    }
 }

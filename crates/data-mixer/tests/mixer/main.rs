@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod anchors;
+mod arrays;
 mod batches;
 mod laws;
 mod support;

@@ -68,6 +68,7 @@ impl Graph<'_> {
                 batch: spec.pretrain.batch,
                 time: spec.pretrain.time,
                 document_mask: spec.pretrain.document_mask,
+                shuffle_documents: spec.pretrain.shuffle_documents,
                 general: timeline.general().clone(),
                 pairing: spec.pretrain.pairing,
                 recipe: study.pretrain_recipe(),

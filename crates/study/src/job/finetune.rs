@@ -56,7 +56,7 @@ pub(crate) struct FineTuned {
 
 impl Kind for Finetune {
     const NAME: &'static str = "finetune";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = FineTuned;
 
     fn address(&self) -> Address {

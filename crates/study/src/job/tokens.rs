@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corpus::{BuildProgress, BuildReport, ReadReport, SpecialTokens, StoreBuilder, TextInput, TokenStore, Tokenizer};
+use data_mixer::{Sequences, ShuffledDocuments, stream_key};
 use fused_ops::TrainingBackend;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -110,6 +111,24 @@ impl Content {
         store.once(&path, || store.check_unread(&self.made_by, &format!("{}/", self.side)))?;
         open_whole(store, &self.whole)?;
         Ok(Arc::new(TokenStore::open(&path)?))
+    }
+
+    /// Its sequences; `shuffled`: of its documents in the order of a seed, the name decides too.
+    ///
+    /// # Errors
+    /// A store that is missing or damaged.
+    pub(crate) fn sequences_of(
+        &self,
+        store: &Store,
+        name: &str,
+        time: usize,
+        shuffled: Option<u64>,
+    ) -> Result<Sequences, Error> {
+        let tokens = self.open(store)?;
+        Ok(match shuffled {
+            None => Sequences::new(tokens, time)?,
+            Some(seed) => Sequences::new(Arc::new(ShuffledDocuments::new(tokens, stream_key(seed, name, 0))?), time)?,
+        })
     }
 
     /// What a job needs that reads it.

@@ -6,6 +6,8 @@ use schedule::{Convention, LrSpec, Span, Weight};
 use serde::{Deserialize, Serialize};
 use trainer::AdamWSpec;
 
+use super::is_false;
+
 /// How fine-tuning learning rates are chosen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -90,6 +92,9 @@ pub struct FinetuneSpec {
     /// What happens to longer examples.
     #[serde(default)]
     pub truncation: data_mixer::Truncation,
+    /// Whether examples of similar length share a batch, so that less of it is padding.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub group_by_length: bool,
     /// Peak learning rate.
     pub lr: LrChoice,
     /// How the rate changes over the steps.

@@ -90,6 +90,10 @@ fn format() -> u32 {
     FORMAT
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 fn is_text(tokens: &SpecialTokens) -> bool {
     *tokens == SpecialTokens::Text
 }
@@ -239,6 +243,10 @@ pub struct PretrainSpec {
     /// Whether attention stops at the beginning of a document. (The paper's does not.)
     #[serde(default)]
     pub document_mask: bool,
+    /// Whether the documents of each source are put into a random order, another one for each pretraining seed, before sequences
+    /// are cut from them; else sequences hold neighbours of the files.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shuffle_documents: bool,
 }
 
 /// One arm: what is mixed into the general text, how much, from when on, in any number of phases.

@@ -14,7 +14,7 @@ mod trajectory;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use data_mixer::{LedgerHead, MixPlan, MixSpec, MixedBatches, Pairing, Sequences, SourceSize};
+use data_mixer::{LedgerHead, MixPlan, MixSpec, MixedBatches, Pairing, SourceSize};
 use fused_ops::TrainingBackend;
 use gptneox_model::{GptNeoX, GptNeoXConfig};
 use schedule::{LrSpec, Phase, Shares, Step, Timeline};
@@ -64,6 +64,9 @@ pub(crate) struct Setup {
     pub(crate) time: usize,
     /// Whether attention stops at the beginning of a document.
     pub(crate) document_mask: bool,
+    /// Whether each source's documents are in a random order.
+    #[serde(default)]
+    pub(crate) shuffle_documents: bool,
     /// The general side at the first step.
     pub(crate) general: Shares,
     /// What specialised slots do to general draws.
@@ -137,7 +140,8 @@ impl Pretrain {
             .iter()
             .map(|name| {
                 let content = self.sources.get(name).ok_or_else(|| Error::field("source", name, "is missing"))?;
-                let sequences = Sequences::new(content.open(store)?, self.setup.time)?;
+                let shuffled = self.setup.shuffle_documents.then_some(self.setup.data_seed);
+                let sequences = content.sequences_of(store, name, self.setup.time, shuffled)?;
                 Ok(sequences.with_document_mask(self.setup.document_mask))
             })
             .collect::<Result<Vec<_>, Error>>()?;
@@ -207,7 +211,7 @@ impl Pretrain {
 
 impl Kind for Pretrain {
     const NAME: &'static str = "pretrain";
-    const VERSION: u32 = 6;
+    const VERSION: u32 = 7;
     type Output = Pretrained;
 
     fn address(&self) -> Address {

@@ -38,6 +38,9 @@ impl Setup {
         if let Some(base) = &self.base {
             identity["base"] = json!(base.digest);
         }
+        if self.shuffle_documents {
+            identity["shuffle_documents"] = json!(true);
+        }
         if self.pairing != Pairing::Displace {
             identity["pairing"] = json!(self.pairing);
         }
