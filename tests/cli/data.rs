@@ -150,7 +150,61 @@ fn bad_input_is_named() {
     refused(&["verify", "nowhere"], "nowhere: No such file");
     let skipping = [&TOKENIZE[..], &["--out", "s", "--skip-malformed", "bad.jsonl"]].concat();
     let said = stdout(&run("midtrain", dir, &skipping));
-    assert!(said.contains("1 malformed records left out, the first: bad.jsonl:2"), "{said}");
+    assert!(said.contains("not read: 1 malformed records, the first: bad.jsonl:2"), "{said}");
+    std::fs::write(dir.join("empty.jsonl"), "{\"text\":null}\n").unwrap();
+    refused(&tokenize("empty.jsonl"), "holds no document: there is none in the files");
+    refused(&tokenize("empty.jsonl"), "not read: 1 records without text, the first: empty.jsonl:1");
+    let with = |args: &[&'static str]| [&TOKENIZE[..], &["--out", "o"], args, &["bad.jsonl"]].concat();
+    refused(&with(&["--unit", "word"]), "unknown variant `word`, expected one of `line`, `paragraph`, `file`");
+    refused(&with(&["--format", "xml"]), "unknown variant `xml`");
+    refused(&with(&["--template", "{ turn = \"m\" }"]), "unknown field `turn`");
+    refused(&with(&["--template", "{ turns = \"m\" }", "--text", "{a}"]), "cannot be used with");
+    refused(&with(&["--special-tokens", "no"]), "expected `text` or `control`");
+}
+
+/// How files are read can be said; what is not read is listed; an added file is tokenised alone.
+#[test]
+fn tokenising_says_what_it_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    texts(dir, 100);
+    std::fs::create_dir_all(dir.join("in/more")).unwrap();
+    let chat = r#"{"messages":[{"role":"User","content":"Rain?"},{"role":"assistant","content":null,"tool_calls":[{"name":"rain"}]},{"role":"tool","content":"yes"},{"role":"narrator","content":"It rains."}]}"#;
+    std::fs::write(dir.join("in/chat.ndjson"), chat).unwrap();
+    std::fs::write(dir.join("in/more/chat.jsonl"), chat.replace("Rain", "Snow")).unwrap();
+    std::fs::write(dir.join("in/README.md"), "not data").unwrap();
+    let template = "{ turns = \"messages\", tool_calls = \"json\", answer_roles = [\"narrator\"] }";
+    let tokenize = |out: &str, args: &[&str]| {
+        let all = [&["tokenize", "--tokenizer", "tokenizer.json", "--out", out], args].concat();
+        stdout(&run("midtrain", dir, &all))
+    };
+    let said = tokenize("chat", &["--template", template, "in"]);
+    assert!(said.contains("2 training and 0 held-out documents"), "{said}");
+    assert!(said.contains("not read: in/README.md: no known format"), "{said}");
+    assert!(said.contains("2 shards written, 0 kept"), "{said}");
+    assert!(!dir.join("chat/held-out").exists());
+    // By paragraph; a file that comes first by its name is tokenised alone.
+    std::fs::write(dir.join("b.txt"), "one\ntwo\n\nthree <|endoftext|>\n").unwrap();
+    assert!(tokenize("text", &["--unit", "paragraph", "b.txt"]).contains("2 training"));
+    std::fs::write(dir.join("a.txt"), "four\n").unwrap();
+    assert!(
+        tokenize("text", &["--unit", "paragraph", "a.txt", "b.txt"]).contains("1 shards written, 1 kept, 0 removed")
+    );
+    let tokens = |out: &str| {
+        let store = corpus::TokenStore::open(&dir.join(out).join("train")).unwrap();
+        (0..store.document_count()).map(|d| store.document(d).unwrap()).collect::<Vec<_>>()
+    };
+    let ends = |documents: &[Vec<u32>]| documents.iter().flatten().filter(|id| **id == 0).count();
+    assert_eq!((tokens("text").len(), ends(&tokens("text"))), (3, 3));
+    tokenize("control", &["--special-tokens", "control", "--unit", "paragraph", "b.txt"]);
+    assert_eq!(ends(&tokens("control")), 3);
+    // Columns by name, backslashes as FLAN has them, any name as a format that is given.
+    std::fs::write(dir.join("part-0"), "q\ta\nx\\ny\tz\n").unwrap();
+    let said = tokenize("t", &["--format", "tsv", "--header", "true", "--text", "{q}{a}", "part-0"]);
+    assert!(said.contains("1 rows with \\n written out"), "{said}");
+    let said =
+        tokenize("t", &["--format", "tsv", "--header", "true", "--escapes", "backslash", "--text", "{q}{a}", "part-0"]);
+    assert!(said.contains("1 shards written, 0 kept, 1 removed") && !said.contains("not read"), "{said}");
 }
 
 /// The paper's arms, planned without any data: all can be had but continued mathematics.

@@ -55,6 +55,23 @@ fn data(dir: &Path) -> std::path::PathBuf {
     root
 }
 
+/// What the run would refuse, the plan of the same study refuses: a set that has fewer examples than are held out of it.
+#[test]
+fn plans_refuse_what_runs_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = data(dir.path());
+    let few: String = (0..5).map(|i| format!("{{\"question\":\"q{i}\",\"answer\":\"a{i}\"}}\n")).collect();
+    std::fs::write(root.join("sft/gsm8k/a.jsonl"), few).unwrap();
+    let root = root.display().to_string();
+    for args in [vec!["--data", &root], vec!["--data", &root, "--print-plan"]] {
+        let output = table2(dir.path(), &args).output().unwrap();
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
+        assert!(message.contains("exceeds the 5 different documents that sft/gsm8k has"), "{args:?}: {message}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
 #[test]
 fn options() {
     let dir = tempfile::tempdir().unwrap();

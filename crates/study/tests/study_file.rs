@@ -47,6 +47,7 @@ fn every_field_is_described_and_no_other() {
         ("data.stated", fields::<DataSpec>(&within("stated"))),
         ("data.files.sources.ROLE", fields::<RoleFiles>(UNKNOWN)),
         ("data.files.sources.ROLE.sets", fields::<corpus::SourceFiles>(UNKNOWN)),
+        ("data.files.sources.ROLE.sets.template", fields::<corpus::Template>(UNKNOWN)),
         ("tokenizer.bpe", fields::<TokenizerSpec>(&within("bpe"))),
         ("tokenizer.file", fields::<TokenizerSpec>(&within("file"))),
         ("model", fields::<gptneox_model::GptNeoXConfig>(UNKNOWN)),

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bench::Error;
-use bench::peer::{Cka, Count, Tokenize, TrainStep, Work, import};
+use bench::peer::{Assembly, Cka, Count, Padding, Tokenize, TrainStep, Work, import};
 use bench::versus::Versus;
 use clap::{Args, Parser, Subcommand};
 use gptneox_model::GptNeoXConfig;
@@ -44,6 +44,17 @@ enum What {
     Count(CountArgs),
     /// Linear CKA of all pairs of layers of two made-up sets of states, streamed in batches.
     Cka(CkaArgs),
+    /// Opening a store and assembling batches from it: from memory, shuffled, and with caches dropped.
+    Assembly(AssemblyArgs),
+    /// Positions of an epoch of fine-tuning, with examples grouped by length and without.
+    Padding {
+        /// A store whose documents are examples.
+        store: PathBuf,
+        #[arg(long, default_value_t = 64)]
+        batch: usize,
+        #[arg(long, default_value_t = 2048)]
+        max_time: usize,
+    },
     /// Alternates one of the others with another program that takes the same options; prints medians and ratios.
     Versus(VersusArgs),
 }
@@ -192,6 +203,30 @@ struct CkaArgs {
 }
 
 #[derive(Args)]
+struct AssemblyArgs {
+    /// Where the made-up store lies; kept for the next time.
+    dir: PathBuf,
+    /// Millions of tokens in it.
+    #[arg(long, default_value_t = 1000)]
+    millions: u64,
+    #[arg(long, default_value_t = 4)]
+    shards: u64,
+    #[arg(long, default_value_t = 1024)]
+    batch: u64,
+    #[arg(long, default_value_t = 2048)]
+    seq: u64,
+    #[arg(long, default_value_t = 32)]
+    steps: u64,
+    #[arg(long, default_value_t = 5)]
+    repeat: usize,
+    /// Also with the system's caches dropped: needs root.
+    #[arg(long)]
+    cold: bool,
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+#[derive(Args)]
 struct VersusArgs {
     /// The other program with what it alone needs, such as "python torch_train_step.py --fused".
     #[arg(long)]
@@ -219,6 +254,8 @@ fn main() -> ExitCode {
         What::Tokenize(args) => tokenize(args),
         What::Count(args) => count(args),
         What::Cka(args) => cka(args),
+        What::Assembly(args) => assembly(args),
+        What::Padding { store, batch, max_time } => Padding { store, batch, max_time }.run().map(|v| v.to_string()),
         What::Versus(args) => versus(&args),
     };
     match result {
@@ -249,6 +286,19 @@ fn count(args: CountArgs) -> Result<String, Error> {
     let id_bytes = if args.dtype == "uint16" { 2 } else { 4 };
     let files = [a.clone(), b.clone()];
     Ok(Count { files, id_bytes, vocabulary: args.vocab, repeat: args.repeat }.run()?.to_string())
+}
+
+fn assembly(args: AssemblyArgs) -> Result<String, Error> {
+    threads(args.threads)?;
+    let AssemblyArgs { dir, millions, shards, batch, seq: time, steps, repeat, cold, .. } = args;
+    for (option, value) in
+        [("millions", millions), ("shards", shards), ("batch", batch), ("seq", time), ("steps", steps)]
+    {
+        if value == 0 {
+            return Err(Error::Option { option, value: "0".to_owned(), limit: "must be at least 1".to_owned() });
+        }
+    }
+    Ok(Assembly { dir, millions, shards, batch, time, steps, repeat: repeat.max(1), cold }.run()?.to_string())
 }
 
 fn cka(args: CkaArgs) -> Result<String, Error> {

@@ -1,5 +1,6 @@
 //! Measurements that mirror those of other software, for side-by-side runs.
 
+mod assembly;
 mod cka;
 mod data;
 
@@ -21,6 +22,7 @@ use midtrain::{Backend, OnBackend, load_model};
 
 use crate::Error;
 
+pub use assembly::{Assembly, Padding};
 pub use cka::Cka;
 pub use data::{Count, Tokenize};
 

@@ -30,7 +30,9 @@ impl<'a> TextInput<'a> {
 
     /// A file of a set whose content is known by a fingerprint, so that it need not be read now.
     pub fn file_of(files: SourceFiles, path: PathBuf, content: &str) -> Self {
-        let how = serde_json::to_string(&files).expect("a spec of plain data is JSON");
+        // How it is read: not by which pattern it was found, and so not which others were.
+        let how = SourceFiles { files: Vec::new(), ..files.clone() };
+        let how = serde_json::to_string(&how).expect("a spec of plain data is JSON");
         let fingerprint = format!("{content}-{:016x}", xxh3_64(how.as_bytes()));
         let label = path.display().to_string();
         let read = Box::new(move |each: &mut dyn FnMut(Document) -> ControlFlow<()>| files.read(&path, each));

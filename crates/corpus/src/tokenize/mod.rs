@@ -99,6 +99,8 @@ pub struct Tokenizer {
     inner: HfTokenizer,
     end_of_text: u32,
     fingerprint: String,
+    /// Found once: the library copies its whole vocabulary to tell.
+    vocab_size: usize,
     special_tokens: SpecialTokens,
 }
 
@@ -128,7 +130,8 @@ impl Tokenizer {
             inner.add_special_tokens([special]).map_err(|e| TokenizeError::Tokenizer(e.to_string()))?;
         }
         inner.set_encode_special_tokens(true);
-        Ok(Self { inner, end_of_text, fingerprint, special_tokens: SpecialTokens::Text })
+        let vocab_size = inner.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1);
+        Ok(Self { inner, end_of_text, fingerprint, vocab_size, special_tokens: SpecialTokens::Text })
     }
 
     /// The same, with special tokens in texts read so.
@@ -150,7 +153,7 @@ impl Tokenizer {
 
     /// One more than the largest token id.
     pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1)
+        self.vocab_size
     }
 
     /// The id of `<|endoftext|>`.

@@ -179,6 +179,8 @@ fn parts_of_a_role_make_the_same_study() {
         sources.0.extend(
             study::Sources::folders(&[role.to_owned()], &study::HoldOut::default(), &dir.path().join("data")).0,
         );
+        let template = corpus::Template::parse("{prompt}", "{text}").unwrap();
+        sources.0.get_mut(role).unwrap().sets[0].template = Some(template);
     }
     let pages = [None, Some(20_000)].map(|part_bytes| {
         let mut spec = spec();

@@ -187,6 +187,8 @@ fn data_that_moved_are_found_where_they_are() {
         let text: String = generator.documents(domain).take(count).map(line).collect();
         std::fs::write(first.join(role).join("a.jsonl"), text).unwrap();
         sources.0.extend(study::Sources::folders(&[role.to_owned()], &study::HoldOut::default(), &first).0);
+        let template = corpus::Template::parse("{prompt}", "{text}").unwrap();
+        sources.0.get_mut(role).unwrap().sets[0].template = Some(template);
     }
     let files_of = |dir: &std::path::Path| study::DataSpec::Files {
         dir: dir.to_owned(),
@@ -473,7 +475,7 @@ fn what_rots_is_found_on_demand() {
     assert!(whole.damaged.is_empty() && whole.files > 20 && whole.bytes > 100_000, "{whole}");
     // A byte of a store, and the times as they were.
     let path =
-        files(&store.root().join("data")).into_iter().find(|p| p.to_string_lossy().contains("/train/0")).unwrap();
+        files(&store.root().join("data")).into_iter().find(|p| p.extension().is_some_and(|e| e == "tokens")).unwrap();
     let metadata = std::fs::metadata(&path).unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
@@ -484,4 +486,61 @@ fn what_rots_is_found_on_demand() {
     assert_eq!(rotten.damaged.len(), 1, "{rotten}");
     same_page(sound(&ask(&spec, &store, &Table2)), &page);
     assert!(verified(&store).damaged.is_empty());
+}
+
+/// A file that is added to a role is tokenised alone: the shards of the others are those that were there. What is not read is
+/// known to the data.
+#[cfg(unix)]
+#[test]
+fn added_files_are_tokenised_alone() {
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let generator = corpus::Generator::new(1);
+    let roles = [
+        ("general", corpus::Domain::General, 220),
+        ("starcoder", corpus::Domain::Code, 120),
+        ("math", corpus::Domain::Math, 120),
+        ("sft/pycode", corpus::Domain::Pycode, 60),
+        ("probe", corpus::Domain::Problems, 60),
+    ];
+    let mut sources = study::Sources::default();
+    let line = |d: corpus::Document| serde_json::json!({ "question": d.prompt, "answer": d.text }).to_string() + "\n";
+    for (role, domain, count) in roles {
+        std::fs::create_dir_all(dir.path().join(role)).unwrap();
+        let lines: Vec<String> = generator.documents(domain).take(count).map(line).collect();
+        for (i, part) in lines.chunks(count / 4).enumerate() {
+            std::fs::write(dir.path().join(role).join(format!("b{i}.jsonl")), part.concat()).unwrap();
+        }
+        sources.0.extend(study::Sources::folders(&[role.to_owned()], &study::HoldOut::default(), dir.path()).0);
+    }
+    std::fs::write(dir.path().join("math/notes.md"), "not data").unwrap();
+    std::fs::write(dir.path().join("math/empty.jsonl"), "").unwrap();
+    let of_files = study::DataSpec::Files { dir: dir.path().to_owned(), sources, part_bytes: None };
+    // A tokenizer that does not change with the text.
+    let tokenizer = dir.path().join("tokenizer.json");
+    let texts = generator.documents(corpus::Domain::General).take(200).map(|d| d.whole());
+    corpus::train_bpe(texts, 270).unwrap().save(&tokenizer).unwrap();
+    let spec = StudySpec { data: of_files, tokenizer: study::TokenizerSpec::File { path: tokenizer }, ..two_arms() };
+    let study = Study::new(spec).unwrap();
+    let store = Store::new(&dir.path().join("store"));
+    let shards = || {
+        let all =
+            files(&store.root().join("data")).into_iter().filter(|p| p.extension().is_some_and(|e| e == "tokens"));
+        all.map(|path| (path.file_name().unwrap().to_owned(), std::fs::metadata(path).unwrap().ino()))
+            .collect::<Vec<_>>()
+    };
+    let said = serde_json::to_string(&data(&study, &store)).unwrap();
+    assert!(said.contains("math/notes.md: no known format"), "{said}");
+    assert!(said.contains("math/empty.jsonl: holds no document"), "{said}");
+    let before = shards();
+    // First by its name, so that the others' places change.
+    let more: String = generator.documents(corpus::Domain::General).skip(220).take(30).map(line).collect();
+    std::fs::write(dir.path().join("general/a.jsonl"), more).unwrap();
+    data(&study, &store);
+    let mut inodes = std::collections::HashMap::new();
+    for (name, inode) in shards() {
+        inodes.entry(name).or_insert_with(std::collections::HashSet::new).insert(inode);
+    }
+    assert_eq!(inodes.len(), before.len() + 1);
+    assert!(inodes.values().all(|inodes| inodes.len() == 1), "{inodes:?}");
 }
