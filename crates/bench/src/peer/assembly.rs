@@ -57,18 +57,18 @@ impl Assembly {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
         let one = pool.map_err(|e| Error::Option { option: "threads", value: "1".into(), limit: e.to_string() })?;
         let mut rates: [Vec<f64>; 5] = Default::default();
-        // Once unmeasured: into memory.
-        self.rate(&path, false, false, 0)?;
+        // All of it into memory.
+        TokenStore::open(&path).and_then(|store| store.verify()).map_err(|e| content(&path, e))?;
         for round in 0..self.repeat as u64 {
             rates[0].push(one.install(|| self.rate(&path, false, false, round))?);
             rates[1].push(self.rate(&path, false, false, round)?);
             rates[2].push(self.rate(&path, true, false, round)?);
-            if self.cold {
-                drop_caches()?;
-                rates[3].push(self.rate(&path, false, false, round)?);
-                drop_caches()?;
-                rates[4].push(self.rate(&path, false, true, round)?);
-            }
+        }
+        for round in 0..if self.cold { self.repeat as u64 } else { 0 } {
+            drop_caches()?;
+            rates[3].push(self.rate(&path, false, false, round)?);
+            drop_caches()?;
+            rates[4].push(self.rate(&path, false, true, round)?);
         }
         let [one, all, shuffled, cold, asked] = rates.map(|rates| if rates.is_empty() { 0.0 } else { median(&rates) });
         Ok(json!({

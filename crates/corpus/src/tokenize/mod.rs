@@ -3,7 +3,10 @@
 mod build;
 mod divide;
 mod encode;
+mod folder;
 mod input;
+mod report;
+mod run;
 mod shard;
 mod train;
 
@@ -14,9 +17,10 @@ use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
 
 use crate::{Document, ReadError, StoreError, StoreInfo};
 
-pub use build::{BuildProgress, BuildReport, StoreBuilder};
+pub use build::StoreBuilder;
 pub use divide::{Divided, Division};
 pub use input::TextInput;
+pub use report::{BuildProgress, BuildReport};
 pub use train::train_bpe;
 
 /// The token that ends a document.
