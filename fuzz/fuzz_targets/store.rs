@@ -19,8 +19,8 @@ fuzz_target!(|data: &[u8]| {
         let _ = store.document_hash(document);
     }
     let _ = store.documents_in(0..store.token_count()).take(50).count();
-    let mut ids = Vec::new();
-    let _ = store.extend_i32(0, store.token_count().min(1000) as usize, &mut ids);
+    let mut ids = vec![0; store.token_count().min(1000) as usize];
+    let _ = store.read_i32(0, &mut ids);
     if store.document_count() < 50 {
         let _ = store.inspect();
         let _ = NgramIndex::new(&[&store], 3).and_then(|index| index.contamination(&store));

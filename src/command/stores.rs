@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use corpus::{
     BuildProgress, Division, Escapes, Format, NgramIndex, OnMalformed, PassedOver, ReadReport, SourceFiles,
-    SpecialTokens, StoreBuilder, Template, TextInput, TextUnit, TokenStore, Tokenizer, train_bpe,
+    SpecialTokens, StoreBuilder, Template, TextInput, TextUnit, TokenStore, TokenizeError, Tokenizer, train_bpe,
 };
 
 use crate::Error;
@@ -157,14 +157,15 @@ impl TokenizeArgs {
             }
         };
         let (inputs, passed_over) = self.files.inputs()?;
-        let report = builder.build(&inputs, &self.out, &mut progress)?;
+        let report = match builder.build(&inputs, &self.out, &mut progress) {
+            Err(TokenizeError::NoDocuments { report }) => {
+                let left_out = not_read(&report.read, &report.empty, &passed_over);
+                let reason = format!("is not made: there is no document in the files\n{left_out}");
+                return Err(Error::content(&self.out, reason.trim_end()));
+            }
+            built => built?,
+        };
         let left_out = not_read(&report.read, &report.empty, &passed_over);
-        if report.documents == 0 {
-            return Err(Error::content(
-                &self.out,
-                format!("holds no document: there is none in the files\n{left_out}"),
-            ));
-        }
         let whole = TokenStore::open(&self.out)?;
         let division = Division { held_out_permille: self.held_out_permille, deduplicate: self.deduplicate };
         let divided = division.divide(&whole, &self.out)?;

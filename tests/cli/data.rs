@@ -152,7 +152,7 @@ fn bad_input_is_named() {
     let said = stdout(&run("midtrain", dir, &skipping));
     assert!(said.contains("not read: 1 malformed records, the first: bad.jsonl:2"), "{said}");
     std::fs::write(dir.join("empty.jsonl"), "{\"text\":null}\n").unwrap();
-    refused(&tokenize("empty.jsonl"), "holds no document: there is none in the files");
+    refused(&tokenize("empty.jsonl"), "is not made: there is no document in the files");
     refused(&tokenize("empty.jsonl"), "not read: 1 records without text, the first: empty.jsonl:1");
     let with = |args: &[&'static str]| [&TOKENIZE[..], &["--out", "o"], args, &["bad.jsonl"]].concat();
     refused(&with(&["--unit", "word"]), "unknown variant `word`, expected one of `line`, `paragraph`, `file`");

@@ -85,13 +85,8 @@ fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{200b}' | '\u{feff}')
 }
 
-/// Whether a document belongs to the held-out set: decided by its content's hash alone, so that adding files moves
-/// no document from one side to the other. `permille` of all documents are held out.
-pub fn is_held_out(document: &Document, permille: u16) -> bool {
-    permille_of(document.hash()) < permille
-}
-
-/// The part of 1000 equal ones that a content's hash lies in, from 0 on.
+/// The part of 1000 equal ones that a content's hash lies in, from 0 on: which documents are held out is decided by it, so that
+/// adding files moves no document from one side to the other.
 pub fn permille_of(hash: u64) -> u16 {
     // The low bits are used elsewhere (orders); the split takes the high ones.
     ((hash >> 32) % 1000) as u16

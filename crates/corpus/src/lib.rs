@@ -37,7 +37,7 @@ pub use overlap::{Contamination, NgramIndex, Overlap};
 #[cfg(any(feature = "read", feature = "generate"))]
 mod document;
 #[cfg(any(feature = "read", feature = "generate"))]
-pub use document::{Document, Turn, is_held_out, permille_of};
+pub use document::{Document, Turn, permille_of};
 
 #[cfg(feature = "generate")]
 mod generate;

@@ -148,9 +148,9 @@ pub trait BatchSource: Send + Sync {
     /// Names of the sources that rows refer to.
     fn source_names(&self) -> Vec<String>;
 
-    /// Says that a step's batch is wanted soon, so that its data are in memory by then. A hint: nothing may come of it, and a
-    /// step that there is not asks for nothing.
-    fn will_need(&self, _step: u64) {}
+    /// Says that rows of a step's batch are wanted soon, so that their data are in memory by then. A hint: nothing may come of
+    /// it, and rows that there are not ask for nothing.
+    fn will_need(&self, _step: u64, _rows: Range<usize>) {}
 
     /// The global batch of a step.
     ///
@@ -220,8 +220,9 @@ impl<S: BatchSource> BatchSource for RankView<S> {
         self.source.source_names()
     }
 
-    fn will_need(&self, step: u64) {
-        self.source.will_need(step);
+    fn will_need(&self, step: u64, rows: Range<usize>) {
+        let first = self.range(step).start;
+        self.source.will_need(step, first + rows.start..first + rows.end);
     }
 }
 
@@ -242,7 +243,7 @@ impl<S: BatchSource + ?Sized> BatchSource for &S {
         (**self).source_names()
     }
 
-    fn will_need(&self, step: u64) {
-        (**self).will_need(step);
+    fn will_need(&self, step: u64, rows: Range<usize>) {
+        (**self).will_need(step, rows);
     }
 }

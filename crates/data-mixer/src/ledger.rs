@@ -107,7 +107,7 @@ impl Ledger {
     pub fn record(&mut self, batch: &Batch) {
         let mut tokens = batch.tokens_by_source(self.sources.len());
         if let Some(last) = self.entries.last() {
-            tokens.iter_mut().zip(&last.tokens).for_each(|(n, before)| *n += before);
+            tokens.iter_mut().zip(&last.tokens).for_each(|(n, before)| *n = n.saturating_add(*before));
         }
         self.entries.push(Entry { digest: batch.digest(), tokens });
     }
@@ -161,7 +161,7 @@ impl Ledger {
             self.sources.iter().map(|name| next.sources.iter().position(|n| n == name)).collect();
         let joined = next.entries.iter().map(|entry| {
             let own = places.iter().map(|place| place.map_or(0, |i| entry.tokens[i]));
-            Entry { digest: entry.digest, tokens: before.iter().zip(own).map(|(a, b)| a + b).collect() }
+            Entry { digest: entry.digest, tokens: before.iter().zip(own).map(|(a, b)| a.saturating_add(b)).collect() }
         });
         self.entries.extend(joined);
         Ok(self)
@@ -206,7 +206,10 @@ impl Ledger {
         let broken = |line: u64, reason: &str| Error::Ledger { path: path.to_owned(), line, reason: reason.into() };
         let whole = next(&mut text)?;
         if whole && text.trim_end() == EARLIER {
-            return Err(broken(1, "was written by an earlier version, whose digests are others"));
+            return Err(broken(
+                1,
+                "was written by an earlier version, whose digests are others: delete it, and it is made again",
+            ));
         }
         if !whole || text.trim_end() != TITLE {
             return Err(broken(1, &format!("is no ledger: it does not begin with {TITLE:?}")));
@@ -234,7 +237,8 @@ impl Ledger {
 
     fn parse(&self, line: &str) -> Option<(u64, Entry)> {
         let mut fields = line.split_whitespace();
-        let step = fields.next()?.parse().ok()?;
+        // Steps are counted on from it.
+        let step = fields.next()?.parse().ok().filter(|step| *step < u64::MAX / 2)?;
         let digest = u64::from_str_radix(fields.next()?, 16).ok()?;
         let tokens = fields.map(|f| f.parse().ok()).collect::<Option<Vec<u64>>>()?;
         (tokens.len() == self.sources.len()).then_some((step, Entry { digest, tokens }))
@@ -264,10 +268,10 @@ pub struct LedgerFile {
     ledger: Ledger,
 }
 
-/// Where a run goes on: what it has seen since the beginning of its file.
+/// Where a run goes on, and what it has seen for certain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedgerSpan {
-    /// The step that the file begins at, and the head there.
+    /// A step from which on the file must hold all, and the head there. It may hold what was before.
     pub begins: (u64, LedgerHead),
     /// The step that the run goes on at, and the head there.
     pub goes_on: (u64, LedgerHead),
@@ -297,16 +301,17 @@ impl LedgerFile {
                 let limit = format!("differ from this run's: {}", ledger.sources.join(", "));
                 return Err(Error::field(format!("sources of {}", path.display()), old.sources.join(", "), limit));
             }
-            // One that begins elsewhere is of another stretch of the run.
-            if old.first == begin {
-                old.entries.truncate(usize::try_from(step.saturating_sub(begin)).unwrap_or(usize::MAX));
+            // One that begins earlier holds what led here too; one that does not reach here is of another stretch.
+            if old.first <= begin && begin <= old.steps().end {
+                old.entries.truncate(usize::try_from(step.saturating_sub(old.first)).unwrap_or(usize::MAX));
                 ledger = old;
             }
         }
         for step in ledger.steps().end..step {
             ledger.record(&batches.batch(step)?);
         }
-        let found = ledger.entries.iter().fold(first, |head, entry| head.append(entry.digest));
+        let here = ledger.entries.iter().skip(usize::try_from(begin - ledger.first).unwrap_or(usize::MAX));
+        let found = here.fold(first, |head, entry| head.append(entry.digest));
         if found != last {
             let limit = format!("is not that of the run, {last}: the run has seen other data by step {step}");
             return Err(Error::field(format!("ledger of {}", path.display()), found, limit));

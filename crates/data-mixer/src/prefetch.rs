@@ -98,7 +98,7 @@ fn send(source: &dyn BatchSource, steps: Range<u64>, to: &SyncSender<Result<Batc
     for step in steps {
         // What is wanted after this one is fetched while this one is made and trained on.
         if step + AHEAD < end {
-            source.will_need(step + AHEAD);
+            source.will_need(step + AHEAD, 0..source.rows(step + AHEAD));
         }
         let batch = source.batch(step);
         let failed = batch.is_err();

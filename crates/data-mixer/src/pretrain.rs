@@ -100,12 +100,12 @@ impl BatchSource for MixedBatches {
         self.plan.spec().sources.iter().map(|s| s.name.clone()).collect()
     }
 
-    fn will_need(&self, step: u64) {
-        if step >= self.steps() {
+    fn will_need(&self, step: u64, rows: Range<usize>) {
+        if check_rows(self, step, &rows).is_err() {
             return;
         }
         let first = step * self.plan.spec().batch;
-        for slot in first..first + self.plan.spec().batch {
+        for slot in first + rows.start as u64..first + rows.end as u64 {
             let draw = self.plan.draw(slot);
             let sequences = &self.sources[draw.source];
             sequences.tokens().will_need(sequences.range(draw.sequence));

@@ -38,19 +38,22 @@ impl ShuffledDocuments {
             let places = block * BLOCK..((block + 1) * BLOCK).min(documents);
             places.map(|place| Self::length(&*tokens, order.apply(place))).sum::<Option<u64>>()
         });
-        let mut starts = vec![0];
-        for length in lengths.collect::<Vec<_>>() {
-            starts.extend(length.map(|length| starts[starts.len() - 1] + length));
+        let broken = || {
+            let reason = "its document borders do not span its tokens".to_owned();
+            StoreError::Format { path: tokens.path().to_owned(), reason }
+        };
+        let mut starts = vec![0u64];
+        for length in lengths.collect::<Option<Vec<u64>>>().ok_or_else(broken)? {
+            starts.push(starts[starts.len() - 1].checked_add(length).ok_or_else(broken)?);
         }
         if starts[starts.len() - 1] != tokens.token_count() {
-            let reason = "its document borders do not span its tokens".to_owned();
-            return Err(StoreError::Format { path: tokens.path().to_owned(), reason });
+            return Err(broken());
         }
         Ok(Self { tokens, order, starts })
     }
 
     fn length(tokens: &dyn TokenArray, document: u64) -> Option<u64> {
-        tokens.document_range(document).map(|range| range.end - range.start)
+        tokens.document_range(document).and_then(|range| range.end.checked_sub(range.start))
     }
 
     /// The document at a place of the order that holds a token, and where it begins.

@@ -106,11 +106,11 @@ impl Assembly {
         let batches = MixedBatches::new(plan.map_err(wrong)?, vec![sequences]).map_err(wrong)?;
         let started = Instant::now();
         if ask {
-            batches.will_need(0);
+            batches.will_need(0, 0..self.batch as usize);
         }
         for step in 0..self.steps {
             if ask {
-                batches.will_need(step + 1);
+                batches.will_need(step + 1, 0..self.batch as usize);
             }
             std::hint::black_box(batches.batch(step).map_err(wrong)?);
         }

@@ -80,6 +80,10 @@ impl Roles {
             };
             open = !answers;
             if answers {
+                // Answers that follow one another are not one word.
+                if prompt.is_empty() && !out.is_empty() {
+                    prompt.push('\n');
+                }
                 out.push(Turn { prompt: std::mem::take(&mut prompt), text });
             } else {
                 if prompt.is_empty() && !out.is_empty() {
@@ -101,9 +105,14 @@ impl Roles {
     fn turn(&self, turn: &Value, notes: &mut Notes) -> Result<(bool, String), String> {
         let Value::Fields(fields) = turn else { return Err("is neither a text nor a group of fields".to_owned()) };
         let part = |names: [&str; 2]| {
-            let found = names.iter().find_map(|name| turn.get(name));
+            // A null beside the other name is no value.
+            let given = || names.iter().filter_map(|name| turn.get(name));
+            let found = given().find(|value| **value != Value::Null).or_else(|| given().next());
             found.ok_or_else(|| format!("has neither {:?} nor {:?}", names[0], names[1]))
         };
+        if turn.get("weight").is_some_and(|weight| weight.text().is_ok_and(|w| w == "0" || w == "0.0")) {
+            notes.add("turns of weight 0 (read like others)");
+        }
         let answers = self.answers(&part(["role", "from"])?.text()?)?;
         let calls: Vec<&Value> =
             CALLS.iter().filter_map(|name| turn.get(name)).filter(|calls| !calls.is_blank()).collect();
@@ -151,8 +160,8 @@ fn content_of(content: &Value) -> Result<String, String> {
     let mut texts = Vec::new();
     for part in parts {
         texts.push(match (part, part.get("text")) {
-            (Value::Fields(_), Some(text)) => text.text()?,
-            (Value::Fields(_), None) => {
+            (Value::Fields(_), Some(text)) if *text != Value::Null => text.text()?,
+            (Value::Fields(_), _) => {
                 let kind = part.get("type").map_or_else(|| "nothing".into(), |kind| kind.json());
                 return Err(format!("has a part of type {kind}, which is no text"));
             }

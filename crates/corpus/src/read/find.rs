@@ -207,6 +207,7 @@ impl Search {
         if parts.is_empty() {
             return Ok(());
         }
+        let hidden_too = parts.iter().any(|part| part.starts_with('.'));
         let recursive = parts.iter().any(|part| part == "**");
         if parts.last().is_some_and(|part| part == "**") {
             parts.push("*".to_owned());
@@ -216,18 +217,19 @@ impl Search {
         if !dir.as_os_str().is_empty() && !dir.is_dir() {
             return Ok(());
         }
-        self.walk(&dir, Path::new(""), &pattern, depth, &mut Vec::new())
+        let walked = Walked { dir: &dir, pattern: &pattern, hidden_too };
+        self.walk(&walked, Path::new(""), depth, &mut Vec::new())
     }
 
     /// Files below a folder whose path from the beginning of the pattern matches it.
     fn walk(
         &mut self,
-        dir: &Path,
+        walked: &Walked<'_>,
         from: &Path,
-        pattern: &Pattern,
         depth: usize,
         above: &mut Vec<PathBuf>,
     ) -> Result<(), ReadError> {
+        let Walked { dir, pattern, hidden_too } = *walked;
         let here = dir.join(from);
         let Some(entries) = self.entries(&here, above)? else { return Ok(()) };
         for path in entries {
@@ -241,7 +243,9 @@ impl Search {
             // What no pattern means may lead nowhere.
             let kind = if matches { kind(&path)? } else { kind(&path).unwrap_or(None) };
             match kind {
-                Some(Kind::Folder) if depth > 1 => self.walk(dir, &below, pattern, depth - 1, above)?,
+                // What is in it is meant by no * of the pattern.
+                Some(Kind::Folder) if depth > 1 && hidden(&path) && !hidden_too => self.pass_over(path, Why::Hidden),
+                Some(Kind::Folder) if depth > 1 => self.walk(walked, &below, depth - 1, above)?,
                 Some(Kind::Folder) if matches => self.pass_over(path, Why::Folder),
                 Some(Kind::File) if matches => self.files.push(path),
                 Some(Kind::Other) if matches => self.pass_over(path, Why::NoFile),
@@ -269,6 +273,14 @@ impl Search {
         names.sort();
         Ok(Some(names))
     }
+}
+
+/// A pattern, and the folder that it begins in.
+struct Walked<'a> {
+    dir: &'a Path,
+    pattern: &'a Pattern,
+    /// Whether a part of it begins with a dot.
+    hidden_too: bool,
 }
 
 enum Kind {

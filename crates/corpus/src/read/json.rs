@@ -1,17 +1,21 @@
 //! JSON: an object a line, an array of them, or one after the other; one at a time in memory.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::ReadError;
 use super::record::Value;
-use super::records::{Flow, Records};
+use super::records::{Flow, MAX_DOCUMENT, Records};
 use super::stream::{damage, for_each_line};
+
+/// The longest record, written out: letters may be escaped.
+const LIMIT: usize = 2 * MAX_DOCUMENT;
 
 pub(super) fn read_lines(reader: Box<dyn BufRead>, records: &mut Records<'_>) -> Flow {
     for_each_line(reader, records, |records, number, line| {
@@ -43,15 +47,21 @@ pub(super) fn read_values(mut reader: Box<dyn BufRead>, records: &mut Records<'_
         reader.consume(blank);
     };
     let broken = |e: serde_json::Error| match e.io_error_kind() {
+        Some(std::io::ErrorKind::FileTooLarge) => {
+            let reason = format!("a record of more than {LIMIT} bytes");
+            ReadError::Line { path: path.to_owned(), line: e.line() as u64, reason }
+        }
         Some(kind) => damage(path, e.line() as u64, std::io::Error::new(kind, e.to_string())),
         None => {
             let (path, line) = (path.to_owned(), e.line() as u64);
             ReadError::Line { path, line, reason: format!("malformed JSON: {e}") }
         }
     };
-    let mut deserializer = serde_json::Deserializer::from_reader(reader);
+    let left = Rc::new(Cell::new(LIMIT));
+    let mut deserializer = serde_json::Deserializer::from_reader(Bounded { reader, left: left.clone() });
     if !is_array {
         for (number, value) in (1..).zip(deserializer.into_iter::<Box<RawValue>>()) {
+            left.set(LIMIT);
             let flow = element(number, &value.map_err(broken)?, records)?;
             if flow.is_break() {
                 return Ok(flow);
@@ -61,7 +71,7 @@ pub(super) fn read_values(mut reader: Box<dyn BufRead>, records: &mut Records<'_
     }
     // Serde's errors cannot carry ours, nor a stop that was asked for: these leave beside it.
     let outcome = RefCell::new(Ok(ControlFlow::Continue(())));
-    let parsed = deserializer.deserialize_seq(Elements { records, outcome: &outcome });
+    let parsed = deserializer.deserialize_seq(Elements { records, outcome: &outcome, left: &left });
     let outcome = outcome.into_inner();
     match (outcome, parsed) {
         (Err(error), _) => Err(error),
@@ -81,6 +91,7 @@ fn element(number: u64, raw: &RawValue, records: &mut Records<'_>) -> Flow {
 struct Elements<'a, 'b> {
     records: &'a mut Records<'b>,
     outcome: &'a RefCell<Flow>,
+    left: &'a Cell<usize>,
 }
 
 impl<'de> Visitor<'de> for Elements<'_, '_> {
@@ -94,6 +105,7 @@ impl<'de> Visitor<'de> for Elements<'_, '_> {
         let mut number = 0;
         while let Some(value) = seq.next_element::<Box<RawValue>>()? {
             number += 1;
+            self.left.set(LIMIT);
             let flow = element(number, &value, self.records);
             if !matches!(flow, Ok(ControlFlow::Continue(()))) {
                 *self.outcome.borrow_mut() = flow;
@@ -101,5 +113,22 @@ impl<'de> Visitor<'de> for Elements<'_, '_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Gives so many bytes until it is said to begin again.
+struct Bounded {
+    reader: Box<dyn BufRead>,
+    left: Rc<Cell<usize>>,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.reader.read(out)?;
+        match self.left.get().checked_sub(n) {
+            Some(left) => self.left.set(left),
+            None => return Err(std::io::Error::from(std::io::ErrorKind::FileTooLarge)),
+        }
+        Ok(n)
     }
 }

@@ -1,7 +1,9 @@
 //! Records in the layouts met most often, recognised by their fields.
 
 use super::record::Value;
+use super::records::Notes;
 use super::template::Template;
+use crate::Document;
 
 /// A layout: the fields that tell it apart, the prompt, the text.
 type Layout = (&'static [&'static str], &'static str, &'static str);
@@ -32,9 +34,20 @@ const NO_TEXT: [&str; 3] = ["func_name", "gold", "ans"];
 /// A recognised layout.
 #[derive(Debug, Clone)]
 pub(super) struct Recognised {
-    pub(super) template: Template,
+    template: Template,
+    /// Where `answer` is a list of accepted answers: with the first of them.
+    listed: Option<Template>,
     /// The fields that it is known by.
     names: Vec<&'static str>,
+}
+
+impl Recognised {
+    /// Its template for records like one.
+    pub(super) fn into_template(self, record: &Value) -> Result<Template, String> {
+        self.check(record, &mut Notes::default())?;
+        let listed = matches!(record.get("answer"), Some(Value::List(_)));
+        Ok(self.listed.filter(|_| listed).unwrap_or(self.template))
+    }
 }
 
 /// The layout of a record.
@@ -54,7 +67,7 @@ pub(super) fn recognise(record: &Value) -> Result<Recognised, String> {
                 3 => ("{0}\n", "{2}\nThe answer is {1}."),
                 n => return Err(format!("no template given and no known layout has {n} columns")),
             };
-            Ok(Recognised { template: known(prompt, text)?, names: Vec::new() })
+            Ok(Recognised { template: known(prompt, text)?, listed: None, names: Vec::new() })
         }
         Value::Fields(fields) => {
             let has = |name: &str| fields.iter().any(|(known, _)| known == name);
@@ -63,15 +76,13 @@ pub(super) fn recognise(record: &Value) -> Result<Recognised, String> {
             let most = all.iter().filter(|(names, ..)| !all.iter().any(|(others, ..)| within(names, others)));
             let mut found = Vec::new();
             for (names, prompt, text) in most {
-                // Of several accepted answers, the first.
-                let listed = *text == "{answer}" && matches!(record.get("answer"), Some(Value::List(_)));
-                let template = known(prompt, if listed { "{answer[0]}" } else { text })?;
-                found.push(Recognised { template, names: names.to_vec() });
+                let listed = if *text == "{answer}" { Some(known(prompt, "{answer[0]}")?) } else { None };
+                found.push(Recognised { template: known(prompt, text)?, listed, names: names.to_vec() });
             }
             for name in CONVERSATIONS {
                 if matches!(record.get(name), Some(Value::List(_))) {
                     let template = Template::conversation(name).map_err(|e| e.to_string())?;
-                    found.push(Recognised { template, names: vec![name] });
+                    found.push(Recognised { template, listed: None, names: vec![name] });
                 }
             }
             let mut found = found.into_iter();
@@ -97,23 +108,49 @@ fn known(prompt: &str, text: &str) -> Result<Template, String> {
 }
 
 impl Recognised {
-    /// A record of the layout has no text in the fields of another one: it would be lost.
-    pub(super) fn check(&self, record: &Value) -> Result<(), String> {
+    /// A record of the layout as a document. Fields that are not read are noted.
+    ///
+    /// # Errors
+    /// A field of another layout with text in it: it would be lost. What the template cannot fill.
+    pub(super) fn document(&self, record: &Value, notes: &mut Notes) -> Result<Document, String> {
+        self.check(record, notes)?;
+        match (&self.listed, record.get("answer")) {
+            (Some(template), Some(Value::List(answers))) => {
+                if answers.len() > 1 {
+                    notes.add("records with several answers, of which the first is read");
+                }
+                template.fill(record, notes)
+            }
+            _ => self.template.fill(record, notes),
+        }
+    }
+
+    fn check(&self, record: &Value, notes: &mut Notes) -> Result<(), String> {
         let Value::Fields(fields) = record else { return Ok(()) };
-        if self.names.is_empty() {
-            return Ok(());
-        }
-        let of_another = |name: &str| {
+        for (name, value) in fields.iter().filter(|(name, _)| !self.names.contains(&&**name)) {
             let known = KNOWN.iter().flat_map(|(names, ..)| names.iter()).chain(&CONVERSATIONS);
-            !self.names.contains(&name) && !NO_TEXT.contains(&name) && known.into_iter().any(|known| *known == name)
-        };
-        match fields.iter().find(|(name, value)| of_another(name) && !value.is_blank()) {
-            Some((name, _)) => Err(format!(
-                "was recognised by {}, but {name} holds text too: give a template that says what is meant",
-                self.names.join(" + ")
-            )),
-            None => Ok(()),
+            let of_another = !NO_TEXT.contains(&&**name) && known.into_iter().any(|known| known == name);
+            if of_another && !value.is_blank() {
+                return Err(format!(
+                    "was recognised by {}, but {name} holds text too: give a template that says what is meant",
+                    self.names.join(" + ")
+                ));
+            }
+            if !value.is_blank() {
+                notes.unread(name);
+            }
         }
+        let both = |a: &str, b: &str| match (record.get(a), record.get(b)) {
+            (Some(a), Some(b)) => self.names.contains(&"output") && !a.is_blank() && !b.is_blank() && a != b,
+            _ => false,
+        };
+        if both("output", "answer") {
+            notes.add("records whose answer is not read beside their output");
+        }
+        if matches!(record.get("instances"), Some(Value::List(items)) if items.len() > 1) {
+            notes.add("records with several instances, of which the first is read");
+        }
+        Ok(())
     }
 }
 
@@ -123,9 +160,7 @@ mod tests {
 
     fn text(json: &str) -> Result<String, String> {
         let record = Value::parse(json)?;
-        let layout = recognise(&record)?;
-        layout.check(&record)?;
-        layout.template.fill(&record, &mut Default::default()).map(|document| document.whole())
+        recognise(&record)?.document(&record, &mut Notes::default()).map(|document| document.whole())
     }
 
     #[test]

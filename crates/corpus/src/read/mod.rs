@@ -7,6 +7,7 @@ mod hub;
 mod json;
 mod layout;
 mod parquet;
+mod quotes;
 mod record;
 mod records;
 mod source;

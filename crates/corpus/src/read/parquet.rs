@@ -69,7 +69,10 @@ fn value(field: &Field) -> Value {
             serde_json::Value::String(digits) => Value::Plain(digits),
             other => Value::from(&other),
         },
-        // Numbers, truth values, dates and times: as the crate writes them.
+        // As many digits as tell them apart; a NaN has no other name.
+        Field::Float(number) => Value::Plain(format!("{number:?}")),
+        Field::Double(number) => Value::Plain(format!("{number:?}")),
+        // Whole numbers, truth values, dates and times: as the crate writes them.
         other => Value::from(&other.to_json_value()),
     }
 }

@@ -1,6 +1,7 @@
 //! A record's fields as their file has them: numbers keep the digits that are written, bytes that are no text stay bytes.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize as _;
@@ -53,8 +54,9 @@ impl Value {
                 let Pairs(pairs) =
                     Pairs::deserialize(&mut serde_json::Deserializer::from_str(json)).map_err(malformed)?;
                 let mut fields: Vec<(String, Self)> = Vec::with_capacity(pairs.len());
+                let mut known = HashSet::new();
                 for (name, value) in pairs {
-                    if fields.iter().any(|(known, _)| *known == name) {
+                    if !known.insert(name.clone()) {
                         return Err(format!("the field {name:?} stands in it twice"));
                     }
                     fields.push((name, Self::nested(value, depth + 1)?));

@@ -18,14 +18,34 @@ pub(super) type Flow = Result<ControlFlow<()>, ReadError>;
 
 /// What was left out of records, and how often.
 #[derive(Debug, Default)]
-pub(super) struct Notes(BTreeMap<String, u64>);
+pub(super) struct Notes {
+    times: BTreeMap<String, u64>,
+    /// Fields of records that are not read.
+    unread: BTreeMap<String, u64>,
+}
+
+/// Counts one more.
+fn count(map: &mut BTreeMap<String, u64>, what: &str) {
+    match map.get_mut(what) {
+        Some(times) => *times += 1,
+        None => drop(map.insert(what.to_owned(), 1)),
+    }
+}
 
 impl Notes {
     pub(super) fn add(&mut self, what: &str) {
-        match self.0.get_mut(what) {
-            Some(times) => *times += 1,
-            None => drop(self.0.insert(what.to_owned(), 1)),
-        }
+        count(&mut self.times, what);
+    }
+
+    /// A field of a record that is not read.
+    pub(super) fn unread(&mut self, field: &str) {
+        count(&mut self.unread, field);
+    }
+
+    fn all(self) -> BTreeMap<String, u64> {
+        let unread =
+            self.unread.into_iter().map(|(field, times)| (format!("records whose field {field:?} is not read"), times));
+        self.times.into_iter().chain(unread).collect()
     }
 }
 
@@ -62,7 +82,7 @@ impl<'a> Records<'a> {
 
     /// What was met.
     pub(super) fn report(self) -> ReadReport {
-        ReadReport { notes: self.notes.0, ..self.report }
+        ReadReport { notes: self.notes.all(), ..self.report }
     }
 
     /// A document, as it is.
@@ -117,14 +137,10 @@ impl<'a> Records<'a> {
         if matches!(self.shape, Shape::Unknown) {
             self.shape = Shape::Recognised(Box::new(layout::recognise(record)?));
         }
-        let template = match &self.shape {
-            Shape::Given(template) => template,
-            Shape::Recognised(layout) => {
-                layout.check(record)?;
-                &layout.template
-            }
-            Shape::Unknown => return Err("has no known layout".to_owned()),
-        };
-        template.fill(record, &mut self.notes).map(Some)
+        match &self.shape {
+            Shape::Given(template) => template.fill(record, &mut self.notes).map(Some),
+            Shape::Recognised(layout) => layout.document(record, &mut self.notes).map(Some),
+            Shape::Unknown => Err("has no known layout".to_owned()),
+        }
     }
 }

@@ -132,6 +132,11 @@ impl SourceFiles {
         Self::matching([folder])
     }
 
+    /// The format that a file is read in; `None` where neither its name nor the set says it.
+    pub(crate) fn format_of(&self, path: &Path) -> Option<Format> {
+        format_of(path, self.format).ok().map(|(format, _)| format)
+    }
+
     /// Calls `each` with every document of a file that is not blank, in order, until it says to stop.
     ///
     /// # Errors

@@ -157,12 +157,12 @@ pub(super) fn for_each_line(
     let mut bytes = Vec::new();
     for number in 1.. {
         bytes.clear();
-        let n = reader.by_ref().take(limit).read_until(b'\n', &mut bytes);
+        let n = reader.by_ref().take(limit + 1).read_until(b'\n', &mut bytes);
         let n = n.map_err(|e| damage(records.path(), number, e))?;
         if n == 0 {
             break;
         }
-        if n as u64 == limit && !bytes.ends_with(b"\n") {
+        if n as u64 > limit && !bytes.ends_with(b"\n") {
             let reason = format!("is longer than {limit} bytes");
             return Err(ReadError::Line { path: records.path().to_owned(), line: number, reason });
         }

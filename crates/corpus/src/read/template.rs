@@ -115,9 +115,7 @@ impl Template {
     /// The reason: no layout that fits, or two that would give different texts.
     pub fn for_record(record: &serde_json::Value) -> Result<Self, String> {
         let record = Value::from(record);
-        let recognised = layout::recognise(&record)?;
-        recognised.check(&record)?;
-        Ok(recognised.template)
+        layout::recognise(&record)?.into_template(&record)
     }
 
     /// The record's document.

@@ -26,6 +26,11 @@ pub(super) fn read_text(reader: Box<dyn BufRead>, unit: TextUnit, records: &mut 
                 }
                 paragraph.push_str(line);
                 paragraph.push('\n');
+                if paragraph.len() > MAX_DOCUMENT {
+                    let reason =
+                        format!("a paragraph of more than {MAX_DOCUMENT} bytes: no line of the file is blank?");
+                    return Err(ReadError::Line { path: records.path().to_owned(), line: first, reason });
+                }
                 Ok(ControlFlow::Continue(()))
             })?;
             if flow.is_break() { Ok(flow) } else { end_paragraph(&mut paragraph, first, records) }

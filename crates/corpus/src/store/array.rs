@@ -32,7 +32,7 @@ pub trait TokenArray: std::fmt::Debug + Send + Sync {
     /// Fills `out` with the ids from a token on, as the signed numbers that tensors hold.
     ///
     /// # Errors
-    /// A range beyond the end, an id outside the vocabulary.
+    /// A range beyond the end; an id outside the vocabulary, where files may hold one.
     fn read_i32(&self, from: u64, out: &mut [i32]) -> Result<(), StoreError>;
 
     /// Says that tokens are read soon, so that they are there by then. A hint: nothing may come of it.

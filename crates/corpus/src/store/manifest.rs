@@ -50,6 +50,12 @@ pub fn finish_store(dir: &Path, files: &[String]) -> Result<(), StoreError> {
     write(dir, &Manifest { format: 1, shards, selection: None })
 }
 
+/// The files of a folder's store.
+#[cfg(feature = "tokenize")]
+pub(crate) fn shards_of(dir: &Path) -> Result<Vec<String>, StoreError> {
+    Ok(read(dir)?.shards.into_iter().map(|listed| listed.file).collect())
+}
+
 /// Makes a folder a selection.
 pub(super) fn write_selection(dir: &Path, selection: Selection) -> Result<(), StoreError> {
     write(dir, &Manifest { format: 2, shards: Vec::new(), selection: Some(selection) })

@@ -101,17 +101,19 @@ impl MegatronStore {
             let known = "1 (u8), 3 (i16), 4 (i32), 5 (i64) or 8 (u16)";
             format(&at, format!("type of ids = {code} must be {known}"))
         })?;
-        let size = |bytes: u64| HEADER as u64 + sequences.saturating_mul(12 + bytes) + borders.saturating_mul(8);
-        if [0, 1].map(size).iter().all(|size| *size != index.len() as u64) {
-            let reason =
-                format!("is {} bytes long, its header says {}: truncated or overwritten", index.len(), size(0));
-            return Err(format(&at, reason));
+        // None where it claims more than can be counted.
+        let size = |bytes: u64| {
+            sequences.checked_mul(12 + bytes)?.checked_add(borders.checked_mul(8)?)?.checked_add(HEADER as u64)
+        };
+        let held = Some(index.len() as u64);
+        if size(0) != held && size(1) == held {
+            let reason = "has modes of sequences, as data sets of several modalities do; only text is read";
+            return Err(format(&at, reason.into()));
         }
-        if size(0) != index.len() as u64 && sequences > 0 {
-            return Err(format(
-                &at,
-                "has modes of sequences, as data sets of several modalities do; only text is read".into(),
-            ));
+        if size(0) != held {
+            let said = size(0).map_or_else(|| "more than can be counted".to_owned(), |size| size.to_string());
+            let reason = format!("is {} bytes long, its header says {said}: truncated or overwritten", index.len());
+            return Err(format(&at, reason));
         }
         let tokens = map(&bin)?;
         let name = prefix.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -200,7 +202,8 @@ impl MegatronStore {
             let (path, len) = (self.path.clone(), self.sequence_count());
             return Err(StoreError::Range { path, what: "sequences", from: sequence, to: sequence + 1, len });
         }
-        self.ids(self.token_at(sequence)..self.token_at(sequence + 1))
+        let from = self.token_at(sequence);
+        self.ids(from..from + self.length(sequence as usize).max(0) as u64)
     }
 
     /// A document's tokens.

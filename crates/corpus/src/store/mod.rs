@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 pub use array::TokenArray;
 pub use header::{StoreInfo, TokenWidth};
 pub use manifest::finish_store;
+#[cfg(feature = "tokenize")]
+pub(crate) use manifest::shards_of;
 pub use megatron::MegatronStore;
 pub use reader::{Piece, ShardSummary, StoreSummary, TokenStore};
 pub use writer::{StoreDocument, StoreWriter};

@@ -346,17 +346,6 @@ impl TokenStore {
         })
     }
 
-    /// Appends tokens as the signed ids that tensors hold. (A vocabulary is below 2³¹.)
-    ///
-    /// # Errors
-    /// A range beyond the end.
-    pub fn extend_i32(&self, from: u64, len: usize, out: &mut Vec<i32>) -> Result<(), StoreError> {
-        self.pieces(from, len, &mut |piece| match piece {
-            Piece::Two(ids) => out.extend(ids.iter().map(|b| i32::from(u16::from_le_bytes(*b)))),
-            Piece::Four(ids) => out.extend(ids.iter().map(|b| i32::from_le_bytes(*b))),
-        })
-    }
-
     /// Fills `out` with the tokens from `from` on, as the signed ids that tensors hold. (A vocabulary is below 2³¹.)
     ///
     /// # Errors

@@ -54,7 +54,10 @@ impl Selection {
         let format = |reason: &str| StoreError::Format { path: path.clone(), reason: reason.to_owned() };
         if fingerprint(shards) != self.fingerprint {
             let whole = self.whole(dir);
-            return Err(format(&format!("is a list of documents of another store than {}", whole.display())));
+            return Err(format(&format!(
+                "is a list of documents of another store than {}: make it again, by the same command",
+                whole.display()
+            )));
         }
         let ranges = decode(&fs::read(&path).map_err(io(&path))?);
         let ranges = ranges.ok_or_else(|| format("is damaged: no list of documents"))?;

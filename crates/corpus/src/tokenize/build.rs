@@ -10,9 +10,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::folder::Folder;
 use super::run::{How, Run};
-use super::shard::{ShardWriter, input_of};
+use super::shard::input_of;
 use super::{BuildProgress, BuildReport, TextInput, TokenizeError, Tokenizer};
-use crate::ReadReport;
 use crate::store::{finish_store, io};
 
 /// Inputs that are read at once, at most: each takes its chunks' memory.
@@ -73,8 +72,8 @@ impl<'a> StoreBuilder<'a> {
     /// 3. Shards of inputs that are none any more are removed, unless another process still works in the folder.
     ///
     /// # Errors
-    /// An input that cannot be used (with its file and line), a disk that is full. Finished shards stay: the same call
-    /// continues.
+    /// An input that cannot be used (with its file and line), no document in any of them, a disk that is full. Finished shards
+    /// stay: the same call continues.
     pub fn build(
         &self,
         inputs: &[TextInput<'_>],
@@ -100,13 +99,12 @@ impl<'a> StoreBuilder<'a> {
             report.read.add(made.report);
             shards.extend(made.shards);
         }
-        if shards.is_empty() {
-            let nothing =
-                ShardWriter::create(dir, &self.digest(""), 0, self.how.tokenizer.store_info(&self.how.name), 0)?;
-            shards.push(nothing.finish(Some(&ReadReport::default()))?.0);
+        // Nothing must not take the place of what an earlier call made.
+        if report.documents == 0 {
+            return Err(TokenizeError::NoDocuments { report: Box::new(report) });
         }
         finish_store(dir, &shards)?;
-        report.shards_removed = lock.leave(dir, &shards)?;
+        report.shards_removed = lock.leave(dir)?;
         Ok(report)
     }
 
@@ -120,14 +118,19 @@ impl<'a> StoreBuilder<'a> {
         let wanted: HashSet<String> = inputs.iter().map(|input| self.print(input)).collect();
         fs::create_dir_all(dir).map_err(io(dir))?;
         let mut taken = HashSet::new();
-        for entry in fs::read_dir(from).map_err(io(from))? {
+        let entries = match fs::read_dir(from) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            entries => entries.map_err(io(from))?,
+        };
+        for entry in entries {
             let name = entry.map_err(io(from))?.file_name();
             let Some(input) = name.to_str().and_then(input_of).filter(|input| wanted.contains(*input)) else {
                 continue;
             };
             taken.insert(input.to_owned());
-            if !dir.join(&name).exists() {
-                take(&from.join(&name), &dir.join(&name))?;
+            let found = dir.join(&name).exists() || take(&from.join(&name), &dir.join(&name))?;
+            if !found {
+                taken.remove(input);
             }
         }
         Ok(taken.len())
@@ -146,13 +149,18 @@ impl<'a> StoreBuilder<'a> {
     }
 }
 
-/// A file under another name.
-fn take(from: &Path, to: &Path) -> Result<(), TokenizeError> {
-    if fs::hard_link(from, to).is_err() {
-        let mut copy = AtomicFile::create(to).map_err(io(to))?;
-        let mut original = File::open(from).map_err(io(from))?;
-        std::io::copy(&mut original, &mut copy).map_err(io(to))?;
-        copy.commit().map_err(io(to))?;
+/// A file under another name; whether it was there.
+fn take(from: &Path, to: &Path) -> Result<bool, TokenizeError> {
+    if fs::hard_link(from, to).is_ok() {
+        return Ok(true);
     }
-    Ok(())
+    let mut original = match File::open(from) {
+        // Another process has just removed it.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        opened => opened.map_err(io(from))?,
+    };
+    let mut copy = AtomicFile::create(to).map_err(io(to))?;
+    std::io::copy(&mut original, &mut copy).map_err(io(to))?;
+    copy.commit().map_err(io(to))?;
+    Ok(true)
 }

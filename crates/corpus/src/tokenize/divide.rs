@@ -53,7 +53,11 @@ impl Division {
         if self.held_out_permille > 0 {
             whole.select(held_out, &other)?;
         } else if other.join("store.json").exists() {
-            fs::remove_dir_all(&other).map_err(io(&other))?;
+            match fs::remove_dir_all(&other) {
+                // Another process does the same.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                removed => removed.map_err(io(&other))?,
+            }
         }
         whole.select(train, &dir.join("train"))?;
         Ok(divided)

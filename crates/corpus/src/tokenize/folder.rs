@@ -6,9 +6,9 @@ use std::path::Path;
 
 use super::TokenizeError;
 use super::shard::input_of;
-use crate::store::io;
+use crate::store::{io, shards_of};
 
-/// The folder's lock.
+/// The folder's lock. It stays: who removes a lock that others wait at lets two in.
 const LOCK: &str = ".lock";
 /// What the locks of inputs begin with.
 pub(super) const CLAIM: &str = ".claim-";
@@ -26,7 +26,8 @@ impl Folder {
         if lock.try_lock().is_ok() {
             for entry in fs::read_dir(dir).map_err(io(dir))?.flatten() {
                 let name = entry.file_name();
-                if name.to_string_lossy().starts_with(".tmp") || name.to_string_lossy().starts_with(CLAIM) {
+                let name = name.to_string_lossy();
+                if (name.starts_with(".tmp") || name.starts_with(CLAIM)) && entry.path().is_file() {
                     fs::remove_file(entry.path()).map_err(io(&entry.path()))?;
                 }
             }
@@ -37,11 +38,12 @@ impl Folder {
     }
 
     /// Removes shards that are none of the store's, where no other process is at work. Gives how many.
-    pub(super) fn leave(self, dir: &Path, shards: &[String]) -> Result<usize, TokenizeError> {
+    pub(super) fn leave(self, dir: &Path) -> Result<usize, TokenizeError> {
         self.lock.unlock().map_err(io(dir))?;
         let mut removed = 0;
         if self.lock.try_lock().is_ok() {
-            let listed: HashSet<&str> = shards.iter().map(String::as_str).collect();
+            // Another process may have made another store of the folder meanwhile.
+            let listed: HashSet<String> = shards_of(dir)?.into_iter().collect();
             for entry in fs::read_dir(dir).map_err(io(dir))?.flatten() {
                 let name = entry.file_name();
                 let other = name.to_str().is_some_and(|name| input_of(name).is_some() && !listed.contains(name));
@@ -50,8 +52,6 @@ impl Folder {
                     removed += 1;
                 }
             }
-            // Another process may wait at it: what is left then is an empty file.
-            let _ = fs::remove_file(dir.join(LOCK));
         }
         Ok(removed)
     }

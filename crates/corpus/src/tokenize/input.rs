@@ -32,7 +32,8 @@ impl<'a> TextInput<'a> {
     pub fn file_of(files: SourceFiles, path: PathBuf, content: &str) -> Self {
         // How it is read: not by which pattern it was found, and so not which others were.
         let how = SourceFiles { files: Vec::new(), ..files.clone() };
-        let how = serde_json::to_string(&how).expect("a spec of plain data is JSON");
+        // The same bytes under another ending are other documents.
+        let how = serde_json::to_string(&(how, files.format_of(&path))).expect("a spec of plain data is JSON");
         let fingerprint = format!("{content}-{:016x}", xxh3_64(how.as_bytes()));
         let label = path.display().to_string();
         let read = Box::new(move |each: &mut dyn FnMut(Document) -> ControlFlow<()>| files.read(&path, each));

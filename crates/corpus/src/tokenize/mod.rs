@@ -50,6 +50,12 @@ pub enum TokenizeError {
     /// Stopped, as [`StoreBuilder::stop_when`] asked for: finished shards stay.
     #[error("stopped; the same command continues")]
     Stopped,
+    /// Inputs of which none holds a document.
+    #[error("there is no document in the {} inputs", report.empty.len())]
+    NoDocuments {
+        /// What was met instead.
+        report: Box<BuildReport>,
+    },
     /// A text longer than can be counted.
     #[error("a document of {bytes} bytes: must not exceed {limit}")]
     TooLong {

@@ -212,8 +212,10 @@ impl<'a, 'b> Run<'a, 'b> {
             let (to_write, encoded) = sync_channel(1);
             let input = &self.inputs[place];
             let reader = scope.spawn(move || read_chunks(input, read, &to_encode));
-            scope.spawn(move || self.encode_chunks(place, &chunks, &to_write));
+            let encoder = scope.spawn(move || self.encode_chunks(place, &chunks, &to_write));
             let written = self.write_shards(place, read, &mut made, encoded);
+            // A panic of either goes on here, before anything says that the input is whole.
+            encoder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             let report = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             // An error of writing stops the reader: it comes first.
             let shard = written?;

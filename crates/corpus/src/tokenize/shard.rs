@@ -5,6 +5,8 @@ use std::path::Path;
 use super::TokenizeError;
 use crate::{ReadReport, StoreInfo, StoreWriter, TokenStore};
 
+/// What stands for notes that found no room.
+const OTHERS: &str = "times something else was not read";
 /// Room for a report among the notes.
 const REPORT: usize = 800;
 
@@ -65,9 +67,16 @@ fn written(report: &ReadReport) -> String {
     for text in [&mut report.first_blank, &mut report.first_skipped].into_iter().flatten() {
         text.truncate(text.floor_char_boundary(150));
     }
-    while !fits(&json(&report)) && report.notes.pop_last().is_some() {}
+    let mut others = 0;
+    while !fits(&json(&report)) {
+        report.notes.remove(OTHERS);
+        let Some((_, times)) = report.notes.pop_last() else { break };
+        others += times;
+        report.notes.insert(OTHERS.to_owned(), others);
+    }
     if !fits(&json(&report)) {
         (report.first_blank, report.first_skipped) = (None, None);
+        report.notes.insert(OTHERS.to_owned(), others);
     }
     json(&report)
 }

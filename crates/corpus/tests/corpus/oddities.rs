@@ -461,3 +461,98 @@ fn formats_can_be_given() {
     assert_eq!(jsonl.paths(dir.path()).unwrap().len(), 1);
     refused(read("a.bz2", "x"), "unknown format; known: .txt, .jsonl, .ndjson");
 }
+
+/// Quotes that do not close, or close too early, would move or lose text: they end the reading.
+#[test]
+fn broken_quotes_in_tables_are_errors() {
+    let skipping = SourceFiles { malformed: OnMalformed::Skip, ..set() };
+    for (csv, reason) in [
+        ("text\nfine\n\"never closed\nthis\nand that\n", "t.csv:3: a quote that begins a column is never closed"),
+        ("text,n\na,\"1\nb,2\n", "t.csv:2: a quote that begins a column is never closed"),
+        ("text,n\n\"Hello\" he said,1\n", "t.csv:2: text follows the quote that ends a column"),
+        ("text\n\"a\"\"\" b\n", "t.csv:2: text follows the quote"),
+    ] {
+        refused(read("t.csv", csv), reason);
+        let message = read_as(&skipping, "t.csv", csv).unwrap_err();
+        assert!(message.contains(reason), "{message}");
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(csv.as_bytes()).unwrap();
+        let message = read("t.csv.gz", gz.finish().unwrap()).unwrap_err();
+        assert!(message.contains(&reason[5..]), "{message}");
+    }
+    // What RFC 4180 allows, and a quote inside a column that does not begin with one.
+    let csv = "text,n\r\n\"a \"\"b\"\", c\nd\",1\r\n5\" pipe,2\r\n\"\",3\r\n\"e\",\"4\"";
+    let set = template("text = \"{text}\"");
+    let texts: Vec<String> = read_as(&set, "t.csv", csv).unwrap().0.into_iter().map(|d| d.text).collect();
+    assert_eq!(texts, ["a \"b\", c\nd", "5\" pipe", "e"]);
+    // Column names that cannot be read are an error whatever the policy.
+    for (name, header) in [("h.csv", None), ("h.tsv", Some(true))] {
+        let skipping = SourceFiles { header, ..skipping.clone() };
+        let message = read_as(&skipping, name, b"te\xffxt\nfirst\nsecond\n").unwrap_err();
+        assert!(message.contains("is not UTF-8"), "{message}");
+    }
+}
+
+/// What a recognised layout does not read of a record is told.
+#[test]
+fn fields_that_are_not_read_are_told() {
+    let left_out = |json: &str| read_as(&set(), "f.jsonl", json).unwrap().1.left_out();
+    assert_eq!(
+        left_out("{\"text\":\"a\",\"title\":\"t\",\"id\":3,\"none\":null}\n{\"text\":\"b\",\"title\":\"u\"}\n"),
+        ["1 records whose field \"id\" is not read", "2 records whose field \"title\" is not read"]
+    );
+    assert_eq!(
+        left_out("{\"instruction\":\"i\",\"output\":\"o\",\"answer\":\"a\"}"),
+        ["1 records whose answer is not read beside their output"]
+    );
+    assert_eq!(
+        left_out("{\"question\":\"q\",\"answer\":[\"a\",\"b\"]}"),
+        ["1 records with several answers, of which the first is read"]
+    );
+    assert_eq!(
+        left_out(
+            "{\"instruction\":\"i\",\"instances\":[{\"input\":\"\",\"output\":\"a\"},{\"input\":\"\",\"output\":\"b\"}]}"
+        ),
+        ["1 records with several instances, of which the first is read"]
+    );
+    // A template says what is meant.
+    assert!(
+        read_as(&template("text = \"{text}\""), "f.jsonl", "{\"text\":\"a\",\"title\":\"t\"}")
+            .unwrap()
+            .1
+            .left_out()
+            .is_empty()
+    );
+    // Answers as a text or a list, in one file.
+    let mixed = "{\"question\":\"q\",\"answer\":\"a\"}\n{\"question\":\"q\",\"answer\":[\"b\",\"c\"]}\n";
+    assert_eq!(texts("m.jsonl", mixed), ["q\na", "q\nb"]);
+}
+
+/// Turns in shapes that tables give: nulls beside the value that is meant, parts that are none.
+#[test]
+fn nulls_in_turns_are_no_text() {
+    let with = |turn: &str| format!(r#"{{"messages":[{{"role":"user","content":"q"}},{turn}]}}"#);
+    assert_eq!(texts("a.jsonl", with(r#"{"role":"assistant","content":null,"value":"a"}"#)), ["q\na"]);
+    let image = r#"{"role":"assistant","content":[{"type":"image","text":null,"image":{"url":"x"}}]}"#;
+    refused(read("a.jsonl", with(image)), "has a part of type \"image\", which is no text");
+    // Answers after one another are not one word; a turn of weight 0 is told.
+    let two = r#"{"role":"assistant","content":"a","weight":0},{"role":"assistant","content":"b"}"#;
+    let (documents, report) = read_as(&set(), "a.jsonl", with(two)).unwrap();
+    assert_eq!(documents[0].whole(), "q\na\nb");
+    assert_eq!(report.left_out(), ["1 turns of weight 0 (read like others)"]);
+}
+
+/// What lies in a folder whose name begins with a dot is listed by the folder.
+#[test]
+fn hidden_folders_are_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a.jsonl", ".cache/b.jsonl", "in/.x/c.jsonl"] {
+        file(dir.path(), name, "{\"text\":\"a\"}");
+    }
+    let found = SourceFiles::matching(["**/*.jsonl"]).find(dir.path()).unwrap();
+    assert_eq!(found.files.len(), 1);
+    let over: Vec<_> =
+        found.passed_over.iter().map(|o| (o.path.strip_prefix(dir.path()).unwrap().to_owned(), &o.why)).collect();
+    assert_eq!(over, [(".cache".into(), &Why::Hidden), ("in/.x".into(), &Why::Hidden)]);
+    assert_eq!(SourceFiles::matching([".cache/*.jsonl"]).paths(dir.path()).unwrap().len(), 1);
+}

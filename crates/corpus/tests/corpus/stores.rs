@@ -103,8 +103,8 @@ fn shards_are_one_store() {
         sharded.read(from, &mut a).unwrap();
         whole.read(from, &mut b).unwrap();
         assert_eq!(a, b);
-        let mut signed = Vec::new();
-        sharded.extend_i32(from, len, &mut signed).unwrap();
+        let mut signed = vec![0; len];
+        sharded.read_i32(from, &mut signed).unwrap();
         assert!(signed.iter().zip(&a).all(|(s, t)| *s as u32 == *t));
         let range = from..from + len as u64;
         let touched: Vec<_> = sharded.documents_in(range.clone()).collect();

@@ -177,6 +177,8 @@ fn damaged_files_of_megatron_are_refused() {
         (with(9, 2), "version = 2 must be 1"),
         (with(17, 6), "type of ids = 6 must be"),
         (with(18, 4), "its header says"),
+        (with(25, 128), "its header says more than can be counted"),
+        (with(33, 128), "its header says more than can be counted"),
         (index[..index.len() - 1].to_vec(), "truncated or overwritten"),
         (longer, "has modes of sequences"),
         (with(index.len() - 8, 9), "do not span its sequences"),

@@ -235,9 +235,17 @@ fn lost_ledgers_are_made_again() {
     let all = Ledger::of(&batches, 0..20).unwrap();
     drop(LedgerFile::open(&path, span(&all, 12), &batches).unwrap());
     assert_eq!(Ledger::read(&path).unwrap(), Ledger::of(&batches, 0..12).unwrap());
+    // A run that stops and goes on in one process begins later: what the file held before stays.
     let stretch = LedgerSpan { begins: span(&all, 5).goes_on, goes_on: span(&all, 9).goes_on };
     drop(LedgerFile::open(&path, stretch, &batches).unwrap());
+    assert_eq!(Ledger::read(&path).unwrap(), Ledger::of(&batches, 0..9).unwrap());
+    std::fs::remove_file(&path).unwrap();
+    drop(LedgerFile::open(&path, stretch, &batches).unwrap());
     assert_eq!(Ledger::read(&path).unwrap(), Ledger::of(&batches, 5..9).unwrap());
+    // Later ones that do not reach here are of another stretch.
+    let later = LedgerSpan { begins: span(&all, 12).goes_on, goes_on: span(&all, 14).goes_on };
+    drop(LedgerFile::open(&path, later, &batches).unwrap());
+    assert_eq!(Ledger::read(&path).unwrap(), Ledger::of(&batches, 12..14).unwrap());
     drop(LedgerFile::open(&path, span(&all, 3), &batches).unwrap());
     assert_eq!(Ledger::read(&path).unwrap(), Ledger::of(&batches, 0..3).unwrap());
 }

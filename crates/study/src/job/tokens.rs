@@ -38,8 +38,8 @@ pub(crate) struct Tokenise {
     pub(crate) special_tokens: SpecialTokens,
 }
 
-/// The store's folder in the job's.
-pub(crate) const TOKENS: &str = "train";
+/// The folder of the whole store in the job's.
+pub(crate) const TOKENS: &str = "whole";
 
 /// A token store: what it holds, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

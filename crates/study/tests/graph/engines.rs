@@ -195,7 +195,7 @@ fn parts_of_a_role_make_the_same_study() {
         study::gc(&store, &study::Keep::Every, false).unwrap();
         assert!(std::fs::read_dir(store.root().join("part")).map_or(0, |entries| entries.count()) == 0);
         for role in std::fs::read_dir(store.root().join("data")).unwrap().flatten() {
-            std::fs::remove_dir_all(role.path().join("train")).unwrap();
+            std::fs::remove_dir_all(role.path().join("whole")).unwrap();
         }
         std::fs::remove_dir_all(store.root().join("finetune")).unwrap();
         assert!(ask(&spec, &store, &Table2).page == answered.page);
