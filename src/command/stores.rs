@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use corpus::{
     BuildProgress, Division, Escapes, Format, NgramIndex, OnMalformed, PassedOver, ReadReport, SourceFiles,
-    SpecialTokens, StoreBuilder, Template, TextInput, TextUnit, TokenStore, TokenizeError, Tokenizer, train_bpe,
+    SpecialTokens, StoreBuilder, Template, TextInput, TextUnit, TokenStore, TokenizeError, Tokenizer, Why, train_bpe,
 };
 
 use crate::Error;
@@ -69,8 +69,8 @@ fn template(toml: &str) -> Result<Template, String> {
 }
 
 impl FilesArgs {
-    /// The files' documents, and what was passed over.
-    fn inputs(&self) -> Result<(Vec<TextInput<'static>>, Vec<PassedOver>), Error> {
+    /// The files' documents, and what was passed over: what lies in the folder that is written is no input.
+    fn inputs(&self, out: Option<&Path>) -> Result<(Vec<TextInput<'static>>, Vec<PassedOver>), Error> {
         let text = self.text.as_ref().map(|text| Template::parse(&self.prompt, text)).transpose()?;
         let set = SourceFiles {
             format: self.format,
@@ -81,7 +81,13 @@ impl FilesArgs {
             malformed: if self.skip_malformed { OnMalformed::Skip } else { OnMalformed::Fail },
             ..SourceFiles::matching(self.files.clone())
         };
-        let found = set.find(Path::new(""))?;
+        let mut found = set.find(Path::new(""))?;
+        if let Some(out) = out.and_then(|out| out.canonicalize().ok()) {
+            let own = |path: &PathBuf| path.canonicalize().is_ok_and(|path| path.starts_with(&out));
+            let (own, files) = found.files.into_iter().partition(own);
+            found.files = files;
+            found.passed_over.extend(Vec::into_iter(own).map(|path| PassedOver { path, why: Why::Output }));
+        }
         let input = |path| TextInput::file(set.clone(), path);
         Ok((found.files.into_iter().map(input).collect::<Result<_, _>>()?, found.passed_over))
     }
@@ -105,8 +111,9 @@ fn not_read(read: &ReadReport, empty: &[String], passed_over: &[PassedOver]) -> 
 Examples:
   midtrain tokenize --tokenizer tokenizer.json --out stores/web \"web/**/*.parquet\"
   midtrain tokenize --tokenizer tokenizer.json --out stores/chat --template '{ turns = \"messages\" }' chat.jsonl
-A command that is killed is finished by the same command: finished shards are kept. Files that are added later are tokenised alone;
-several processes that are given the same command share the work.")]
+A command that is killed is finished by the same command: finished shards are kept. The store holds the files that are named: those that
+are added later are tokenised alone, those that are named no more are removed from it. Several processes that are given the same command
+share the work.")]
 pub(super) struct TokenizeArgs {
     #[command(flatten)]
     files: FilesArgs,
@@ -125,7 +132,7 @@ pub(super) struct TokenizeArgs {
     /// Of 1000 documents, how many are held out.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
     held_out_permille: u16,
-    /// Leave out documents that came before.
+    /// Leave out documents that came before, white space apart.
     #[arg(long)]
     deduplicate: bool,
     /// Megabytes of text in a shard: the work that a kill can cost.
@@ -139,9 +146,13 @@ pub(super) struct TokenizeArgs {
 impl TokenizeArgs {
     pub(super) fn run(&self) -> Result<String, Error> {
         let tokenizer = Tokenizer::from_file(&self.tokenizer)?.with_special_tokens(self.special_tokens);
-        let folder = self.out.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let builder =
-            StoreBuilder::new(&tokenizer, self.name.as_ref().unwrap_or(&folder)).shard_bytes(self.shard_mb << 20);
+        let folder = std::path::absolute(&self.out).map_err(Error::io(&self.out))?;
+        let folder = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = self.name.as_ref().unwrap_or(&folder);
+        if name.is_empty() || name.contains(char::is_control) {
+            return Err(Error::option("name", format!("{name:?}"), "must be a word or more".to_owned()));
+        }
+        let builder = StoreBuilder::new(&tokenizer, name).shard_bytes(self.shard_mb << 20);
         let mut said = Instant::now();
         let mut progress = |p: &BuildProgress<'_>| {
             if !self.quiet && said.elapsed() > SAID_EVERY {
@@ -156,7 +167,7 @@ impl TokenizeArgs {
                 ));
             }
         };
-        let (inputs, passed_over) = self.files.inputs()?;
+        let (inputs, passed_over) = self.files.inputs(Some(&self.out))?;
         let report = match builder.build(&inputs, &self.out, &mut progress) {
             Err(TokenizeError::NoDocuments { report }) => {
                 let left_out = not_read(&report.read, &report.empty, &passed_over);
@@ -202,7 +213,7 @@ pub(super) struct TrainBpeArgs {
 impl TrainBpeArgs {
     pub(super) fn run(&self) -> Result<String, Error> {
         let (mut texts, mut bytes, mut read, mut empty) = (Vec::new(), 0, ReadReport::default(), Vec::new());
-        let (inputs, passed_over) = self.files.inputs()?;
+        let (inputs, passed_over) = self.files.inputs(None)?;
         for input in inputs {
             let of_input = input.read(&mut |document| {
                 bytes += document.len() as u64;

@@ -13,6 +13,8 @@ const PROMPTS: [&str; 9] =
     ["user", "human", "prompter", "system", "developer", "tool", "function", "observation", "ipython"];
 /// Fields of a turn that are known to be no text of it.
 const NO_TEXT: [&str; 8] = ["role", "from", "content", "value", "name", "id", "weight", "tool_call_id"];
+/// Types of a content's parts that are its text.
+const TEXT_PARTS: [&str; 3] = ["text", "input_text", "output_text"];
 /// Where a turn calls tools.
 const CALLS: [&str; 2] = ["tool_calls", "function_call"];
 
@@ -74,9 +76,13 @@ impl Roles {
         let mut open = false;
         for (i, turn) in turns.iter().enumerate() {
             let at = |reason: String| format!("turn {i}: {reason}");
-            let (answers, text) = match turn {
-                Value::Text(text) => (i % 2 == 1, text.clone()),
+            let read = match turn {
+                Value::Text(text) => Some((i % 2 == 1, text.clone())),
                 _ => self.turn(turn, notes).map_err(at)?,
+            };
+            let Some((answers, text)) = read else {
+                notes.add("turns without content (left out)");
+                continue;
             };
             open = !answers;
             if answers {
@@ -101,8 +107,8 @@ impl Roles {
         Ok(Document { prompt: first.prompt, text: first.text, later: turns.collect() })
     }
 
-    /// Whether a turn answers, and its text.
-    fn turn(&self, turn: &Value, notes: &mut Notes) -> Result<(bool, String), String> {
+    /// Whether a turn answers, and its text; `None` where it has no content.
+    fn turn(&self, turn: &Value, notes: &mut Notes) -> Result<Option<(bool, String)>, String> {
         let Value::Fields(fields) = turn else { return Err("is neither a text nor a group of fields".to_owned()) };
         let part = |names: [&str; 2]| {
             // A null beside the other name is no value.
@@ -117,6 +123,7 @@ impl Roles {
         let calls: Vec<&Value> =
             CALLS.iter().filter_map(|name| turn.get(name)).filter(|calls| !calls.is_blank()).collect();
         let mut text = match part(["content", "value"]) {
+            Ok(Value::Null) if calls.is_empty() => return Ok(None),
             Ok(content) => content_of(content)?,
             // A call may stand for the content.
             Err(_) if !calls.is_empty() => String::new(),
@@ -150,7 +157,7 @@ impl Roles {
                 }
             }
         }
-        Ok((answers, text))
+        Ok(Some((answers, text)))
     }
 }
 
@@ -159,10 +166,12 @@ fn content_of(content: &Value) -> Result<String, String> {
     let Value::List(parts) = content else { return content.text().map(Into::into) };
     let mut texts = Vec::new();
     for part in parts {
+        let kind = part.get("type");
+        let is_text = kind.is_none_or(|kind| kind.text().is_ok_and(|kind| TEXT_PARTS.contains(&&*kind)));
         texts.push(match (part, part.get("text")) {
-            (Value::Fields(_), Some(text)) if *text != Value::Null => text.text()?,
+            (Value::Fields(_), Some(text)) if is_text && *text != Value::Null => text.text()?,
             (Value::Fields(_), _) => {
-                let kind = part.get("type").map_or_else(|| "nothing".into(), |kind| kind.json());
+                let kind = kind.map_or_else(|| "nothing".into(), Value::json);
                 return Err(format!("has a part of type {kind}, which is no text"));
             }
             _ => part.text()?,

@@ -46,6 +46,8 @@ pub enum Why {
     Loop,
     /// Its name is not UTF-8, so no pattern can mean it.
     Name,
+    /// It lies in the folder that is written.
+    Output,
     /// The same file as another one of the set: named twice, or through a link.
     Same(PathBuf),
 }
@@ -59,6 +61,7 @@ impl fmt::Display for PassedOver {
             Why::NoFile => f.write_str("is no regular file"),
             Why::Folder => f.write_str("is a folder; ** reads what is in it"),
             Why::Loop => f.write_str("is a link to a folder above it"),
+            Why::Output => f.write_str("lies in the folder that is written"),
             Why::Name => f.write_str("its name is not UTF-8"),
             Why::Same(other) => write!(f, "is the same file as {}", other.display()),
         }
@@ -261,7 +264,8 @@ impl Search {
     fn entries(&mut self, dir: &Path, above: &mut Vec<PathBuf>) -> Result<Option<Vec<PathBuf>>, ReadError> {
         let here = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
         let own = here.canonicalize().map_err(io(here))?;
-        if above.contains(&own) {
+        // Itself, or what it lies in.
+        if above.iter().any(|above| above.starts_with(&own)) {
             self.pass_over(dir.to_owned(), Why::Loop);
             return Ok(None);
         }

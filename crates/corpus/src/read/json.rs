@@ -26,6 +26,10 @@ pub(super) fn read_lines(reader: Box<dyn BufRead>, records: &mut Records<'_>) ->
         }
         match Value::parse(line) {
             Ok(record) => records.record(number, &record),
+            Err(reason) if reason.contains("EOF while parsing") => {
+                let hint = "an object over several lines? format = \"json\" reads those";
+                records.malformed(number, format!("{reason} ({hint})"))
+            }
             Err(reason) => records.malformed(number, reason),
         }
     })

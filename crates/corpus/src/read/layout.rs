@@ -59,13 +59,12 @@ impl Recognised {
 /// No layout, or more than one.
 pub(super) fn recognise(record: &Value) -> Result<Recognised, String> {
     match record {
-        // One column: text. Two: question, answer. Three: question, answer, rationale (FLAN).
+        // One column: text. Two: question, answer. Of more nobody can tell what they are.
         Value::List(columns) => {
             let (prompt, text) = match columns.len() {
                 1 => ("", "{0}"),
                 2 => ("{0}\n", "{1}"),
-                3 => ("{0}\n", "{2}\nThe answer is {1}."),
-                n => return Err(format!("no template given and no known layout has {n} columns")),
+                n => return Err(format!("no known layout has {n} columns: give a template, such as \"{{0}} {{1}}\"")),
             };
             Ok(Recognised { template: known(prompt, text)?, listed: None, names: Vec::new() })
         }
@@ -95,7 +94,10 @@ pub(super) fn recognise(record: &Value) -> Result<Recognised, String> {
                 )),
                 (None, _) => {
                     let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
-                    Err(format!("no template given and no known layout has the fields {}", names.join(", ")))
+                    Err(format!(
+                        "no known layout has the fields {}: give a template that says what is text",
+                        names.join(", ")
+                    ))
                 }
             }
         }

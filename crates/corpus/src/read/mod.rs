@@ -49,6 +49,12 @@ pub enum ReadError {
         /// Why it is invalid.
         reason: String,
     },
+    /// A file that was written to after it was looked at.
+    #[error("{path}: was changed while it was read: what was read of it is given up; try again once it is whole", path = path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A template that cannot be parsed.
     #[error("template {template:?}: {reason}")]
     Template {

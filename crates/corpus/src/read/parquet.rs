@@ -1,9 +1,11 @@
 //! Parquet files, row by row.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::Path;
+use std::sync::Once;
 
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
@@ -41,6 +43,11 @@ pub(super) fn read_rows(path: &Path, records: &mut Records<'_>) -> Flow {
 fn rows(file: File, size: u64) -> Result<RowIter<'static>, String> {
     let reader = SerializedFileReader::new(file).map_err(|e| e.to_string())?;
     check_places(reader.metadata(), size)?;
+    let schema = reader.metadata().file_metadata().schema();
+    let names: Vec<&str> = schema.get_fields().iter().map(|field| field.name()).collect();
+    if let Some((_, name)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+        return Err(format!("two columns are called {name:?}"));
+    }
     RowIter::from_file_into(Box::new(reader)).project(None).map_err(|e| e.to_string())
 }
 
@@ -90,10 +97,32 @@ fn check_places(metadata: &ParquetMetaData, size: u64) -> Result<(), String> {
     Ok(())
 }
 
+thread_local! {
+    /// Whether a panic of this thread is an error of a file, and to be told as that alone.
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Panics that become errors print nothing; all others what they printed before.
+fn quiet_while_contained() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !CONTAINED.get() {
+                before(panic);
+            }
+        }));
+    });
+}
+
 /// The parquet crate panics on some damaged files (found by fuzzing): here that is an error of the file.
 fn contained<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    quiet_while_contained();
+    CONTAINED.set(true);
     // What was being read is given up with the error.
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+    let read = catch_unwind(AssertUnwindSafe(read));
+    CONTAINED.set(false);
+    read.unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         Err(format!("its content is damaged ({})", message.unwrap_or("no reason given")))
     })

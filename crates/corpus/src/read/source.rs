@@ -147,6 +147,10 @@ impl SourceFiles {
         each: &mut dyn FnMut(Document) -> ControlFlow<()>,
     ) -> Result<ReadReport, ReadError> {
         let (format, compression) = format_of(path, self.format)?;
+        if format == Format::Txt && (self.template.is_some() || !self.only.is_empty() || !self.except.is_empty()) {
+            let reason = format!("{} is plain text, which has no fields for templates and filters", path.display());
+            return Err(ReadError::Template { template: "of the set".to_owned(), reason });
+        }
         let mut records = Records::new(self, path, each);
         let rows = &mut records;
         // Stopped or at its end: what was met is reported.

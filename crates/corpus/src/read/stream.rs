@@ -34,12 +34,26 @@ impl Compression {
         }
     }
 
+    /// The ending that such a file has.
+    fn ending(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Gzip => ".gz",
+            Self::Zstd => ".zst",
+        }
+    }
+
     /// A file's text.
     ///
     /// # Errors
     /// A file that cannot be opened, one in another encoding, a compressed one whose name does not say so.
     pub(super) fn open(self, path: &Path) -> Result<Box<dyn BufRead>, ReadError> {
         let mut file = BufReader::with_capacity(BUFFER, File::open(path).map_err(io(path))?);
+        let start = file.fill_buf().map_err(io(path))?;
+        if self != Self::None && !start.is_empty() && compressed(start) != Some(self.ending()) {
+            let reason = format!("is no compressed file, though its name ends as one ({})", self.ending());
+            return Err(ReadError::Line { path: path.to_owned(), line: 1, reason });
+        }
         let reader: Box<dyn Read> = match self {
             Self::Gzip => Box::new(Members { decoder: Some(GzDecoder::new(file)) }),
             Self::Zstd => {
@@ -48,7 +62,6 @@ impl Compression {
                 Box::new(decoder)
             }
             Self::None => {
-                let start = file.fill_buf().map_err(io(path))?;
                 if let Some(ending) = compressed(start) {
                     let reason = format!("is a compressed file; its name must end in {ending}");
                     return Err(ReadError::Line { path: path.to_owned(), line: 1, reason });
@@ -64,7 +77,8 @@ impl Compression {
 fn compressed(start: &[u8]) -> Option<&'static str> {
     match start {
         [0x1f, 0x8b, 0x08, ..] => Some(".gz"),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(".zst"),
+        // A frame, or one that is to be skipped.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(".zst"),
         _ => None,
     }
 }

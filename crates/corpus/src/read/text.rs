@@ -23,9 +23,10 @@ pub(super) fn read_text(reader: Box<dyn BufRead>, unit: TextUnit, records: &mut 
                 }
                 if paragraph.is_empty() {
                     first = number;
+                } else {
+                    paragraph.push('\n');
                 }
                 paragraph.push_str(line);
-                paragraph.push('\n');
                 if paragraph.len() > MAX_DOCUMENT {
                     let reason =
                         format!("a paragraph of more than {MAX_DOCUMENT} bytes: no line of the file is blank?");

@@ -12,6 +12,7 @@ use super::folder::Folder;
 use super::run::{How, Run};
 use super::shard::input_of;
 use super::{BuildProgress, BuildReport, TextInput, TokenizeError, Tokenizer};
+use crate::TokenStore;
 use crate::store::{finish_store, io};
 
 /// Inputs that are read at once, at most: each takes its chunks' memory.
@@ -81,11 +82,12 @@ impl<'a> StoreBuilder<'a> {
         progress: &mut (dyn FnMut(&BuildProgress<'_>) + Send),
     ) -> Result<BuildReport, TokenizeError> {
         fs::create_dir_all(dir).map_err(io(dir))?;
-        let lock = Folder::enter(dir)?;
+        self.check_other(dir)?;
+        let prints: Vec<String> = inputs.iter().map(|input| self.print(input)).collect();
+        let lock = Folder::enter(dir, &prints.join(" "))?;
         let threads = self.threads.unwrap_or_else(rayon::current_num_threads);
         let pool = ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|e| TokenizeError::Tokenizer(e.to_string()))?;
-        let prints = inputs.iter().map(|input| self.print(input)).collect();
         let made = Run::new(&self.how, dir, inputs, prints, pool, progress).all(threads.min(READERS))?;
         let mut report = BuildReport::default();
         let mut shards = Vec::new();
@@ -134,6 +136,21 @@ impl<'a> StoreBuilder<'a> {
             }
         }
         Ok(taken.len())
+    }
+
+    /// A store of another name or tokenizer is not replaced: whoever meant another folder would lose it.
+    fn check_other(&self, dir: &Path) -> Result<(), TokenizeError> {
+        // One that cannot be read is made anew.
+        let Ok(store) = TokenStore::open(dir) else { return Ok(()) };
+        let How { tokenizer, name, .. } = &self.how;
+        let of = match () {
+            () if store.name() != name => format!("called {:?}, not {name:?}", store.name()),
+            () if store.tokenizer() != tokenizer.fingerprint() => {
+                format!("of the tokenizer {}, not {}", store.tokenizer(), tokenizer.fingerprint())
+            }
+            () => return Ok(()),
+        };
+        Err(TokenizeError::Other { path: dir.to_owned(), of })
     }
 
     /// What decides an input's shards.

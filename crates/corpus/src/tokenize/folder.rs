@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::Path;
 
 use super::TokenizeError;
@@ -19,10 +20,12 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Removes what a kill left behind, where no other process is at work.
-    pub(super) fn enter(dir: &Path) -> Result<Self, TokenizeError> {
+    /// Removes what a kill left behind, where no other process is at work. `work`: what is to be made; another process may make
+    /// the same at once, nothing else.
+    pub(super) fn enter(dir: &Path, work: &str) -> Result<Self, TokenizeError> {
         let path = dir.join(LOCK);
-        let lock = File::create(&path).map_err(io(&path))?;
+        let mut lock =
+            File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(io(&path))?;
         if lock.try_lock().is_ok() {
             for entry in fs::read_dir(dir).map_err(io(dir))?.flatten() {
                 let name = entry.file_name();
@@ -31,9 +34,13 @@ impl Folder {
                     fs::remove_file(entry.path()).map_err(io(&entry.path()))?;
                 }
             }
+            lock.set_len(0).and_then(|()| lock.write_all(work.as_bytes())).map_err(io(&path))?;
             lock.unlock().map_err(io(&path))?;
         }
         lock.lock_shared().map_err(io(&path))?;
+        if std::fs::read(&path).map_err(io(&path))? != work.as_bytes() {
+            return Err(TokenizeError::Busy { path: dir.to_owned() });
+        }
         Ok(Self { lock })
     }
 

@@ -1,7 +1,8 @@
 //! A part of a corpus that is read in one go.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -16,6 +17,12 @@ pub struct TextInput<'a> {
     /// Changes whenever its documents may.
     pub(super) fingerprint: String,
     read: Box<Read<'a>>,
+}
+
+/// What tells whether a file was written to; `None` where it cannot be asked.
+fn state(path: &Path) -> Option<(u64, SystemTime)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.len(), metadata.modified().ok()?))
 }
 
 impl<'a> TextInput<'a> {
@@ -36,7 +43,15 @@ impl<'a> TextInput<'a> {
         let how = serde_json::to_string(&(how, files.format_of(&path))).expect("a spec of plain data is JSON");
         let fingerprint = format!("{content}-{:016x}", xxh3_64(how.as_bytes()));
         let label = path.display().to_string();
-        let read = Box::new(move |each: &mut dyn FnMut(Document) -> ControlFlow<()>| files.read(&path, each));
+        let known = state(&path);
+        let read = Box::new(move |each: &mut dyn FnMut(Document) -> ControlFlow<()>| {
+            let read = files.read(&path, each);
+            // Whatever was read then, it is not what the fingerprint is of.
+            match state(&path) {
+                Some(now) if Some(now) != known => Err(ReadError::Changed { path: path.clone() }),
+                _ => read,
+            }
+        });
         Self { label, fingerprint, read }
     }
 

@@ -50,6 +50,20 @@ pub enum TokenizeError {
     /// Stopped, as [`StoreBuilder::stop_when`] asked for: finished shards stay.
     #[error("stopped; the same command continues")]
     Stopped,
+    /// A folder in which another process is making another store.
+    #[error("{path}: another process is making another store here: of other files, or in another way", path = path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A folder that holds a store of another name or tokenizer.
+    #[error("{path}: holds a store {of}: delete it first, or choose another folder", path = path.display())]
+    Other {
+        /// The folder.
+        path: PathBuf,
+        /// Of what.
+        of: String,
+    },
     /// Inputs of which none holds a document.
     #[error("there is no document in the {} inputs", report.empty.len())]
     NoDocuments {

@@ -219,6 +219,13 @@ impl<'a, 'b> Run<'a, 'b> {
             let report = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             // An error of writing stops the reader: it comes first.
             let shard = written?;
+            if let Err(changed @ ReadError::Changed { .. }) = report {
+                // They are named by what the file held, and hold something else.
+                for name in &made.shards[made.kept..] {
+                    fs::remove_file(self.dir.join(name)).map_err(io(&self.dir.join(name)))?;
+                }
+                return Err(changed.into());
+            }
             made.report = report?;
             let report = made.report.clone();
             made.end(shard, Some(&report))?;

@@ -158,8 +158,53 @@ fn only_what_changed_is_tokenised_again() {
     assert_eq!(build(&builder, &[input("b", &b[1..]), input("copy", &b[1..])]), (2, 0, 0));
     assert_eq!(TokenStore::open(dir.path()).unwrap().document_count(), 2 * (b.len() as u64 - 1));
     let other = train_bpe(documents(300).iter().map(Document::whole), 600).unwrap();
+    let refused = |tokenizer: &Tokenizer, name: &str| {
+        StoreBuilder::new(tokenizer, name).build(&[input("a", a)], dir.path(), &mut |_| {}).unwrap_err().to_string()
+    };
+    // A store of something else is not replaced.
+    assert!(refused(&other, "x").contains("holds a store of the tokenizer"));
+    assert!(refused(&tokenizer, "y").contains("holds a store called \"x\", not \"y\""));
+    assert_eq!(TokenStore::open(dir.path()).unwrap().tokenizer(), tokenizer.fingerprint());
+    std::fs::remove_file(dir.path().join("store.json")).unwrap();
     assert_eq!(build(&StoreBuilder::new(&other, "x"), &[input("a", a), input("b", b)]), (0, 2, 1));
-    assert_eq!(TokenStore::open(dir.path()).unwrap().tokenizer(), other.fingerprint());
+}
+
+/// A file that is written to while it is read is not stored under the name of what it held.
+#[test]
+fn files_that_change_while_they_are_read_are_refused() {
+    let tokenizer = tokenizer();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.jsonl");
+    let line = |i: usize| format!("{{\"text\":\"{i} {}\"}}\n", "word ".repeat(200));
+    let text: String = (0..3000).map(line).collect();
+    std::fs::write(&path, &text).unwrap();
+    let out = dir.path().join("out");
+    let of = || [TextInput::file(SourceFiles::folder(""), path.clone()).unwrap()];
+    let builder = StoreBuilder::new(&tokenizer, "x").shard_bytes(1 << 20);
+    let inputs = of();
+    std::fs::write(&path, text.to_uppercase().replace("TEXT", "text")).unwrap();
+    let message = builder.build(&inputs, &out, &mut |_| {}).unwrap_err().to_string();
+    assert!(message.contains("a.jsonl: was changed while it was read"), "{message}");
+    assert!(contents(&out).keys().all(|name| !name.ends_with(".tokens")), "{:?}", contents(&out).keys());
+    std::fs::write(&path, &text).unwrap();
+    let report = builder.build(&of(), &out, &mut |_| {}).unwrap();
+    assert_eq!((report.documents, report.shards_kept), (3000, 0));
+}
+
+/// Another process may make the same store of a folder at once, but no other.
+#[test]
+fn one_store_at_a_time_in_a_folder() {
+    let (all, tokenizer) = (documents(50), tokenizer());
+    let dir = tempfile::tempdir().unwrap();
+    let mut message = String::new();
+    StoreBuilder::new(&tokenizer, "x")
+        .build(&[input("a", &all)], dir.path(), &mut |_| {
+            let other = StoreBuilder::new(&tokenizer, "x").build(&[input("b", &all[1..])], dir.path(), &mut |_| {});
+            message = other.unwrap_err().to_string();
+        })
+        .unwrap();
+    assert!(message.contains("another process is making another store here"), "{message}");
+    TokenStore::open(dir.path()).unwrap();
 }
 
 proptest! {
@@ -318,7 +363,8 @@ fn names_decide_how_bytes_are_read() {
     let error = StoreBuilder::new(&tokenizer, "x").build(&[input], &out, &mut |_| {}).unwrap_err();
     assert!(matches!(&error, TokenizeError::NoDocuments { report } if report.read.blank == 1), "{error}");
     assert!(TokenStore::open(&out).unwrap().verify().is_ok());
-    assert!(before.iter().all(|(name, bytes)| contents(&out).get(name) == Some(bytes)));
+    let after = contents(&out);
+    assert!(before.iter().all(|(name, bytes)| name.starts_with('.') || after.get(name) == Some(bytes)));
 }
 
 /// Several processes at one folder share the work: each input is tokenised once, and both find the whole store.
@@ -383,7 +429,8 @@ fn special_tokens_in_texts_are_text() {
     assert_eq!(words.encode("known known").unwrap(), [1, 1]);
     assert!(matches!(words.encode("known unknown"), Err(TokenizeError::EndInText)));
     let documents = [Document::plain("unknown")];
-    let error = StoreBuilder::new(&words, "x").build(&[input("in.txt", &documents)], dir.path(), &mut |_| {});
+    let to = dir.path().join("words");
+    let error = StoreBuilder::new(&words, "x").build(&[input("in.txt", &documents)], &to, &mut |_| {});
     assert!(error.unwrap_err().to_string().starts_with("in.txt: tokenizer: makes <|endoftext|> of ordinary text"));
 }
 

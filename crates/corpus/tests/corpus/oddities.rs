@@ -224,8 +224,9 @@ fn nothing_in_a_folder_is_passed_over_silently() {
     let (files, over) = found("**/*.jsonl");
     assert_eq!(files, ["more/part-2.jsonl", "part-0.jsonl"]);
     assert!(over.contains(&"loop".to_owned()) && over.contains(&".part-9.jsonl".to_owned()), "{over:?}");
-    // A link out of the folder is followed like any other.
-    assert_eq!(found("more/**").0.len(), 5);
+    // Nor is one to what the folder lies in, wherever reading begins.
+    let (files, over) = found("more/**");
+    assert_eq!((files.len(), over), (1, vec!["more/up".to_owned()]));
     std::fs::remove_file(base.join("more/up")).unwrap();
     assert_eq!(found("more/**").0, ["more/part-2.jsonl"]);
     assert_eq!(found("*.jsonl").0, ["part-0.jsonl"]);
@@ -540,6 +541,23 @@ fn nulls_in_turns_are_no_text() {
     let (documents, report) = read_as(&set(), "a.jsonl", with(two)).unwrap();
     assert_eq!(documents[0].whole(), "q\na\nb");
     assert_eq!(report.left_out(), ["1 turns of weight 0 (read like others)"]);
+}
+
+/// A turn without content is left out, and told; a link to what a folder lies in is not followed.
+#[test]
+fn what_is_nothing_is_told() {
+    let chat = r#"{"messages":[{"role":"system","content":null},{"role":"user","content":"q"},{"role":"assistant","content":"y"},{"role":"user","content":"r"},{"role":"assistant","content":null}]}"#;
+    let (documents, report) = read_as(&set(), "n.jsonl", chat).unwrap();
+    assert_eq!(documents, [Document::answered("q\n", "y")]);
+    assert_eq!(report.left_out().len(), 2, "{report:?}");
+    assert!(report.left_out()[1].contains("2 turns without content (left out)"), "{report:?}");
+    // Nobody can tell what three columns are; plain text has no fields.
+    refused(read("t.tsv", "id\ttitle\tbody\n"), "t.tsv:1: no known layout has 3 columns: give a template");
+    let message = read_as(&template("text = \"{text}\""), "t.txt", "a\n").unwrap_err();
+    assert!(message.contains("t.txt is plain text, which has no fields"), "{message}");
+    refused(read("p.jsonl", "{\n  \"text\": \"a\"\n}\n"), "p.jsonl:1: malformed JSON");
+    refused(read("p.jsonl", "{\n"), "format = \"json\" reads those");
+    refused(read("p.txt.gz", "plain"), "is no compressed file, though its name ends as one (.gz)");
 }
 
 /// What lies in a folder whose name begins with a dot is listed by the folder.

@@ -87,7 +87,7 @@ fn faults_name_file_and_line() {
         (
             "b.jsonl",
             b"{\"title\":\"x\"}\n".to_vec(),
-            "b.jsonl:1: no template given and no known layout has the fields title",
+            "b.jsonl:1: no known layout has the fields title: give a template",
         ),
         (
             "c.jsonl",
@@ -213,7 +213,7 @@ fn text_by_line_paragraph_or_file() {
     std::fs::write(&path, text).unwrap();
     let of = |unit| read(&path, &SourceFiles { unit, ..plain() }).unwrap();
     assert_eq!(of(TextUnit::Line).len(), 3);
-    assert_eq!(of(TextUnit::Paragraph), [Document::plain("one\ntwo\n"), Document::plain("three\n")]);
+    assert_eq!(of(TextUnit::Paragraph), [Document::plain("one\ntwo"), Document::plain("three")]);
     assert_eq!(of(TextUnit::File), [Document::plain(text)]);
 }
 

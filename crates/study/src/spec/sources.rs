@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use corpus::{Escapes, SourceFiles};
+use corpus::{Escapes, SourceFiles, Template};
 use serde::{Deserialize, Serialize};
 
 use super::{HoldOut, StatedExamples};
@@ -56,8 +56,8 @@ pub struct RoleFiles {
 
 impl Sources {
     /// Each role's files in the folder of its name, in layouts that are recognised by their fields. What `test` holds out
-    /// of general text comes from the `c4` files where there are any; FLAN's tables are read as FLAN writes them, with line
-    /// breaks as `\n`.
+    /// of general text comes from the `c4` files where there are any; FLAN's tables are read as FLAN writes them: question, answer
+    /// and rationale, with line breaks as `\n`.
     pub fn folders(roles: &[String], test: &HoldOut, dir: &Path) -> Self {
         let role = |role: &String| {
             let c4 = std::fs::read_dir(dir.join(role))
@@ -67,8 +67,7 @@ impl Sources {
                 .any(|e| e.file_name().to_string_lossy().starts_with("c4"));
             let of_c4 = || HoldOut { files: vec![format!("{role}/c4*")], ..test.clone() };
             let test = (role == super::GENERAL && c4).then(of_c4);
-            let escapes = if role == "flan" { Escapes::Backslash } else { Escapes::Text };
-            let sets = vec![SourceFiles { escapes, ..SourceFiles::folder(role) }];
+            let sets = if role == "flan" { flan(role, dir) } else { vec![SourceFiles::folder(role)] };
             (role.clone(), RoleFiles { test, sets, ..RoleFiles::default() })
         };
         Self(roles.iter().map(role).collect())
@@ -92,4 +91,20 @@ impl Sources {
             std::fs::read_to_string(path).map_err(|e| Error::Parse { path: path.to_owned(), reason: e.to_string() })?;
         toml::from_str(&text).map_err(|e| Error::Parse { path: path.to_owned(), reason: e.to_string() })
     }
+}
+
+/// FLAN's chain-of-thought tables have three columns and no header; its other files are as any.
+fn flan(role: &str, dir: &Path) -> Vec<SourceFiles> {
+    let folder = SourceFiles::folder(role);
+    let Ok(found) = folder.paths(dir) else { return vec![folder] };
+    let name = |path: &Path| path.strip_prefix(dir).unwrap_or(path).to_string_lossy().into_owned();
+    let (tables, others): (Vec<String>, Vec<String>) =
+        found.iter().map(|path| name(path)).partition(|name| name.to_lowercase().contains(".tsv"));
+    let Ok(template) = Template::parse("{0}\n", "{2}\nThe answer is {1}.") else { return vec![folder] };
+    if tables.is_empty() {
+        return vec![folder];
+    }
+    let tables = SourceFiles { escapes: Escapes::Backslash, template: Some(template), ..SourceFiles::matching(tables) };
+    let others = Some(others).filter(|others| !others.is_empty()).map(SourceFiles::matching);
+    [tables].into_iter().chain(others).collect()
 }
