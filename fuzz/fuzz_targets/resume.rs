@@ -95,7 +95,10 @@ fuzz_target!(|data: &[u8]| {
         if i == usize::from(*choice >> 2) % files.len() {
             match choice % 4 {
                 0 => bytes = data.to_vec(),
-                1 => bytes.truncate(data.iter().fold(0, |at, byte| at * 256 + usize::from(*byte)) % (bytes.len() + 1)),
+                1 => bytes.truncate(
+                    data.iter().fold(0usize, |at, byte| at.wrapping_mul(256).wrapping_add(usize::from(*byte)))
+                        % (bytes.len() + 1),
+                ),
                 // Single bytes: place, value.
                 2 => {
                     for patch in data.chunks_exact(3) {

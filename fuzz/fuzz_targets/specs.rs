@@ -22,7 +22,8 @@ fuzz_target!(|text: &str| {
         assert_eq!(toml::from_str::<TimelineSpec>(&written).as_ref(), Ok(&spec));
         if let Ok(timeline) = spec.build(Tokens(1000)) {
             let sources = timeline.sources().into_iter().map(|name| SourceSize::new(name, 1 << 40)).collect();
-            let spec = MixSpec { seed: 1, batch: 7, time: 8, timeline, sources, pairing: Pairing::Displace, max_epochs: 2.0 };
+            let spec =
+                MixSpec { seed: 1, batch: 7, time: 8, timeline, sources, pairing: Pairing::Displace, max_epochs: 2.0 };
             if let Ok(plan) = MixPlan::build(spec) {
                 for slot in [0, plan.slots() / 2, plan.slots() - 1] {
                     let _ = plan.draw(slot);

@@ -133,6 +133,7 @@ impl SourceFiles {
     }
 
     /// The format that a file is read in; `None` where neither its name nor the set says it.
+    #[cfg(feature = "tokenize")]
     pub(crate) fn format_of(&self, path: &Path) -> Option<Format> {
         format_of(path, self.format).ok().map(|(format, _)| format)
     }

@@ -221,9 +221,19 @@ impl MegatronStore {
     }
 
     fn ids(&self, tokens: Range<u64>) -> Result<Vec<u32>, StoreError> {
+        // Before there is room for them: a damaged length may claim any number.
+        self.check(&tokens)?;
         let mut ids = vec![0; tokens.end.saturating_sub(tokens.start) as usize];
         self.read_i32(tokens.start, &mut ids)?;
         Ok(ids.into_iter().map(|id| id as u32).collect())
+    }
+
+    fn check(&self, tokens: &Range<u64>) -> Result<(), StoreError> {
+        if tokens.end <= self.token_count() {
+            return Ok(());
+        }
+        let (path, len) = (self.path.clone(), self.token_count());
+        Err(StoreError::Range { path, what: "tokens", from: tokens.start, to: tokens.end, len })
     }
 
     fn array<const N: usize>(&self, from: usize, index: usize) -> [u8; N] {
@@ -305,10 +315,7 @@ impl TokenArray for MegatronStore {
 
     fn read_i32(&self, from: u64, out: &mut [i32]) -> Result<(), StoreError> {
         let to = from.saturating_add(out.len() as u64);
-        if to > self.token_count() {
-            let path = self.path.clone();
-            return Err(StoreError::Range { path, what: "tokens", from, to, len: self.token_count() });
-        }
+        self.check(&(from..to))?;
         let Some(map) = &self.tokens else { return Ok(()) };
         let bytes = &map[from as usize * self.ids.bytes()..to as usize * self.ids.bytes()];
         // One bit too many in an id of eight bytes makes it none of four: -1.

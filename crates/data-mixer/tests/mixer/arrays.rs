@@ -205,6 +205,9 @@ fn damaged_files_of_megatron_are_refused() {
             let _ = damaged.document_of(token).map(|d| damaged.document(d));
         }
     }
+    // A length that claims more than there is: no room is made for it.
+    std::fs::write(&idx, with(34 + 3, 44)).unwrap();
+    assert!(open().unwrap().sequence(0).unwrap_err().to_string().contains("of 5"));
     megatron(&prefix, &[], 4);
     let empty = open().unwrap();
     empty.verify().unwrap();

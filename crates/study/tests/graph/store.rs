@@ -513,8 +513,8 @@ fn added_files_are_tokenised_alone() {
         }
         sources.0.extend(study::Sources::folders(&[role.to_owned()], &study::HoldOut::default(), dir.path()).0);
     }
-    std::fs::write(dir.path().join("math/notes.md"), "not data").unwrap();
-    std::fs::write(dir.path().join("math/empty.jsonl"), "").unwrap();
+    std::fs::write(dir.path().join("starcoder/notes.md"), "not data").unwrap();
+    std::fs::write(dir.path().join("starcoder/empty.jsonl"), "").unwrap();
     let of_files = study::DataSpec::Files { dir: dir.path().to_owned(), sources, part_bytes: None };
     // A tokenizer that does not change with the text.
     let tokenizer = dir.path().join("tokenizer.json");
@@ -530,8 +530,8 @@ fn added_files_are_tokenised_alone() {
             .collect::<Vec<_>>()
     };
     let said = serde_json::to_string(&data(&study, &store)).unwrap();
-    assert!(said.contains("math/notes.md: no known format"), "{said}");
-    assert!(said.contains("math/empty.jsonl: holds no document"), "{said}");
+    assert!(said.contains("starcoder/notes.md: no known format"), "{said}");
+    assert!(said.contains("starcoder/empty.jsonl: holds no document"), "{said}");
     let before = shards();
     // First by its name, so that the others' places change.
     let more: String = generator.documents(corpus::Domain::General).skip(220).take(30).map(line).collect();
