@@ -260,7 +260,9 @@ impl StoreArgs {
             out += &format!("tokens of a document: {least} to {most}, median {middle}\n");
         }
         for shard in s.shards {
-            let notes: Vec<String> = shard.source.iter().map(|(k, v)| format!("{k} {}", v.trim())).collect();
+            // What reading met is told when it is read.
+            let notes = shard.source.iter().filter(|(key, _)| *key != "report");
+            let notes: Vec<String> = notes.map(|(k, v)| format!("{k} {}", v.trim())).collect();
             let (path, documents, tokens) = (shard.path.display(), shard.documents, shard.tokens);
             out += &format!("  {path}: {documents} documents, {tokens} tokens; {}\n", notes.join(", "));
         }
