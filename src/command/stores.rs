@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use corpus::{
-    BuildProgress, Division, Escapes, Format, NgramIndex, OnMalformed, PassedOver, ReadReport, SourceFiles,
-    SpecialTokens, StoreBuilder, Template, TextInput, TextUnit, TokenStore, TokenizeError, Tokenizer, Why, train_bpe,
+    BuildProgress, Division, Escapes, Format, NgramIndex, NotReadReason, OnMalformed, PassedOver, ReadReport,
+    SourceFiles, SpecialTokens, StoreBuilder, Template, TextInput, TextUnit, TokenStore, TokenizeError, Tokenizer,
+    train_bpe,
 };
 
 use crate::Error;
@@ -86,7 +87,7 @@ impl FilesArgs {
             let own = |path: &PathBuf| path.canonicalize().is_ok_and(|path| path.starts_with(&out));
             let (own, files) = found.files.into_iter().partition(own);
             found.files = files;
-            found.passed_over.extend(Vec::into_iter(own).map(|path| PassedOver { path, why: Why::Output }));
+            found.passed_over.extend(Vec::into_iter(own).map(|path| PassedOver { path, why: NotReadReason::Output }));
         }
         let input = |path| TextInput::file(set.clone(), path);
         Ok((found.files.into_iter().map(input).collect::<Result<_, _>>()?, found.passed_over))

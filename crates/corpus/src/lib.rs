@@ -48,8 +48,8 @@ pub use generate::{Domain, Generator};
 mod read;
 #[cfg(feature = "read")]
 pub use read::{
-    Escapes, Format, FoundFiles, HubModel, HubPath, OnMalformed, PassedOver, ReadError, ReadReport, SourceFiles,
-    Template, TextUnit, ToolCalls, Why, fingerprint_file,
+    Escapes, Format, FoundFiles, HubModel, HubPath, NotReadReason, OnMalformed, PassedOver, ReadError, ReadReport,
+    SourceFiles, Template, TextUnit, ToolCalls, fingerprint_file,
 };
 
 #[cfg(feature = "tokenize")]

@@ -292,9 +292,11 @@ impl LedgerFile {
         let mut ledger = Ledger::new(begin, batches.source_names());
         // A kill or a power cut may leave less than its first lines.
         let head = ledger.head();
-        let found = std::fs::metadata(path).map_or(0, |m| m.len());
-        let begun =
-            found >= head.len() as u64 || !head.as_bytes().starts_with(&std::fs::read(path).unwrap_or_default());
+        let found = match std::fs::read(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            found => found.map_err(io)?,
+        };
+        let begun = !head.as_bytes().starts_with(&found);
         if begun {
             let mut old = Ledger::read(path)?;
             if old.sources != ledger.sources {

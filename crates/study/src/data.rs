@@ -17,7 +17,7 @@ use crate::job::{
 use crate::runner::Runner;
 use crate::spec::{Amount, DataSpec, GENERAL, HoldOut, StatedExamples, TokenizerSpec, base_folder};
 use crate::store::{Root, Store};
-use crate::{Engine, Error, Progress, SetId, Study};
+use crate::{Engine, Error, Progress, SetId, Study, datasheet};
 
 /// The study's data, tokenised, divided and counted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -245,7 +245,9 @@ pub fn prepare(study: &Study, store: &Store, engine: &mut dyn Engine, progress: 
         known.write()?;
         match prepared {
             Prepared::Whole(data) => {
-                data.roles.iter().for_each(|(role, data)| say_what_was_left_out(role, data, runner.progress));
+                data.roles
+                    .iter()
+                    .for_each(|(role, data)| datasheet::say_what_was_left_out(role, data, runner.progress));
                 return Ok(data);
             }
             Prepared::Needs(jobs) => {
@@ -577,23 +579,4 @@ fn set_rows(
         }
         _ => None,
     })
-}
-
-fn say_what_was_left_out(role: &str, data: &RoleData, progress: &Progress) {
-    for (split, documents) in &data.left_out.held_out {
-        progress.note(&format!("{role}: {documents} documents left out that are held out ({split})"));
-    }
-    if data.left_out.duplicates > 0 {
-        progress.note(&format!("{role}: {} duplicates left out", data.left_out.duplicates));
-    }
-    if data.decontaminated && data.contaminated > 0 {
-        progress
-            .note(&format!("{role}: {} documents left out that share text with what is evaluated", data.contaminated));
-    }
-    for what in data.read.left_out() {
-        progress.note(&format!("{role}: not read: {what}"));
-    }
-    for file in &data.not_read {
-        progress.note(&format!("{role}: not read: {file}"));
-    }
 }

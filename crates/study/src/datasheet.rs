@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 
 use report::{Column, Table};
 
-use crate::Study;
 use crate::data::{Data, RoleData};
 use crate::job::Shared;
+use crate::{Progress, Study};
 
 /// The data by role, and what each shares with each evaluation set.
 pub(crate) fn tables(study: &Study, data: &Data) -> [Table; 2] {
@@ -120,4 +120,24 @@ fn in_words(s: &Shared) -> String {
         half => format!(", of {half} half or more"),
     };
     format!("{} of {} evaluated documents of {}{half}", s.any.len(), s.judged, s.with)
+}
+
+/// The same as notes of a run: of a role, what was left out and not read.
+pub(crate) fn say_what_was_left_out(role: &str, data: &RoleData, progress: &Progress) {
+    for (split, documents) in &data.left_out.held_out {
+        progress.note(&format!("{role}: {documents} documents left out that are held out ({split})"));
+    }
+    if data.left_out.duplicates > 0 {
+        progress.note(&format!("{role}: {} duplicates left out", data.left_out.duplicates));
+    }
+    if data.decontaminated && data.contaminated > 0 {
+        progress
+            .note(&format!("{role}: {} documents left out that share text with what is evaluated", data.contaminated));
+    }
+    for what in data.read.left_out() {
+        progress.note(&format!("{role}: not read: {what}"));
+    }
+    for file in &data.not_read {
+        progress.note(&format!("{role}: not read: {file}"));
+    }
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::notes::Notes;
 use super::record::Value;
-use super::records::Notes;
 use crate::{Document, Turn};
 
 /// Who answers, in lower case.

@@ -27,13 +27,13 @@ pub struct PassedOver {
     /// Where it is.
     pub path: PathBuf,
     /// Why.
-    pub why: Why,
+    pub why: NotReadReason,
 }
 
 /// Why something is not read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Why {
+pub enum NotReadReason {
     /// Its name begins with a dot.
     Hidden,
     /// In a folder: its name's ending is none that is known.
@@ -56,14 +56,14 @@ impl fmt::Display for PassedOver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.path.display())?;
         match &self.why {
-            Why::Hidden => f.write_str("its name begins with a dot"),
-            Why::UnknownFormat => f.write_str("no known format"),
-            Why::NoFile => f.write_str("is no regular file"),
-            Why::Folder => f.write_str("is a folder; ** reads what is in it"),
-            Why::Loop => f.write_str("is a link to a folder above it"),
-            Why::Output => f.write_str("lies in the folder that is written"),
-            Why::Name => f.write_str("its name is not UTF-8"),
-            Why::Same(other) => write!(f, "is the same file as {}", other.display()),
+            NotReadReason::Hidden => f.write_str("its name begins with a dot"),
+            NotReadReason::UnknownFormat => f.write_str("no known format"),
+            NotReadReason::NoFile => f.write_str("is no regular file"),
+            NotReadReason::Folder => f.write_str("is a folder; ** reads what is in it"),
+            NotReadReason::Loop => f.write_str("is a link to a folder above it"),
+            NotReadReason::Output => f.write_str("lies in the folder that is written"),
+            NotReadReason::Name => f.write_str("its name is not UTF-8"),
+            NotReadReason::Same(other) => write!(f, "is the same file as {}", other.display()),
         }
     }
 }
@@ -101,7 +101,9 @@ impl SourceFiles {
             let file = path.canonicalize().map_err(io(&path))?;
             match known.get(&file) {
                 Some(first) if *first == path => {}
-                Some(first) => found.passed_over.push(PassedOver { path, why: Why::Same(PathBuf::clone(first)) }),
+                Some(first) => {
+                    found.passed_over.push(PassedOver { path, why: NotReadReason::Same(PathBuf::clone(first)) })
+                }
                 None => {
                     known.insert(file, path.clone());
                     found.files.push(path);
@@ -114,7 +116,7 @@ impl SourceFiles {
         let files = &found.files;
         found
             .passed_over
-            .retain(|over| over.why != Why::Folder || !files.iter().any(|file| file.starts_with(&over.path)));
+            .retain(|over| over.why != NotReadReason::Folder || !files.iter().any(|file| file.starts_with(&over.path)));
         found.passed_over.sort();
         found.passed_over.dedup();
         Ok(found)
@@ -145,7 +147,7 @@ struct Search {
 }
 
 impl Search {
-    fn pass_over(&mut self, path: PathBuf, why: Why) {
+    fn pass_over(&mut self, path: PathBuf, why: NotReadReason) {
         self.passed_over.push(PassedOver { path, why });
     }
 
@@ -172,14 +174,14 @@ impl Search {
         let Some(entries) = self.entries(dir, above)? else { return Ok(()) };
         for path in entries {
             if hidden(&path) {
-                self.pass_over(path, Why::Hidden);
+                self.pass_over(path, NotReadReason::Hidden);
                 continue;
             }
             match kind(&path)? {
                 Some(Kind::Folder) => self.folder(&path, above)?,
                 Some(Kind::File) if super::source::format_of(&path, self.format).is_ok() => self.files.push(path),
-                Some(Kind::File) => self.pass_over(path, Why::UnknownFormat),
-                Some(Kind::Other) => self.pass_over(path, Why::NoFile),
+                Some(Kind::File) => self.pass_over(path, NotReadReason::UnknownFormat),
+                Some(Kind::Other) => self.pass_over(path, NotReadReason::NoFile),
                 // Gone since.
                 None => {}
             }
@@ -240,19 +242,23 @@ impl Search {
             let below = from.join(name);
             let matches = pattern.matches_path_with(&below, MATCHING);
             if name.to_str().is_none() {
-                self.pass_over(path, Why::Name);
+                self.pass_over(path, NotReadReason::Name);
                 continue;
             }
             // What no pattern means may lead nowhere.
             let kind = if matches { kind(&path)? } else { kind(&path).unwrap_or(None) };
             match kind {
                 // What is in it is meant by no * of the pattern.
-                Some(Kind::Folder) if depth > 1 && hidden(&path) && !hidden_too => self.pass_over(path, Why::Hidden),
+                Some(Kind::Folder) if depth > 1 && hidden(&path) && !hidden_too => {
+                    self.pass_over(path, NotReadReason::Hidden)
+                }
                 Some(Kind::Folder) if depth > 1 => self.walk(walked, &below, depth - 1, above)?,
-                Some(Kind::Folder) if matches => self.pass_over(path, Why::Folder),
+                Some(Kind::Folder) if matches => self.pass_over(path, NotReadReason::Folder),
                 Some(Kind::File) if matches => self.files.push(path),
-                Some(Kind::Other) if matches => self.pass_over(path, Why::NoFile),
-                Some(Kind::File) if hidden(&path) && pattern.matches_path(&below) => self.pass_over(path, Why::Hidden),
+                Some(Kind::Other) if matches => self.pass_over(path, NotReadReason::NoFile),
+                Some(Kind::File) if hidden(&path) && pattern.matches_path(&below) => {
+                    self.pass_over(path, NotReadReason::Hidden)
+                }
                 _ => {}
             }
         }
@@ -266,7 +272,7 @@ impl Search {
         let own = here.canonicalize().map_err(io(here))?;
         // Itself, or what it lies in.
         if above.iter().any(|above| above.starts_with(&own)) {
-            self.pass_over(dir.to_owned(), Why::Loop);
+            self.pass_over(dir.to_owned(), NotReadReason::Loop);
             return Ok(None);
         }
         above.push(own);

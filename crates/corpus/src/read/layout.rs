@@ -1,7 +1,7 @@
 //! Records in the layouts met most often, recognised by their fields.
 
+use super::notes::Notes;
 use super::record::Value;
-use super::records::Notes;
 use super::template::Template;
 use crate::Document;
 
@@ -47,6 +47,18 @@ impl Recognised {
         self.check(record, &mut Notes::default())?;
         let listed = matches!(record.get("answer"), Some(Value::List(_)));
         Ok(self.listed.filter(|_| listed).unwrap_or(self.template))
+    }
+}
+
+impl Template {
+    /// The template of a record in one of the layouts met most often: `text`, `question`/`answer`, `prompt`/`completion`,
+    /// `instruction`/`output`, conversations, rows of two or three columns, and so on.
+    ///
+    /// # Errors
+    /// The reason: no layout that fits, or two that would give different texts.
+    pub fn for_record(record: &serde_json::Value) -> Result<Self, String> {
+        let record = Value::from(record);
+        recognise(&record)?.into_template(&record)
     }
 }
 

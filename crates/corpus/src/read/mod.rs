@@ -6,6 +6,7 @@ mod find;
 mod hub;
 mod json;
 mod layout;
+mod notes;
 mod parquet;
 mod quotes;
 mod record;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use conversation::ToolCalls;
-pub use find::{FoundFiles, PassedOver, Why};
+pub use find::{FoundFiles, NotReadReason, PassedOver};
 pub use hub::{HubModel, HubPath};
 pub use source::{Escapes, Format, SourceFiles, TextUnit};
 pub use template::Template;

@@ -1,10 +1,10 @@
 //! From records to documents: filters, template, policy, and what was not read.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::layout::{self, Recognised};
+use super::notes::Notes;
 use super::record::Value;
 use super::template::text_of;
 use super::{OnMalformed, ReadError, ReadReport, SourceFiles};
@@ -15,39 +15,6 @@ pub(super) const MAX_DOCUMENT: usize = 1 << 28;
 
 /// A step of a reading: go on, stop as asked, or an error.
 pub(super) type Flow = Result<ControlFlow<()>, ReadError>;
-
-/// What was left out of records, and how often.
-#[derive(Debug, Default)]
-pub(super) struct Notes {
-    times: BTreeMap<String, u64>,
-    /// Fields of records that are not read.
-    unread: BTreeMap<String, u64>,
-}
-
-/// Counts one more.
-fn count(map: &mut BTreeMap<String, u64>, what: &str) {
-    match map.get_mut(what) {
-        Some(times) => *times += 1,
-        None => drop(map.insert(what.to_owned(), 1)),
-    }
-}
-
-impl Notes {
-    pub(super) fn add(&mut self, what: &str) {
-        count(&mut self.times, what);
-    }
-
-    /// A field of a record that is not read.
-    pub(super) fn unread(&mut self, field: &str) {
-        count(&mut self.unread, field);
-    }
-
-    fn all(self) -> BTreeMap<String, u64> {
-        let unread =
-            self.unread.into_iter().map(|(field, times)| (format!("records whose field {field:?} is not read"), times));
-        self.times.into_iter().chain(unread).collect()
-    }
-}
 
 /// How records become documents: as the set says, or by the layout of the file's first one.
 enum Shape<'a> {

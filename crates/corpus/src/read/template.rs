@@ -6,9 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ReadError;
 use super::conversation::{Roles, ToolCalls};
-use super::layout;
+use super::notes::Notes;
 use super::record::Value;
-use super::records::Notes;
 use crate::Document;
 
 /// A record's prompt and text, as text with fields in braces.
@@ -106,16 +105,6 @@ impl Template {
         }
         let roles = Roles::new(&raw.answer_roles, &raw.prompt_roles, raw.tool_calls);
         Ok(Self { prompt: pieces(&raw.prompt)?, text: pieces(&raw.text)?, roles, raw })
-    }
-
-    /// The template of a record in one of the layouts met most often: `text`, `question`/`answer`, `prompt`/`completion`,
-    /// `instruction`/`output`, conversations, rows of two or three columns, and so on.
-    ///
-    /// # Errors
-    /// The reason: no layout that fits, or two that would give different texts.
-    pub fn for_record(record: &serde_json::Value) -> Result<Self, String> {
-        let record = Value::from(record);
-        layout::recognise(&record)?.into_template(&record)
     }
 
     /// The record's document.

@@ -333,17 +333,7 @@ impl TokenStore {
     /// # Errors
     /// A range beyond the end.
     pub fn read(&self, from: u64, out: &mut [u32]) -> Result<(), StoreError> {
-        let mut filled = 0;
-        self.pieces(from, out.len(), &mut |piece| {
-            let part = &mut out[filled..filled + piece.len()];
-            match piece {
-                Piece::Two(ids) => {
-                    part.iter_mut().zip(ids).for_each(|(o, b)| *o = u32::from(u16::from_le_bytes(*b)));
-                }
-                Piece::Four(ids) => part.iter_mut().zip(ids).for_each(|(o, b)| *o = u32::from_le_bytes(*b)),
-            }
-            filled += part.len();
-        })
+        self.fill(from, out, |id| u32::from(u16::from_le_bytes(id)), u32::from_le_bytes)
     }
 
     /// Fills `out` with the tokens from `from` on, as the signed ids that tensors hold. (A vocabulary is below 2³¹.)
@@ -351,14 +341,22 @@ impl TokenStore {
     /// # Errors
     /// A range beyond the end.
     pub fn read_i32(&self, from: u64, out: &mut [i32]) -> Result<(), StoreError> {
+        self.fill(from, out, |id| i32::from(u16::from_le_bytes(id)), i32::from_le_bytes)
+    }
+
+    fn fill<T>(
+        &self,
+        from: u64,
+        out: &mut [T],
+        of_two: impl Fn([u8; 2]) -> T,
+        of_four: impl Fn([u8; 4]) -> T,
+    ) -> Result<(), StoreError> {
         let mut filled = 0;
         self.pieces(from, out.len(), &mut |piece| {
             let part = &mut out[filled..filled + piece.len()];
             match piece {
-                Piece::Two(ids) => {
-                    part.iter_mut().zip(ids).for_each(|(o, b)| *o = i32::from(u16::from_le_bytes(*b)));
-                }
-                Piece::Four(ids) => part.iter_mut().zip(ids).for_each(|(o, b)| *o = i32::from_le_bytes(*b)),
+                Piece::Two(ids) => part.iter_mut().zip(ids).for_each(|(o, b)| *o = of_two(*b)),
+                Piece::Four(ids) => part.iter_mut().zip(ids).for_each(|(o, b)| *o = of_four(*b)),
             }
             filled += part.len();
         })

@@ -9,7 +9,7 @@ use rayon::ThreadPoolBuilder;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::folder::Folder;
-use super::run::{How, Run};
+use super::run::{Run, Settings};
 use super::shard::input_of;
 use super::{BuildProgress, BuildReport, TextInput, TokenizeError, Tokenizer};
 use crate::TokenStore;
@@ -26,15 +26,15 @@ const READERS: usize = 8;
 /// is full and never again: after a kill the finished ones are kept, and the result is the same, byte for byte.
 #[derive(Clone)]
 pub struct StoreBuilder<'a> {
-    how: How<'a>,
+    settings: Settings<'a>,
     threads: Option<usize>,
 }
 
 impl std::fmt::Debug for StoreBuilder<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StoreBuilder")
-            .field("name", &self.how.name)
-            .field("shard_bytes", &self.how.shard_bytes)
+            .field("name", &self.settings.name)
+            .field("shard_bytes", &self.settings.shard_bytes)
             .field("threads", &self.threads)
             .finish_non_exhaustive()
     }
@@ -43,14 +43,14 @@ impl std::fmt::Debug for StoreBuilder<'_> {
 impl<'a> StoreBuilder<'a> {
     /// A store of this name.
     pub fn new(tokenizer: &'a Tokenizer, name: &str) -> Self {
-        let how = How { tokenizer, name: name.to_owned(), shard_bytes: 256 << 20, stop: None };
-        Self { how, threads: None }
+        let settings = Settings { tokenizer, name: name.to_owned(), shard_bytes: 256 << 20, stop: None };
+        Self { settings, threads: None }
     }
 
     /// Text of a shard, about: the work that a kill can cost. It decides where shards end, so it changes their bytes.
     #[must_use]
     pub fn shard_bytes(self, shard_bytes: u64) -> Self {
-        Self { how: How { shard_bytes: shard_bytes.max(1), ..self.how }, ..self }
+        Self { settings: Settings { shard_bytes: shard_bytes.max(1), ..self.settings }, ..self }
     }
 
     /// Threads that tokenise; as many as rayon's where absent. They change no byte.
@@ -62,7 +62,7 @@ impl<'a> StoreBuilder<'a> {
     /// Stops when this says so; it is asked after every few megabytes. Finished shards stay.
     #[must_use]
     pub fn stop_when(self, stop: &'a (dyn Fn() -> bool + Sync)) -> Self {
-        Self { how: How { stop: Some(stop), ..self.how }, ..self }
+        Self { settings: Settings { stop: Some(stop), ..self.settings }, ..self }
     }
 
     /// Makes the store in a folder, or finishes it. `progress` is called every chunk.
@@ -88,7 +88,7 @@ impl<'a> StoreBuilder<'a> {
         let threads = self.threads.unwrap_or_else(rayon::current_num_threads);
         let pool = ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|e| TokenizeError::Tokenizer(e.to_string()))?;
-        let made = Run::new(&self.how, dir, inputs, prints, pool, progress).all(threads.min(READERS))?;
+        let made = Run::new(&self.settings, dir, inputs, prints, pool, progress).all(threads.min(READERS))?;
         let mut report = BuildReport::default();
         let mut shards = Vec::new();
         for (input, made) in inputs.iter().zip(made) {
@@ -142,7 +142,7 @@ impl<'a> StoreBuilder<'a> {
     fn check_other(&self, dir: &Path) -> Result<(), TokenizeError> {
         // One that cannot be read is made anew.
         let Ok(store) = TokenStore::open(dir) else { return Ok(()) };
-        let How { tokenizer, name, .. } = &self.how;
+        let Settings { tokenizer, name, .. } = &self.settings;
         let of = match () {
             () if store.name() != name => format!("called {:?}, not {name:?}", store.name()),
             () if store.tokenizer() != tokenizer.fingerprint() => {
@@ -159,7 +159,7 @@ impl<'a> StoreBuilder<'a> {
     }
 
     fn digest(&self, input: &str) -> String {
-        let How { tokenizer, name, shard_bytes, .. } = &self.how;
+        let Settings { tokenizer, name, shard_bytes, .. } = &self.settings;
         let (print, mode) = (tokenizer.fingerprint(), tokenizer.special_tokens());
         let settings = format!("4 {input} {print} {mode:?} {name} {shard_bytes}");
         format!("{:016x}", xxh3_64(settings.as_bytes()))

@@ -39,7 +39,13 @@ impl Division {
         let mut sides = [Vec::new(), Vec::new()];
         let mut divided = Divided::default();
         for document in 0..whole.document_count() {
-            let hash = whole.document_hash(document).unwrap_or_default();
+            let hash = whole.document_hash(document).ok_or_else(|| StoreError::Range {
+                path: whole.path().to_owned(),
+                what: "documents",
+                from: document,
+                to: document + 1,
+                len: whole.document_count(),
+            })?;
             if self.deduplicate && !seen.insert(hash) {
                 divided.duplicates += 1;
                 continue;

@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// How documents become shards.
 #[derive(Clone)]
-pub(super) struct How<'a> {
+pub(super) struct Settings<'a> {
     pub(super) tokenizer: &'a Tokenizer,
     /// The store's name.
     pub(super) name: String,
@@ -81,7 +81,7 @@ struct State<'b> {
 }
 
 pub(super) struct Run<'a, 'b> {
-    how: &'a How<'a>,
+    settings: &'a Settings<'a>,
     dir: &'a Path,
     inputs: &'a [TextInput<'a>],
     /// What decides the shards of each.
@@ -97,7 +97,7 @@ pub(super) struct Run<'a, 'b> {
 impl<'a, 'b> Run<'a, 'b> {
     /// `prints`: what decides the shards of each input.
     pub(super) fn new(
-        how: &'a How<'a>,
+        settings: &'a Settings<'a>,
         dir: &'a Path,
         inputs: &'a [TextInput<'a>],
         prints: Vec<String>,
@@ -106,7 +106,7 @@ impl<'a, 'b> Run<'a, 'b> {
     ) -> Self {
         let state = State { progress, started: Instant::now(), done: 0, documents: 0, bytes: 0, tokens: 0 };
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { how, dir, inputs, prints, pool, next, failed, state: Mutex::new(state) }
+        Self { settings, dir, inputs, prints, pool, next, failed, state: Mutex::new(state) }
     }
 
     /// All inputs, several at once.
@@ -148,7 +148,7 @@ impl<'a, 'b> Run<'a, 'b> {
     }
 
     fn check_stop(&self) -> Result<(), TokenizeError> {
-        let asked = self.how.stop.is_some_and(|stop| stop());
+        let asked = self.settings.stop.is_some_and(|stop| stop());
         if asked || self.failed.load(Ordering::Relaxed) { Err(TokenizeError::Stopped) } else { Ok(()) }
     }
 
@@ -234,13 +234,13 @@ impl<'a, 'b> Run<'a, 'b> {
     }
 
     fn begin(&self, place: usize, part: usize, read: u64) -> Result<ShardWriter, TokenizeError> {
-        let info = self.how.tokenizer.store_info(&self.how.name);
+        let info = self.settings.tokenizer.store_info(&self.settings.name);
         ShardWriter::create(self.dir, &self.prints[place], part, info, read)
     }
 
     /// Encodes chunks until there are no more, one fails or nobody wants them.
     fn encode_chunks(&self, place: usize, chunks: &Receiver<Vec<Document>>, to: &SyncSender<Encoded>) {
-        let tokenizer = self.how.tokenizer;
+        let tokenizer = self.settings.tokenizer;
         let encode = |d: &Document| Ok((d.hash(), tokenizer.encode_document(d)?));
         for chunk in chunks {
             let encoded = self.pool.install(|| chunk.par_iter().map(encode).collect::<Result<Vec<_>, _>>());
@@ -267,7 +267,7 @@ impl<'a, 'b> Run<'a, 'b> {
             let (mut bytes, mut tokens, documents) = (0, 0, encoded.len() as u64);
             for (hash, document) in encoded {
                 // Full before this document, not after the last one: so that the last shard is never empty.
-                if shard.store.text_bytes() >= self.how.shard_bytes {
+                if shard.store.text_bytes() >= self.settings.shard_bytes {
                     let next = self.begin(place, made.shards.len() + 1, read)?;
                     made.end(std::mem::replace(&mut shard, next), None)?;
                 }

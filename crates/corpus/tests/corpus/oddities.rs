@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use corpus::{
-    Document, Escapes, Format, OnMalformed, ReadError, ReadReport, SourceFiles, Template, TextUnit, ToolCalls, Turn,
-    Why,
+    Document, Escapes, Format, NotReadReason, OnMalformed, ReadError, ReadReport, SourceFiles, Template, TextUnit,
+    ToolCalls, Turn,
 };
 
 fn set() -> SourceFiles {
@@ -247,7 +247,7 @@ fn a_file_named_twice_is_read_once() {
     let found =
         SourceFiles::matching(["a", "a/*", "a/b.jsonl", "./a/b.jsonl", "a/../a/b.jsonl"]).find(dir.path()).unwrap();
     assert_eq!(found.files.len(), 1, "{found:?}");
-    assert!(found.passed_over.iter().all(|over| matches!(over.why, Why::Same(_))), "{found:?}");
+    assert!(found.passed_over.iter().all(|over| matches!(over.why, NotReadReason::Same(_))), "{found:?}");
 }
 
 /// Case parquet-binary: a column of bytes is text where it is UTF-8, and an error where it is not.
@@ -571,6 +571,6 @@ fn hidden_folders_are_listed() {
     assert_eq!(found.files.len(), 1);
     let over: Vec<_> =
         found.passed_over.iter().map(|o| (o.path.strip_prefix(dir.path()).unwrap().to_owned(), &o.why)).collect();
-    assert_eq!(over, [(".cache".into(), &Why::Hidden), ("in/.x".into(), &Why::Hidden)]);
+    assert_eq!(over, [(".cache".into(), &NotReadReason::Hidden), ("in/.x".into(), &NotReadReason::Hidden)]);
     assert_eq!(SourceFiles::matching([".cache/*.jsonl"]).paths(dir.path()).unwrap().len(), 1);
 }
