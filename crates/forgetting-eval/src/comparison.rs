@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Paired, Summary, relative_improvement};
+use crate::{Error, Paired, Summary, holm, relative_improvement};
 
 /// One arm's values beside the control's. Values with the same index belong to the same seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,36 +55,9 @@ pub fn compare_arms(control: &[f64], arms: &[(&str, &[f64])], level: f64) -> Res
     Ok(rows)
 }
 
-/// Holm's step-down adjustment of those that are there.
-fn holm(ps: &[Option<f64>]) -> Vec<Option<f64>> {
-    let mut order: Vec<(usize, f64)> = ps.iter().enumerate().filter_map(|(i, p)| Some((i, (*p)?))).collect();
-    order.sort_by(|a, b| a.1.total_cmp(&b.1));
-    let mut out = vec![None; ps.len()];
-    let mut highest = 0f64;
-    let count = order.len();
-    for (rank, (index, p)) in order.into_iter().enumerate() {
-        highest = highest.max((p * (count - rank) as f64).min(1.0));
-        out[index] = Some(highest);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn holm_by_hand() {
-        let adjusted = holm(&[Some(0.01), None, Some(0.04), Some(0.03)]);
-        let expected = [Some(0.03), None, Some(0.06), Some(0.06)];
-        for (a, b) in adjusted.iter().zip(expected) {
-            assert!(match (a, b) {
-                (Some(a), Some(b)) => (a - b).abs() < 1e-15,
-                (None, None) => true,
-                _ => false,
-            });
-        }
-    }
 
     #[test]
     fn pairs_remove_what_seeds_share() {

@@ -34,15 +34,17 @@
 //! ```
 
 mod comparison;
+mod documents;
 mod loss;
 mod stats;
 pub mod theory;
 
 pub use comparison::{ArmComparison, compare_arms};
+pub use documents::{DocumentComparison, DocumentDifferences};
 pub use loss::{DocumentLosses, HeldOut, forgetting, relative_improvement};
 pub use stats::{
-    Block, Bootstrap, Correlation, Error, Level, Nested, Paired, Summary, block_permutation_p, cluster_bootstrap,
-    pearson, pearson_within_blocks, percentile_interval, spearman, t_quantile, t_two_sided_p,
+    ArmPermutation, Block, Correlation, Crossed, Error, Influence, Level, Nested, Paired, RankCorrelation, Summary,
+    holm, leave_one_pair_out, pearson, pearson_within_blocks, percentile_interval, spearman, t_quantile, t_two_sided_p,
 };
 
 /// The README's example.

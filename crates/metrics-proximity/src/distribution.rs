@@ -62,18 +62,8 @@ impl Distribution {
         self.p.iter().filter(|p| **p > 0.0).count()
     }
 
-    /// How many different tokens `budget` draws show in expectation: Σ 1 − (1 − p)^N.
-    pub fn expected_types(&self, budget: f64) -> f64 {
-        self.p.iter().map(|p| occurs(*p, budget)).sum()
-    }
-
     /// Entropy in nats: the loss of the best model that ignores context.
     pub fn entropy(&self) -> f64 {
         -self.p.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum::<f64>()
     }
-}
-
-/// Chance that a token of probability p is among N draws, 1 − (1 − p)^N, exact for tiny p.
-pub(crate) fn occurs(p: f64, budget: f64) -> f64 {
-    -(budget * (-p).ln_1p()).exp_m1()
 }

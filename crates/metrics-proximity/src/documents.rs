@@ -1,20 +1,17 @@
-//! Counts by document: for intervals, which are over documents, and for sampling them.
+//! The tokens of a corpus by document: documents are what is drawn, and what intervals are over.
 
 use corpus::TokenStore;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rayon::prelude::*;
 
 use crate::{Counts, Error};
 
-/// Token counts of each of a corpus's documents, sparse.
+/// A corpus's documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DocumentCounts {
+pub struct Documents {
     vocabulary: usize,
-    /// Where each document's entries end.
+    /// Where each document ends.
     ends: Vec<usize>,
-    /// Token ids and how often they occur.
-    entries: Vec<(u32, u32)>,
+    tokens: Vec<u32>,
 }
 
 /// Which of `documents` documents a sample of at most `most` holds: without replacement, the same for the same seed on
@@ -24,52 +21,54 @@ pub fn sample_documents(documents: u64, most: u64, seed: u64) -> Vec<u64> {
         return (0..documents).collect();
     }
     // Those with the lowest hashes.
-    let mut ranked: Vec<(u64, u64)> = (0..documents)
-        .into_par_iter()
-        .map(|document| {
-            let key: [[u8; 8]; 2] = [seed.to_le_bytes(), document.to_le_bytes()];
-            (xxhash_rust::xxh3::xxh3_64(key.as_flattened()), document)
-        })
-        .collect();
+    let mut ranked: Vec<(u64, u64)> =
+        (0..documents).into_par_iter().map(|document| (rank(seed, document), document)).collect();
     ranked.select_nth_unstable(most as usize);
     let mut chosen: Vec<u64> = ranked[..most as usize].iter().map(|(_, document)| *document).collect();
     chosen.sort_unstable();
     chosen
 }
 
-impl DocumentCounts {
+/// A document's place among all, as a hash.
+pub(crate) fn rank(seed: u64, document: u64) -> u64 {
+    let key: [[u8; 8]; 2] = [seed.to_le_bytes(), document.to_le_bytes()];
+    xxhash_rust::xxh3::xxh3_64(key.as_flattened())
+}
+
+impl Documents {
     /// Of these documents of a store, without the token that ends each.
     ///
     /// # Errors
     /// A document beyond the last, a token id that is not below `vocabulary`.
     pub fn of_store(vocabulary: usize, store: &TokenStore, documents: &[u64]) -> Result<Self, Error> {
-        let counted = documents.par_iter().map(|document| {
+        let read = documents.par_iter().map(|document| {
             let mut tokens = store.document(*document)?;
             tokens.pop();
-            sparse(vocabulary, tokens)
+            Ok(tokens)
         });
-        Ok(Self::joined(vocabulary, counted.collect::<Result<Vec<_>, _>>()?))
+        Self::new(vocabulary, read.collect::<Result<Vec<_>, Error>>()?)
     }
 
-    /// Of documents' tokens.
+    /// Of documents' tokens. A document without tokens says nothing and is left out.
     ///
     /// # Errors
     /// A token id that is not below `vocabulary`.
-    pub fn of_documents(vocabulary: usize, documents: impl IntoIterator<Item = Vec<u32>>) -> Result<Self, Error> {
-        let counted = documents.into_iter().map(|tokens| sparse(vocabulary, tokens));
-        Ok(Self::joined(vocabulary, counted.collect::<Result<Vec<_>, _>>()?))
-    }
-
-    fn joined(vocabulary: usize, documents: Vec<Vec<(u32, u32)>>) -> Self {
-        let mut out = Self { vocabulary, ends: Vec::with_capacity(documents.len()), entries: Vec::new() };
-        for entries in documents {
-            out.entries.extend(entries);
-            out.ends.push(out.entries.len());
+    pub fn new<D: AsRef<[u32]>>(vocabulary: usize, documents: impl IntoIterator<Item = D>) -> Result<Self, Error> {
+        let mut out = Self { vocabulary, ends: Vec::new(), tokens: Vec::new() };
+        for document in documents {
+            let document = document.as_ref();
+            if let Some(id) = document.iter().find(|id| **id as usize >= vocabulary) {
+                return Err(Error::Id { id: *id, vocabulary });
+            }
+            if !document.is_empty() {
+                out.tokens.extend_from_slice(document);
+                out.ends.push(out.tokens.len());
+            }
         }
-        out
+        Ok(out)
     }
 
-    /// Documents.
+    /// Documents with tokens.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -79,60 +78,31 @@ impl DocumentCounts {
         self.ends.is_empty()
     }
 
+    /// Tokens of all documents.
+    pub fn tokens(&self) -> u64 {
+        self.tokens.len() as u64
+    }
+
+    /// Tokens that can occur.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// A document's tokens.
+    ///
+    /// # Panics
+    /// A document beyond the last.
+    pub fn document(&self, index: usize) -> &[u32] {
+        let from = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.tokens[from..self.ends[index]]
+    }
+
     /// Counts of all documents.
-    pub fn total(&self) -> Counts {
-        self.sum((0..self.len()).map(|d| (d, 1)))
-    }
-
-    /// Counts of as many documents as there are, drawn with replacement: draw `index` of the bootstrap of a seed.
-    pub fn resample(&self, seed: u64, index: u64) -> Counts {
-        let mut rng = stream(seed, index);
-        let mut times = vec![0u32; self.len()];
-        (0..self.len()).for_each(|_| times[below(&mut rng, self.len())] += 1);
-        self.sum(times.into_iter().enumerate().filter(|(_, times)| *times > 0))
-    }
-
-    /// Counts of two halves of the documents, drawn at random: split `index` of a seed.
-    pub fn halves(&self, seed: u64, index: u64) -> (Counts, Counts) {
-        let mut rng = stream(seed, index);
-        let mut order: Vec<usize> = (0..self.len()).collect();
-        for i in (1..order.len()).rev() {
-            order.swap(i, below(&mut rng, i + 1));
-        }
-        let (a, b) = order.split_at(order.len() / 2);
-        (self.sum(a.iter().map(|d| (*d, 1))), self.sum(b.iter().map(|d| (*d, 1))))
-    }
-
-    fn sum(&self, documents: impl Iterator<Item = (usize, u32)>) -> Counts {
-        let mut counts = vec![0u64; self.vocabulary];
-        for (document, times) in documents {
-            let from = document.checked_sub(1).map_or(0, |before| self.ends[before]);
-            for (id, n) in &self.entries[from..self.ends[document]] {
-                counts[*id as usize] += u64::from(*n) * u64::from(times);
-            }
-        }
+    pub fn counts(&self) -> Counts {
+        let mut counts = vec![0; self.vocabulary];
+        self.tokens.iter().for_each(|id| counts[*id as usize] += 1);
         Counts::from_counts(counts)
     }
-}
-
-/// Sorted ids with their counts.
-fn sparse(vocabulary: usize, mut tokens: Vec<u32>) -> Result<Vec<(u32, u32)>, Error> {
-    tokens.sort_unstable();
-    if let Some(id) = tokens.last().filter(|id| **id as usize >= vocabulary) {
-        return Err(Error::Id { id: *id, vocabulary });
-    }
-    Ok(tokens.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u32)).collect())
-}
-
-fn stream(seed: u64, index: u64) -> ChaCha8Rng {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(index);
-    rng
-}
-
-/// A number below `n`.
-fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
-    ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
 }
 
 #[cfg(test)]
@@ -151,15 +121,12 @@ mod tests {
     }
 
     #[test]
-    fn halves_make_the_whole() {
-        let documents = DocumentCounts::of_documents(4, (0..9u32).map(|d| vec![d % 4, 1, 1])).unwrap();
-        let (a, b) = documents.halves(1, 0);
-        let mut both = a.clone();
-        both.merge(&b).unwrap();
-        assert_eq!(both, documents.total());
-        assert_ne!(documents.halves(1, 0), documents.halves(1, 1));
-        assert_eq!(documents.resample(1, 5).total(), 27);
-        assert_eq!(documents.resample(1, 5), documents.resample(1, 5));
-        assert!(matches!(DocumentCounts::of_documents(4, [vec![9]]), Err(Error::Id { id: 9, vocabulary: 4 })));
+    fn documents_keep_their_order() {
+        let documents = Documents::new(4, [vec![3, 1, 1], vec![], vec![2]]).unwrap();
+        assert_eq!((documents.len(), documents.tokens()), (2, 4));
+        assert_eq!((documents.document(0), documents.document(1)), (&[3, 1, 1][..], &[2][..]));
+        assert_eq!(documents.counts(), Counts::from_counts(vec![0, 2, 1, 1]));
+        assert!(matches!(Documents::new(4, [[9]]), Err(Error::Id { id: 9, vocabulary: 4 })));
+        assert!(Documents::new(4, [[0; 0]; 3]).unwrap().is_empty());
     }
 }

@@ -39,6 +39,33 @@ pub enum Error {
         /// What it must be.
         limit: &'static str,
     },
+    /// A sample of more tokens than there are.
+    #[error("a sample of {tokens} tokens cannot be drawn from {most}")]
+    Sample {
+        /// The sample.
+        tokens: u64,
+        /// What there is.
+        most: u64,
+    },
+    /// A budget that the halves of a corpus do not hold.
+    #[error(
+        "budget = {budget} tokens a side: either half of the documents of {corpus} holds at least {most}, and no more can be \
+         promised to both"
+    )]
+    Budget {
+        /// The budget.
+        budget: u64,
+        /// The corpus.
+        corpus: String,
+        /// The most that it allows.
+        most: u64,
+    },
+    /// Too few documents to compare one half of them with the other.
+    #[error("{documents} document(s) with tokens: at least 2 are needed, one for each side")]
+    Documents {
+        /// Those there are.
+        documents: usize,
+    },
     /// An index that names no corpus.
     #[error("{what} names corpus {index}; there are {corpora}")]
     Corpus {

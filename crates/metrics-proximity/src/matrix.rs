@@ -14,12 +14,14 @@ pub struct SimilarityMatrix {
     pub columns: Vec<String>,
     /// Row by row.
     pub cells: Vec<Vec<Similarity>>,
+    /// Intervals of each cell's numbers, low and high ends, row by row; `None` where there are none.
+    pub intervals: Option<Vec<Vec<(Similarity, Similarity)>>>,
     /// What makes cells less comparable than they look: row, column, warning.
     pub warnings: Vec<(usize, usize, Warning)>,
 }
 
 impl SimilarityMatrix {
-    /// Of labelled distributions.
+    /// Of labelled distributions, as they are: sizes that differ are in the warnings.
     ///
     /// # Errors
     /// As for [`similarity`], with the labels.
@@ -35,9 +37,9 @@ impl SimilarityMatrix {
         let cells = cells.collect::<Result<Vec<Vec<_>>, _>>()?;
         let pairs =
             rows.iter().enumerate().flat_map(|(i, a)| columns.iter().enumerate().map(move |(j, b)| (i, j, a, b)));
-        let warnings = pairs.filter_map(|(i, j, a, b)| Some((i, j, warning(&a.1, &b.1, options)?))).collect();
+        let warnings = pairs.filter_map(|(i, j, a, b)| Some((i, j, warning(&a.1, &b.1)?))).collect();
         let labels = |of: &[(String, Distribution)]| of.iter().map(|(label, _)| label.clone()).collect();
-        Ok(Self { rows: labels(rows), columns: labels(columns), cells, warnings })
+        Ok(Self { rows: labels(rows), columns: labels(columns), cells, intervals: None, warnings })
     }
 
     /// One number of each cell, row by row.

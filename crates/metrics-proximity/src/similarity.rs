@@ -2,23 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::distribution::occurs;
 use crate::{Distribution, Error};
-
-/// What counts as a corpus's vocabulary.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Support {
-    /// The tokens that were observed; for a mixture those of any part. It grows with the corpus, so that corpora of
-    /// unequal sizes look less alike than they are.
-    Observed,
-    /// What `budget` draws would show: a token belongs to the degree `1 − (1 − p)^budget`. All sides are at the same
-    /// budget, and nothing jumps when a first trace of something is mixed in.
-    Expected {
-        /// Draws.
-        budget: f64,
-    },
-}
 
 /// The similarity made of the Jensen–Shannon divergence. (The paper does not say which.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,35 +19,31 @@ pub enum JsForm {
 /// How corpora are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SimilarityOptions {
-    /// What counts as a vocabulary.
-    pub support: Support,
     /// The Jensen–Shannon similarity.
     pub js: JsForm,
     /// Weights of cosine, Jaccard and Jensen–Shannon similarity in the combined score.
     pub weights: [f64; 3],
 }
 
+impl Default for SimilarityOptions {
+    /// Appendix D's weights, and 1 − JSD₂.
+    fn default() -> Self {
+        Self { js: JsForm::Divergence, weights: [0.4, 0.3, 0.3] }
+    }
+}
+
 impl SimilarityOptions {
-    /// Appendix D's weights and 1 − JSD₂, every side at the same token budget.
-    pub fn controlled(budget: f64) -> Self {
-        Self { support: Support::Expected { budget }, ..Self::paper() }
-    }
-
-    /// Appendix D as it stands: supports as observed.
-    pub fn paper() -> Self {
-        Self { support: Support::Observed, js: JsForm::Divergence, weights: [0.4, 0.3, 0.3] }
-    }
-
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        if let Support::Expected { budget } = self.support
-            && !(budget.is_finite() && budget >= 1.0)
-        {
-            return Err(Error::Option { field: "budget", value: budget, limit: "must be at least 1 token" });
-        }
         match self.weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
             Some(w) => Err(Error::Option { field: "weights", value: *w, limit: "must not be negative" }),
             None => Ok(()),
         }
+    }
+
+    /// The combined score of the others.
+    pub(crate) fn combine(&self, of: &Similarity) -> f64 {
+        let [cosine, jaccard, js] = self.weights;
+        cosine * of.cosine + jaccard * of.jaccard + js * of.js(self.js)
     }
 }
 
@@ -103,26 +83,39 @@ impl Similarity {
         }
     }
 
+    /// All numbers, in the order of the fields.
+    pub fn values(&self) -> [f64; 8] {
+        let Self { jaccard, overlap, overlap_left, overlap_right, shared_mass, cosine, jsd_bits, combined } = *self;
+        [jaccard, overlap, overlap_left, overlap_right, shared_mass, cosine, jsd_bits, combined]
+    }
+
+    /// From [`values`](Self::values).
+    pub fn from_values(values: [f64; 8]) -> Self {
+        let [jaccard, overlap, overlap_left, overlap_right, shared_mass, cosine, jsd_bits, combined] = values;
+        Self { jaccard, overlap, overlap_left, overlap_right, shared_mass, cosine, jsd_bits, combined }
+    }
+
+    /// The same of the two sides in the other order.
+    #[must_use]
+    pub fn turned(&self) -> Self {
+        Self { overlap_left: self.overlap_right, overlap_right: self.overlap_left, ..*self }
+    }
+
     fn of(p: &[f64], q: &[f64], options: &SimilarityOptions) -> Self {
-        let degree = |x: f64| match options.support {
-            Support::Observed => f64::from(u8::from(x > 0.0)),
-            Support::Expected { budget } => occurs(x, budget),
-        };
-        let (mut both, mut either, mut left, mut right) = (0.0, 0.0, 0.0, 0.0);
+        let (mut both, mut left, mut right) = (0u32, 0u32, 0u32);
         let (mut dot, mut pp, mut qq, mut shared_mass) = (0.0, 0.0, 0.0, 0.0);
-        for (p, q) in p.iter().zip(q).filter(|(p, q)| **p > 0.0 || **q > 0.0) {
-            let (a, b) = (degree(*p), degree(*q));
-            both += a.min(b);
-            either += a.max(b);
-            left += a;
-            right += b;
+        for (p, q) in p.iter().zip(q) {
+            left += u32::from(*p > 0.0);
+            right += u32::from(*q > 0.0);
+            both += u32::from(*p > 0.0 && *q > 0.0);
             dot += p * q;
             pp += p * p;
             qq += q * q;
             shared_mass += p.min(*q);
         }
+        let (both, left, right) = (f64::from(both), f64::from(left), f64::from(right));
         let mut out = Self {
-            jaccard: both / either,
+            jaccard: both / (left + right - both),
             overlap: both / left.min(right),
             overlap_left: both / left,
             overlap_right: both / right,
@@ -132,8 +125,7 @@ impl Similarity {
             jsd_bits: jensen_shannon_bits(p, q),
             combined: 0.0,
         };
-        let [cosine, jaccard, js] = options.weights;
-        out.combined = cosine * out.cosine + jaccard * out.jaccard + js * out.js(options.js);
+        out.combined = options.combine(&out);
         out
     }
 }
@@ -212,13 +204,6 @@ pub enum Warning {
         /// Tokens of the other.
         right: u64,
     },
-    /// The budget exceeds the tokens counted: what more tokens would show is unknown.
-    BudgetBeyond {
-        /// The budget.
-        budget: f64,
-        /// Tokens of the smaller side.
-        tokens: u64,
-    },
 }
 
 impl std::fmt::Display for Warning {
@@ -227,25 +212,15 @@ impl std::fmt::Display for Warning {
             Self::UnequalSizes { left, right } => {
                 write!(f, "{left} and {right} tokens: sizes that differ by more than 1 % shift Jaccard and overlap")
             }
-            Self::BudgetBeyond { budget, tokens } => {
-                write!(f, "a budget of {budget:.0} tokens where {tokens} were counted")
-            }
         }
     }
 }
 
-/// What to know before two sides are compared.
-pub fn warning(a: &Distribution, b: &Distribution, options: &SimilarityOptions) -> Option<Warning> {
+/// What to know before two corpora are compared as they are.
+pub fn warning(a: &Distribution, b: &Distribution) -> Option<Warning> {
     let (left, right) = (a.tokens(), b.tokens());
     let (small, large) = (left.min(right), left.max(right));
-    match options.support {
-        Support::Observed => {
-            ((large - small) as f64 > 0.01 * large as f64).then_some(Warning::UnequalSizes { left, right })
-        }
-        Support::Expected { budget } => {
-            (budget > small as f64).then_some(Warning::BudgetBeyond { budget, tokens: small })
-        }
-    }
+    ((large - small) as f64 > 0.01 * large as f64).then_some(Warning::UnequalSizes { left, right })
 }
 
 #[cfg(test)]
@@ -259,12 +234,12 @@ mod tests {
 
     #[test]
     fn disjoint_and_identical() {
-        for options in [SimilarityOptions::paper(), SimilarityOptions::controlled(100.0)] {
-            let apart = similarity(&of(&[0, 1]), &of(&[2, 3]), &options).unwrap();
-            assert_eq!((apart.cosine, apart.jsd_bits, apart.combined), (0.0, 1.0, 0.0));
-            let same = similarity(&of(&[4, 5, 5]), &of(&[4, 5, 5]), &options).unwrap();
-            assert!((same.combined - 1.0).abs() < 1e-15 && same.jsd_bits == 0.0);
-        }
+        let options = SimilarityOptions::default();
+        let apart = similarity(&of(&[0, 1]), &of(&[2, 3]), &options).unwrap();
+        assert_eq!((apart.cosine, apart.jsd_bits, apart.combined), (0.0, 1.0, 0.0));
+        let same = similarity(&of(&[4, 5, 5]), &of(&[4, 5, 5]), &options).unwrap();
+        assert!((same.combined - 1.0).abs() < 1e-15 && same.jsd_bits == 0.0);
+        assert_eq!(Similarity::from_values(same.values()), same);
     }
 
     #[test]
@@ -279,24 +254,20 @@ mod tests {
         assert!(Distribution::mixture(&[]).is_err());
         let other = Distribution::of(&Counts::from_counts(vec![1, 2])).unwrap();
         assert!(matches!(
-            similarity(&a, &other, &SimilarityOptions::paper()),
+            similarity(&a, &other, &SimilarityOptions::default()),
             Err(Error::Vocabulary { left: 10, right: 2 })
         ));
-        assert!(similarity(&a, &b, &SimilarityOptions::controlled(f64::NAN)).is_err());
+        let negative = SimilarityOptions { weights: [1.0, -0.1, 0.1], ..SimilarityOptions::default() };
+        assert!(similarity(&a, &b, &negative).is_err());
     }
 
     #[test]
     fn unequal_sizes_are_told() {
         let (a, b) = (of(&[1, 2, 3]), of(&[1, 2]));
-        let found = warning(&a, &b, &SimilarityOptions::paper());
+        let found = warning(&a, &b);
         assert_eq!(found, Some(Warning::UnequalSizes { left: 3, right: 2 }));
         assert!(found.unwrap().to_string().contains("3 and 2 tokens"));
-        assert_eq!(warning(&a, &a, &SimilarityOptions::paper()), None);
-        assert_eq!(warning(&a, &b, &SimilarityOptions::controlled(2.0)), None);
-        assert!(matches!(
-            warning(&a, &b, &SimilarityOptions::controlled(3.0)),
-            Some(Warning::BudgetBeyond { tokens: 2, .. })
-        ));
+        assert_eq!(warning(&a, &a), None);
     }
 
     #[test]

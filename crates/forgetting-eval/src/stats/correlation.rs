@@ -20,16 +20,40 @@ pub struct Correlation {
 
 impl Correlation {
     /// Fisher's interval; `None` below four pairs or for a level outside (0, 1). It takes the pairs for independent:
-    /// for pairs in blocks see [`cluster_bootstrap`](super::cluster_bootstrap).
+    /// for arms that are crossed with sets see [`Crossed`](super::Crossed).
     pub fn interval(&self, level: f64) -> Option<(f64, f64)> {
-        if self.n < 4 || !(level > 0.0 && level < 1.0) {
-            return None;
-        }
-        let z = Normal::standard().inverse_cdf(0.5 + level / 2.0);
-        let half = z / ((self.n - 3) as f64).sqrt();
-        let centre = self.r.atanh();
-        Some(((centre - half).tanh(), (centre + half).tanh()))
+        around(self.r, 1.0, self.n, level)
     }
+}
+
+/// A rank correlation and its two-sided p-value.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RankCorrelation {
+    /// Spearman's ρ, from −1 to 1.
+    pub rho: f64,
+    /// Pairs.
+    pub n: usize,
+    /// Two-sided, from Student's t with n − 2 degrees of freedom, for independent pairs; NaN for two pairs.
+    pub p: f64,
+}
+
+impl RankCorrelation {
+    /// Bonett and Wright's interval (2000): ranks spread atanh ρ by √(1 + ρ²/2) more than normal values do, so that
+    /// Fisher's interval is too narrow. `None` below four pairs or for a level outside (0, 1). It takes the pairs for
+    /// independent.
+    pub fn interval(&self, level: f64) -> Option<(f64, f64)> {
+        around(self.rho, 1.0 + self.rho * self.rho / 2.0, self.n, level)
+    }
+}
+
+/// tanh(atanh r ∓ z·√(variance/(n − 3)))
+fn around(r: f64, variance: f64, n: usize, level: f64) -> Option<(f64, f64)> {
+    if n < 4 || !(level > 0.0 && level < 1.0) {
+        return None;
+    }
+    let half = Normal::standard().inverse_cdf(0.5 + level / 2.0) * (variance / (n - 3) as f64).sqrt();
+    let centre = r.atanh();
+    Some(((centre - half).tanh(), (centre + half).tanh()))
 }
 
 /// Deviations from the mean scaled to norm 1; the spread must be more than rounding noise (SciPy's threshold).
@@ -49,6 +73,12 @@ fn standardised(side: &'static str, values: &[f64]) -> Result<Vec<f64>, Error> {
         return Err(Error::Constant { side, spread: if mean > 0.0 { norm.max(0.0) / mean } else { 0.0 } });
     }
     Ok(deviations.into_iter().map(|d| d / norm).collect())
+}
+
+/// Deviations from the mean, divided by the standard deviation with n.
+pub(super) fn z_scores(side: &'static str, values: &[f64]) -> Result<Vec<f64>, Error> {
+    let scale = (values.len() as f64).sqrt();
+    Ok(standardised(side, values)?.into_iter().map(|d| d * scale).collect())
 }
 
 /// Pearson's r.
@@ -76,17 +106,15 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Result<Correlation, Error> {
 ///
 /// # Errors
 /// As for [`pearson`].
-pub fn spearman(x: &[f64], y: &[f64]) -> Result<Correlation, Error> {
+pub fn spearman(x: &[f64], y: &[f64]) -> Result<RankCorrelation, Error> {
+    // Ranks would hide them.
     for (side, values) in [("x", x), ("y", y)] {
         if let Some((index, value)) = values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
             return Err(Error::NotFinite { side, index, value: *value });
         }
     }
-    let mut found = pearson(&ranks(x), &ranks(y))?;
-    if found.n == 2 {
-        found.p = f64::NAN;
-    }
-    Ok(found)
+    let Correlation { r, n, p } = pearson(&ranks(x), &ranks(y))?;
+    Ok(RankCorrelation { rho: r, n, p: if n == 2 { f64::NAN } else { p } })
 }
 
 fn ranks(values: &[f64]) -> Vec<f64> {
@@ -104,8 +132,8 @@ fn ranks(values: &[f64]) -> Vec<f64> {
 }
 
 /// Pearson's r of the values' z-scores within their blocks, pooled: what is left when differences between blocks are
-/// taken out. Its p-value does not know that the blocks' means were estimated; see
-/// [`block_permutation_p`](super::block_permutation_p).
+/// taken out. Its p-value does not know that the blocks' means were estimated, nor that one arm may be in several blocks;
+/// see [`Crossed`](super::Crossed).
 ///
 /// # Errors
 /// A block that cannot be standardised, and as for [`pearson`].
@@ -119,10 +147,8 @@ pub fn pearson_within_blocks(blocks: &[super::Block]) -> Result<Correlation, Err
         if block.x.len() < 2 {
             return Err(of_block(Error::TooFew { what: "a z-score", least: 2, n: block.x.len() }));
         }
-        // z-scores with n: deviations of norm √n.
-        let scale = (block.x.len() as f64).sqrt();
-        x.extend(standardised("x", &block.x).map_err(of_block)?.into_iter().map(|d| d * scale));
-        y.extend(standardised("y", &block.y).map_err(of_block)?.into_iter().map(|d| d * scale));
+        x.extend(z_scores("x", &block.x).map_err(of_block)?);
+        y.extend(z_scores("y", &block.y).map_err(of_block)?);
     }
     pearson(&x, &y)
 }

@@ -12,6 +12,18 @@ pub enum Error {
         /// Values on the other.
         right: usize,
     },
+    /// Losses of documents that are not the same.
+    #[error(
+        "document {document} has {left} predicted tokens on one side and {right} on the other: not the same documents"
+    )]
+    Document {
+        /// Its place.
+        document: usize,
+        /// Tokens on one side.
+        left: u64,
+        /// Tokens on the other.
+        right: u64,
+    },
     /// Fewer values than the statistic needs.
     #[error("{what} needs at least {least} values, there are {n}")]
     TooFew {
