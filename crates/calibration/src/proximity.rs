@@ -148,9 +148,9 @@ pub fn coverage(repetitions: usize, seed: u64) -> Vec<Rate> {
     let mut rates = Vec::new();
     for (m, (mixture, _)) in names.mixtures.iter().enumerate() {
         for (t, (target, _)) in names.targets.iter().enumerate() {
-            let value = |advantages: &Vec<Vec<Advantage>>| advantages[m][t].advantage;
+            let value = |advantages: &Vec<Vec<Advantage>>| advantages[m][t].advantage.clone();
             let truth = truths.iter().map(|c| value(c).value).sum::<f64>() / truths.len() as f64;
-            let half = results.iter().filter_map(|c| value(c).standard_error).sum::<f64>() / repetitions as f64;
+            let half = results.iter().filter_map(|c| value(c).standard_error()).sum::<f64>() / repetitions as f64;
             let error = results.iter().map(|c| value(c).value - truth).sum::<f64>() / repetitions as f64;
             let spread = results.iter().map(|c| (value(c).value - truth).powi(2)).sum::<f64>() / repetitions as f64;
             let setting = format!(
@@ -158,7 +158,7 @@ pub fn coverage(repetitions: usize, seed: u64) -> Vec<Rate> {
                  standard error {half:.5}",
                 spread.sqrt()
             );
-            let covered = results.iter().map(|c| covers(value(c).interval, truth));
+            let covered = results.iter().map(|c| covers(value(c).interval(0.95), truth));
             rates.push(Rate::of("proximity advantage", setting, "95 % interval covers", 0.95, covered));
         }
     }

@@ -26,6 +26,19 @@ pub(super) fn list<'a>(value: &'a Value, field: &str) -> Result<&'a Vec<Value>, 
     value[field].as_array().ok_or_else(|| format!("no list {field}"))
 }
 
+/// A list of numbers.
+pub(super) fn values(value: &Value, field: &str) -> Result<Vec<f64>, String> {
+    list(value, field)?.iter().map(|v| v.as_f64().ok_or_else(|| format!("{field} holds something else"))).collect()
+}
+
+/// An interval's ends.
+pub(super) fn pair(value: &Value, field: &str) -> Result<(f64, f64), String> {
+    match values(value, field)?.as_slice() {
+        [low, high] => Ok((*low, *high)),
+        other => Err(format!("{field} has {} ends", other.len())),
+    }
+}
+
 pub(super) fn ids(value: &Value) -> Vec<i64> {
     value.as_array().into_iter().flatten().filter_map(Value::as_i64).collect()
 }

@@ -1,7 +1,8 @@
 //! Compares this project's numbers with fixtures that other software made.
 //!
 //! A fixture directory holds one folder a family (`models`, `generate`, `train`, `tokenizer`, `cka`, `proximity`,
-//! `stats`, `bound`, `megatron`). Each file is one [`Line`]: the largest error met, as a multiple of the tolerance stated for it.
+//! `stats`, `bound`, `megatron`,
+//! `proximity_rarefied`, `stats2`). Each file is one [`Line`]: the largest error met, as a multiple of the tolerance stated for it.
 
 mod bound;
 mod cka;
@@ -9,7 +10,9 @@ mod fixture;
 mod megatron;
 mod models;
 mod proximity;
+mod rarefied;
 mod stats;
+mod stats2;
 mod tokenizer;
 mod train;
 
@@ -20,8 +23,19 @@ use fused_ops::{Precision, TrainingBackend};
 use midtrain::{Backend, OnBackend};
 
 /// The families of fixtures.
-pub const FAMILIES: [&str; 9] =
-    ["models", "generate", "train", "tokenizer", "cka", "proximity", "stats", "bound", "megatron"];
+pub const FAMILIES: [&str; 11] = [
+    "models",
+    "generate",
+    "train",
+    "tokenizer",
+    "cka",
+    "proximity",
+    "proximity_rarefied",
+    "stats",
+    "stats2",
+    "bound",
+    "megatron",
+];
 
 /// How one file fared.
 #[derive(Debug, Clone, PartialEq)]
@@ -194,7 +208,9 @@ pub fn run(dir: &Path, options: &Options<'_>) -> Result<Vec<Line>, String> {
             "tokenizer" => tokenizer::lines(dir, tokenizer),
             "cka" => scaled(on(Task::Cka)?),
             "proximity" => proximity::lines(&folder),
+            "proximity_rarefied" => rarefied::lines(&folder),
             "stats" => stats::lines(&folder),
+            "stats2" => stats2::lines(&folder),
             "megatron" => megatron::lines(&folder),
             _ => bound::lines(&folder),
         });

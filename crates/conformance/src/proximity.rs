@@ -25,7 +25,7 @@ fn of_counts(counts: &Value) -> Result<Distribution, String> {
 
 /// Appendix D, with either Jensen–Shannon similarity.
 fn options(js: JsForm) -> SimilarityOptions {
-    SimilarityOptions { js, ..SimilarityOptions::paper() }
+    SimilarityOptions { js, ..SimilarityOptions::default() }
 }
 
 fn compare(
@@ -105,7 +105,7 @@ fn check(folder: &Path) -> Result<Check, String> {
             let found = proximity_advantage(&mixture, &base, &target, &options(js)).map_err(|e| e.to_string())?;
             check.near(found, number(case, field)?, tolerance, &format!("{field} of {place}"));
         }
-        let cosine = SimilarityOptions { weights: [1.0, 0.0, 0.0], ..SimilarityOptions::paper() };
+        let cosine = SimilarityOptions { weights: [1.0, 0.0, 0.0], ..SimilarityOptions::default() };
         let found = proximity_advantage(&mixture, &base, &target, &cosine).map_err(|e| e.to_string())?;
         let truth = number(case, "proximity_advantage_cosine_only")?;
         check.near(found, truth, EXACT, &format!("proximity advantage by cosine of {place}"));

@@ -8,7 +8,7 @@ use forgetting_eval::{
 };
 use serde_json::Value;
 
-use crate::fixture::{json, list, number};
+use crate::fixture::{json, list, number, pair, values};
 use crate::{Check, Line, line};
 
 const EXACT: f64 = 1e-12;
@@ -25,17 +25,6 @@ pub(super) fn lines(folder: &Path) -> Vec<Line> {
         Ok(check)
     });
     vec![line("stats/expected.json", result)]
-}
-
-fn values(value: &Value, field: &str) -> Result<Vec<f64>, String> {
-    list(value, field)?.iter().map(|v| v.as_f64().ok_or_else(|| format!("{field} holds something else"))).collect()
-}
-
-fn pair(value: &Value, field: &str) -> Result<(f64, f64), String> {
-    match values(value, field)?.as_slice() {
-        [low, high] => Ok((*low, *high)),
-        other => Err(format!("{field} has {} ends", other.len())),
-    }
 }
 
 /// A p-value, relative to itself (SciPy's underflow to 0 included).
@@ -64,7 +53,7 @@ fn correlations(check: &mut Check, cases: &Value) -> Result<(), String> {
             }
         }
         let ranked = spearman(&x, &y).map_err(|e| format!("{place}: {e}"))?;
-        check.near(ranked.r, number(case, "spearman_rho")?, EXACT, &format!("Spearman of {place}"));
+        check.near(ranked.rho, number(case, "spearman_rho")?, EXACT, &format!("Spearman of {place}"));
         near_p(check, ranked.p, number(case, "spearman_p_two_sided")?, &format!("Spearman's p of {place}"));
     }
     Ok(())

@@ -76,6 +76,12 @@ proptest! {
         prop_assert!(bounds.eq4() <= bounds.eq5() + slack);
         // With plain gradient descent the actual steps are the paper's.
         prop_assert!((bounds.actual() - bounds.eq3()).abs() <= slack);
+        // Nor does any step break any of the inequalities.
+        for check in [path.eq2(l_p), path.eq7(l_p), path.eq8(), path.eq13(l_t)] {
+            prop_assert!(check.all() && check.steps == steps, "{check:?}");
+        }
+        let least = path.least_smoothness();
+        prop_assert!(least.l_p <= l_p * (1.0 + 1e-4) + 1e-3 && least.l_t <= l_t * (1.0 + 1e-4) + 1e-3, "{least:?}");
         // Estimates along the path are lower ones.
         let seen = path.smoothness();
         prop_assert!(seen.l_p <= l_p * (1.0 + 1e-6) && seen.l_t <= l_t * (1.0 + 1e-6));

@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::accumulator::{Tile, Transform, check, crossover, pairs};
 use crate::matrix::{LEVEL, Matrix, Part};
+use crate::moments::{Moments, transforms};
 use crate::products::{Host, Products};
 use crate::{Accumulator, Activations, Error, Form, Layer, Real, SumOptions};
 
@@ -20,7 +20,8 @@ pub enum Treatment {
     Raw,
     /// Each dimension is divided by its standard deviation; dimensions that do not vary are left out.
     Standardised,
-    /// Dimensions whose variance is more than `ratio` times the median of the layer's are left out.
+    /// Dimensions whose variance is more than `ratio` times the median of the layer's in any of the states that are compared
+    /// are left out, of the layers of that name in all of them: what is compared are the same dimensions.
     WithoutMassive {
         /// How many times.
         ratio: f64,
@@ -168,15 +169,31 @@ impl<T: Real> Comparison<T> {
         Ok(Self { layers, jobs: jobs.collect(), options, transforms: Vec::new(), done: Vec::new(), pass: None })
     }
 
+    /// With what is done to each side's layers, by treatment: no pass is needed to find out.
+    pub(crate) fn with_transforms(self, transforms: Vec<[Vec<Transform>; 2]>) -> Self {
+        Self { transforms, ..self }
+    }
+
     /// How many more passes it takes, one under way not counted.
     pub fn passes_left(&self) -> usize {
-        let mut jobs = self.jobs.clone();
-        let mut passes = usize::from(self.needs_moments() && self.pass.is_none());
+        self.passes_of_sums() + usize::from(self.needs_moments() && self.pass.is_none())
+    }
+
+    /// The same without the one for treatments.
+    pub(crate) fn passes_of_sums(&self) -> usize {
+        let (mut jobs, mut passes) = (self.jobs.clone(), 0);
         while !jobs.is_empty() {
             jobs.drain(..self.fitting(&jobs));
             passes += 1;
         }
         passes
+    }
+
+    /// Whether a batch is one of those announced.
+    pub(crate) fn accepts(&self, left: &Activations<T>, right: &Activations<T>, group: usize) -> Result<(), Error> {
+        check(&self.layers, left, right)?;
+        let groups = self.options.groups;
+        if group < groups { Ok(()) } else { Err(Error::Group { group, groups }) }
     }
 
     fn needs_moments(&self) -> bool {
@@ -204,8 +221,7 @@ impl<T: Real> Comparison<T> {
             return true;
         }
         if self.needs_moments() {
-            let moments = |layers: &[Layer]| layers.iter().map(|l| Moments::new(l.width)).collect::<Vec<_>>();
-            self.pass = Some(Pass::Moments(Box::new([moments(&self.layers[0]), moments(&self.layers[1])])));
+            self.pass = Some(Pass::Moments(Box::new(self.layers.each_ref().map(|layers| Moments::of(layers)))));
             return true;
         }
         let count = self.fitting(&self.jobs);
@@ -232,16 +248,14 @@ impl<T: Real> Comparison<T> {
     /// # Errors
     /// As [`Accumulator::push`], and where no pass has begun.
     pub fn push(&mut self, left: &Activations<T>, right: &Activations<T>, group: usize) -> Result<(), Error> {
-        let groups = self.options.groups;
+        if let Some(Pass::Moments(_)) = &self.pass {
+            self.accepts(left, right, group)?;
+        }
         match &mut self.pass {
             None => return Err(Error::NoPass),
             Some(Pass::Moments(sides)) => {
-                check(&self.layers, left, right)?;
-                if group >= groups {
-                    return Err(Error::Group { group, groups });
-                }
                 for (moments, side) in sides.iter_mut().zip([left, right]) {
-                    moments.par_iter_mut().zip(&side.layers).for_each(|(m, layer)| m.add(&layer.values));
+                    Moments::add_all(moments, side);
                 }
             }
             Some(Pass::Sums(accumulators)) => {
@@ -261,10 +275,14 @@ impl<T: Real> Comparison<T> {
         match self.pass.take() {
             None => {}
             Some(Pass::Moments(sides)) => {
-                let transforms = |treatment: &Treatment| {
-                    sides.each_ref().map(|side| side.iter().map(|m| m.transform(*treatment)).collect())
+                let [left, right] = *sides;
+                let states = [(self.layers[0].as_slice(), left), (self.layers[1].as_slice(), right)];
+                let of = |treatment: &Treatment| {
+                    let [left, right]: [Vec<Transform>; 2] =
+                        transforms(&states, *treatment).try_into().expect("one list for each of two sides");
+                    [left, right]
                 };
-                self.transforms = self.options.treatments.iter().map(transforms).collect();
+                self.transforms = self.options.treatments.iter().map(of).collect();
             }
             Some(Pass::Sums(accumulators)) => {
                 for (treatment, accumulator) in accumulators {
@@ -386,55 +404,4 @@ fn tiles<T: Real>(left: &[Layer], right: &[Layer], options: &CkaOptions<T>) -> R
     let need = job_bytes(&layers, &one, options);
     let limit = format!("bytes do not hold one pair of layers with {} groups: {need} would", options.groups);
     Err(Error::Option { field: "memory", value: options.memory.to_string(), limit })
-}
-
-/// Mean and variance of each dimension, in one pass.
-#[derive(Debug, Clone)]
-struct Moments {
-    n: f64,
-    mean: Vec<f64>,
-    squares: Vec<f64>,
-}
-
-impl Moments {
-    fn new(width: usize) -> Self {
-        Self { n: 0.0, mean: vec![0.0; width], squares: vec![0.0; width] }
-    }
-
-    /// Welford's update.
-    fn add<T: Real>(&mut self, values: &[T]) {
-        for row in values.chunks_exact(self.mean.len()) {
-            self.n += 1.0;
-            for ((x, mean), squares) in row.iter().zip(&mut self.mean).zip(&mut self.squares) {
-                let x = x.to_f64();
-                let before = x - *mean;
-                *mean += before / self.n;
-                *squares += before * (x - *mean);
-            }
-        }
-    }
-
-    fn transform(&self, treatment: Treatment) -> Transform {
-        let variances: Vec<f64> = self.squares.iter().map(|s| s / self.n).collect();
-        let scale = match treatment {
-            Treatment::Raw => None,
-            // A dimension that varies less than f32 can resolve around its mean does not vary.
-            Treatment::Standardised => Some(
-                variances
-                    .iter()
-                    .zip(&self.mean)
-                    .map(|(v, m)| if *v > 1e-14 * m * m { 1.0 / v.sqrt() } else { 0.0 })
-                    .collect(),
-            ),
-            Treatment::WithoutMassive { ratio } => {
-                let mut sorted = variances.clone();
-                sorted.sort_by(f64::total_cmp);
-                let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
-                let massive = |v: &f64| *v > ratio * median && median > 0.0;
-                Some(variances.iter().map(|v| if massive(v) { 0.0 } else { 1.0 }).collect())
-            }
-        };
-        let finite = |m: &f64| if m.is_finite() { *m } else { 0.0 };
-        Transform { shift: self.mean.iter().map(finite).collect(), scale }
-    }
 }

@@ -103,6 +103,16 @@ pub enum Error {
         /// Groups there are.
         groups: usize,
     },
+    /// States that cannot be compared in pairs.
+    #[error("pair {left}, {right} of {states} states")]
+    State {
+        /// One of the pair.
+        left: usize,
+        /// The other.
+        right: usize,
+        /// States there are.
+        states: usize,
+    },
     /// An option outside its limits.
     #[error("{field} = {value} {limit}")]
     Option {

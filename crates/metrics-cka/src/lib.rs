@@ -16,7 +16,8 @@
 //! All pairs of layers of two models, batch by batch: an [`Accumulator`] keeps sums whose size does not depend on the
 //! number of examples, and merges with others; a [`Comparison`] (or [`compare()`]) keeps within a stated memory, gives
 //! intervals over groups of documents, and shows standardised features and those without massive dimensions beside the
-//! raw ones. A `Recorder` takes hidden states from a model's observer; sides that did not see the same inputs are
+//! raw ones; [`States`] compares several states in pairs on the same documents, and a [`Jackknifed`] value knows what it is
+//! without each group of documents, so that differences have intervals too. A `Recorder` takes hidden states from a model's observer; sides that did not see the same inputs are
 //! refused.
 //!
 //! Products are computed in f32 or f64, on this machine's cores ([`Host`]) or on a burn device (`Device`), and are
@@ -33,10 +34,12 @@ mod error;
 mod gram;
 mod linear;
 mod matrix;
+mod moments;
 mod products;
 mod real;
 #[cfg(feature = "burn")]
 mod recorder;
+mod states;
 mod sums;
 
 pub use accumulator::{Accumulator, Form, SumOptions};
@@ -45,12 +48,14 @@ pub use comparison::{CkaOptions, Comparison, Report, Treated, Treatment, compare
 #[cfg(feature = "burn")]
 pub use device::{Device, TransposedProduct};
 pub use error::{Error, Reason, Side};
+pub use jackknife::Jackknifed;
 pub use linear::{biased, debiased};
 pub use matrix::{Cell, Matrix};
 pub use products::{Host, Products};
 pub use real::Real;
 #[cfg(feature = "burn")]
 pub use recorder::Recorder;
+pub use states::States;
 
 /// The README's example.
 #[cfg(doctest)]

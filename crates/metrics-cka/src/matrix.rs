@@ -1,11 +1,10 @@
 //! The result: a value, or a reason why there is none, for each pair of layers.
 
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::accumulator::Tile;
 use crate::sums::Hsic;
-use crate::{Layer, Reason, Side};
+use crate::{Jackknifed, Layer, Reason, Side};
 
 /// The level of intervals where none is chosen.
 pub(crate) const LEVEL: f64 = 0.95;
@@ -21,7 +20,7 @@ pub struct Cell {
     /// Standard error by the jackknife that leaves out one group of documents at a time (weighted by their sizes, Busing
     /// et al. 1999); `None` with fewer than two groups, or where a value is missing without one of them.
     pub standard_error: Option<f64>,
-    /// value ± t·error.
+    /// Its interval on the scale of atanh ([`Jackknifed::bounded_interval`]): within −1 and 1.
     pub interval: Option<(f64, f64)>,
 }
 
@@ -53,6 +52,9 @@ pub struct Matrix {
     pub biased: Vec<Vec<Cell>>,
     /// With HSIC₁ (Song et al. 2012): about 0 for unrelated features; may be negative.
     pub debiased: Vec<Vec<Cell>>,
+    /// Of each debiased cell, for differences; not written.
+    #[serde(skip)]
+    jackknifed: Vec<Vec<Option<Jackknifed>>>,
 }
 
 /// What is known of a layer before it is compared.
@@ -107,7 +109,7 @@ impl Matrix {
             }
         }
         let (n, sizes, noise) = parts.first().map_or((0, &[][..], 0.0), |p| (p.n, p.sizes.as_slice(), p.noise));
-        let cells = |least: u64, pick: fn(&Hsic) -> f64| {
+        let found = |least: u64, pick: fn(&Hsic) -> f64| -> Vec<Vec<(Cell, Option<Jackknifed>)>> {
             let row = |i: usize| {
                 let cell = |j: usize| {
                     let (x, y) = (&sides[0].0[i], &sides[1].0[j]);
@@ -119,15 +121,26 @@ impl Matrix {
             };
             (0..left.len()).map(row).collect()
         };
+        let cells = |found: &[Vec<(Cell, Option<Jackknifed>)>]| {
+            found.iter().map(|row| row.iter().map(|(cell, _)| *cell).collect()).collect()
+        };
+        let debiased = found(4, |h| h.debiased);
         let names = |layers: &[Layer]| layers.iter().map(|l| l.name.clone()).collect();
         Self {
             rows: names(left),
             columns: names(right),
             examples: n,
             groups: sizes.len(),
-            biased: cells(2, |h| h.biased),
-            debiased: cells(4, |h| h.debiased),
+            biased: cells(&found(2, |h| h.biased)),
+            debiased: cells(&debiased),
+            jackknifed: debiased.into_iter().map(|row| row.into_iter().map(|(_, j)| j).collect()).collect(),
         }
+    }
+
+    /// A debiased value with what it is without each group of documents, for differences between comparisons of the same
+    /// documents. `None` with fewer than two groups, where a value is missing, and of a matrix that was read from a file.
+    pub fn jackknifed(&self, row: usize, column: usize) -> Option<&Jackknifed> {
+        self.jackknifed.get(row)?.get(column)?.as_ref()
     }
 }
 
@@ -143,18 +156,22 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    fn cell(&self, sizes: &[u64], level: f64) -> Cell {
+    fn cell(&self, sizes: &[u64], level: f64) -> (Cell, Option<Jackknifed>) {
         let value = match self.value(0) {
             Ok(value) => value,
             Err(reason) => {
-                return Cell { value: f64::NAN, reason: Some(reason), standard_error: None, interval: None };
+                let cell = Cell { value: f64::NAN, reason: Some(reason), standard_error: None, interval: None };
+                return (cell, None);
             }
         };
         let without = (1..self.across.len()).map(|replicate| self.value(replicate)).collect::<Result<Vec<_>, _>>();
-        let standard_error = without.ok().and_then(|without| jackknife(value, &without, sizes, self.least));
-        let t = StudentsT::new(0.0, 1.0, (sizes.len().max(2) - 1) as f64).map(|t| t.inverse_cdf(0.5 + level / 2.0));
-        let interval = standard_error.zip(t.ok()).map(|(error, t)| (value - t * error, value + t * error));
-        Cell { value, reason: None, standard_error, interval }
+        // Without its largest group a comparison must still have a value.
+        let enough = sizes.len() >= 2 && sizes.iter().all(|m| self.n - m >= self.least);
+        let jackknifed =
+            without.ok().filter(|_| enough).map(|without| Jackknifed { value, without, sizes: sizes.to_vec() });
+        let standard_error = jackknifed.as_ref().and_then(Jackknifed::standard_error);
+        let interval = jackknifed.as_ref().and_then(|j| j.bounded_interval(level));
+        (Cell { value, reason: None, standard_error, interval }, jackknifed)
     }
 
     fn value(&self, replicate: usize) -> Result<f64, Reason> {
@@ -178,39 +195,9 @@ impl Found<'_> {
     }
 }
 
-/// The delete-group jackknife's standard error.
-fn jackknife(value: f64, without: &[f64], sizes: &[u64], least: u64) -> Option<f64> {
-    let groups = without.len();
-    let n: u64 = sizes.iter().sum();
-    // Without its largest group a comparison must still have a value.
-    if groups < 2 || sizes.iter().any(|m| n - m < least) {
-        return None;
-    }
-    let share = |m: &u64| *m as f64 / n as f64;
-    let combined: f64 =
-        groups as f64 * value - without.iter().zip(sizes).map(|(v, m)| (1.0 - share(m)) * v).sum::<f64>();
-    let squares = without.iter().zip(sizes).map(|(v, m)| {
-        let h = 1.0 / share(m);
-        (h * value - (h - 1.0) * v - combined).powi(2) / (h - 1.0)
-    });
-    Some((squares.sum::<f64>() / groups as f64).sqrt())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_jackknife_of_a_mean_is_its_standard_error() {
-        // Groups of one value each: leaving one out of a mean.
-        let values = [1.0, 2.0, 4.0, 7.0];
-        let mean = values.iter().sum::<f64>() / 4.0;
-        let without: Vec<f64> = values.iter().map(|v| (14.0 - v) / 3.0).collect();
-        let error = jackknife(mean, &without, &[1; 4], 1).unwrap();
-        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 3.0;
-        assert!((error - (variance / 4.0).sqrt()).abs() < 1e-12);
-        assert_eq!(jackknife(mean, &without[..1], &[4], 1), None);
-    }
 
     #[test]
     fn a_missing_value_survives_json() {

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use metrics_cka::{
-    Accumulator, Activations, Cell, CkaOptions, Form, Layer, LayerValues, Matrix, SumOptions, Treatment, biased,
-    compare, debiased,
+    Accumulator, Activations, Cell, CkaOptions, Form, Layer, LayerValues, Matrix, States, SumOptions, Treatment,
+    biased, compare, debiased,
 };
 use ndarray::{Array1, Array2};
 use proptest::prelude::*;
@@ -180,10 +180,44 @@ proptest! {
         // Groups of one size: the plain delete-one jackknife.
         let mean = values.iter().sum::<f64>() / g;
         let error = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() * (g - 1.0) / g).sqrt();
-        let cell = all.debiased[1][2];
+        let (cell, jackknifed) = (all.debiased[1][2], all.jackknifed(1, 2).unwrap());
         prop_assert!((cell.standard_error.unwrap() - error).abs() < 1e-8);
+        for (found, value) in jackknifed.without.iter().zip(&values) {
+            prop_assert!((found - value).abs() < 1e-10);
+        }
+        let (low, high) = jackknifed.interval(0.95).unwrap();
+        prop_assert!(((high - low) / 2.0 / error - 4.302_652_729_749_462).abs() < 1e-6);
         let (low, high) = cell.interval.unwrap();
-        prop_assert!(((high - low) / 2.0 / error - 4.302_652_729_749_462).abs() < 1e-6 && low <= value && value <= high);
+        prop_assert!(-1.0 <= low && low <= value && value <= high && high <= 1.0);
+    }
+
+    /// States in pairs are pairs alone, whatever the passes; only what is massive is left out of all of them.
+    #[test]
+    fn states_are_pairs(x in matrix(30, 7), y in matrix(30, 7), z in matrix(30, 7), memory in 8_000u64..200_000) {
+        let all = [&x, &y, &z];
+        let layout: Vec<Layer> = LEFT.iter().enumerate().map(|(i, w)| Layer::new(format!("block.{i}"), *w)).collect();
+        let treatments = vec![Treatment::Raw, Treatment::Standardised];
+        let options = CkaOptions { memory, groups: 3, treatments, form: Form::Features, chunk: 16, ..CkaOptions::default() };
+        let part = |m: &Array2<f64>, group: usize| {
+            Activations::new(group as u64, layers(&rows(m, group * 10, group * 10 + 10), &LEFT))
+        };
+        let pairs = [(0, 1), (2, 0)];
+        let mut states = States::<f64>::new(&vec![layout.clone(); 3], &pairs, options.clone()).unwrap();
+        while states.begin_pass() {
+            for group in 0..3 {
+                states.push(&all.map(|m| part(m, group)), group).unwrap();
+            }
+            states.end_pass().unwrap();
+        }
+        for (report, (left, right)) in states.finish().unwrap().iter().zip(pairs) {
+            let alone = compare(&layout, &layout, CkaOptions { memory: 1 << 20, ..options.clone() }, |receive| {
+                (0..3).try_for_each(|group| receive(&part(all[left], group), &part(all[right], group), group))
+            });
+            let alone: Result<_, metrics_cka::Error> = alone;
+            for (a, b) in report.results.iter().zip(&alone.unwrap().results) {
+                near(&a.matrix, &b.matrix, 1e-9);
+            }
+        }
     }
 
     /// Layer pairs in tiles, in several passes: the same values as in one.
@@ -217,4 +251,44 @@ proptest! {
         let need = run(100).unwrap_err().to_string();
         prop_assert!(need.starts_with("memory = 100 bytes do not hold one pair of layers"), "{}", need);
     }
+}
+
+/// A dimension that is massive in one state is left out of all, so that the same dimensions are compared.
+#[test]
+fn what_is_massive_anywhere_is_left_out_everywhere() {
+    let layer = Layer::new("block.0", 9);
+    // Noise that differs from state to state; in the second one, dimension 4 is enormous.
+    let state = |which: usize, group: usize| {
+        let value = |i: usize| ((i * 37 + which * 101 + group * 13) as f64 * 0.71).sin();
+        let values = (0..30 * 9).map(|i| if which == 1 && i % 9 == 4 { 1e3 * value(i) } else { value(i) });
+        Activations::new(group as u64, vec![LayerValues { layer: layer.clone(), values: values.collect() }])
+    };
+    let options =
+        CkaOptions { treatments: vec![Treatment::WithoutMassive { ratio: 100.0 }], groups: 5, ..CkaOptions::default() };
+    let layers = vec![vec![layer.clone()]; 4];
+    let mut states = States::<f64>::new(&layers, &[(0, 2), (1, 3)], options).unwrap();
+    assert_eq!(states.passes_left(), 2);
+    while states.begin_pass() {
+        for group in 0..5 {
+            states.push(&[0, 1, 2, 3].map(|which| state(which, group)), group).unwrap();
+        }
+        states.end_pass().unwrap();
+    }
+    for report in states.finish().unwrap() {
+        let result = &report.results[0];
+        assert_eq!((result.left_out_left[0], result.left_out_right[0]), (1, 1));
+    }
+}
+
+#[test]
+fn states_refuse_what_does_not_fit() {
+    let layers = vec![vec![Layer::new("a", 2)]; 2];
+    let new = |pairs: &[(usize, usize)]| States::<f64>::new(&layers, pairs, CkaOptions::default());
+    assert_eq!(new(&[(0, 2)]).unwrap_err().to_string(), "pair 0, 2 of 2 states");
+    assert!(new(&[]).unwrap_err().to_string().starts_with("pairs of states = []"));
+    let mut states = new(&[(0, 1)]).unwrap();
+    assert!(matches!(states.push(&[], 0), Err(metrics_cka::Error::NoPass)));
+    assert!(states.begin_pass());
+    assert_eq!(states.push(&[], 0).unwrap_err().to_string(), "states of a batch = 0 must be 2, as announced");
+    assert!(matches!(states.finish(), Err(metrics_cka::Error::Unfinished { left: 1 })));
 }

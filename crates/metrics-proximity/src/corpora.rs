@@ -1,10 +1,10 @@
 //! Corpora, mixtures of them, and targets, compared with each other.
 
+use jackknife::Jackknifed;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::draws::{Circle, Draw, End, Side};
-use crate::jackknife::{Estimate, Jackknife};
 use crate::sample::{Logs, Sample};
 use crate::{Distribution, Documents, Draws, Error, Similarity, SimilarityMatrix, SimilarityOptions, kl_reduction};
 
@@ -44,16 +44,19 @@ pub struct Basis {
 }
 
 /// PA(M→T) = prox(M, T) − prox(general, T) (Eq. 6), with the combined score.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Advantage {
-    /// PA, its interval over documents of all corpora involved, and the jackknife's estimate of its bias.
-    pub advantage: Estimate,
+    /// PA, and what it is without each group of documents of all corpora involved: its interval is over documents. The
+    /// differences of several mixtures' PA have intervals too.
+    pub advantage: Jackknifed,
     /// prox(M, T)
     pub mixture: f64,
     /// prox(general, T), with general text that differs from the mixture's only where that has something else.
     pub general: f64,
 }
 
+/// Level of the intervals of similarities.
+const LEVEL: f64 = 0.95;
 /// Share of the uniform distribution in KL reductions.
 const UNIFORM: f64 = 0.01;
 
@@ -113,12 +116,11 @@ impl Corpora {
         let cell = |row: usize, column: usize| {
             let pair = pair(row.min(column), row.max(column), rows);
             let turn = |s: &Similarity| if row <= column { *s } else { s.turned() };
-            let estimates: [Estimate; 8] =
-                std::array::from_fn(|i| found.estimate(draws.level, |drawn| turn(&drawn[pair]).values()[i]));
-            let ends = |end: fn((f64, f64)) -> f64| {
-                Similarity::from_values(estimates.map(|e| e.interval.map_or(e.value, end)))
-            };
-            (Similarity::from_values(estimates.map(|e| e.value)), (ends(|i| i.0), ends(|i| i.1)))
+            let found: [Jackknifed; 8] = std::array::from_fn(|i| found.of(|drawn| turn(&drawn[pair]).values()[i]));
+            let ends = found.each_ref().map(|j| j.bounded_interval(LEVEL).unwrap_or((j.value, j.value)));
+            let (low, high) = (ends.map(|(low, _)| low), ends.map(|(_, high)| high));
+            let of = Similarity::from_values;
+            (of(found.map(|j| j.value)), (of(low), of(high)))
         };
         let grid: Vec<Vec<_>> =
             (0..rows).into_par_iter().map(|row| (0..rows).map(|column| cell(row, column)).collect()).collect();
@@ -149,13 +151,12 @@ impl Corpora {
         let drawing = Drawing::new(self, options, draws)?;
         let found = drawing.replicates(|draw| drawing.advantages(draw));
         let advantage = |mixture: usize, target: usize| {
-            let estimate = |value: fn((f64, f64)) -> f64| {
-                found.estimate(draws.level, |drawn| value(drawn[mixture * self.targets.len() + target]))
-            };
+            let of =
+                |value: fn((f64, f64)) -> f64| found.of(|drawn| value(drawn[mixture * self.targets.len() + target]));
             Advantage {
-                advantage: estimate(|(mixture, general)| mixture - general),
-                mixture: estimate(|(mixture, _)| mixture).value,
-                general: estimate(|(_, general)| general).value,
+                advantage: of(|(mixture, general)| mixture - general),
+                mixture: of(|(mixture, _)| mixture).value,
+                general: of(|(_, general)| general).value,
             }
         };
         let of = |mixture: usize| (0..self.targets.len()).map(|target| advantage(mixture, target)).collect();
@@ -207,13 +208,17 @@ struct Drawing<'a> {
 /// What each draw gives, for everything and then for everything less each group.
 struct Replicates<T> {
     draws: Vec<Vec<T>>,
-    of: usize,
+    per_mean: usize,
 }
 
 impl<T> Replicates<T> {
-    fn estimate(&self, level: f64, value: impl Fn(&[T]) -> f64) -> Estimate {
+    fn of(&self, value: impl Fn(&[T]) -> f64) -> Jackknifed {
         let mean = |draws: &[Vec<T>]| draws.iter().map(|drawn| value(drawn)).sum::<f64>() / draws.len() as f64;
-        Jackknife::of(&self.draws.chunks(self.of).map(mean).collect::<Vec<f64>>()).estimate(level)
+        let mut means = self.draws.chunks(self.per_mean).map(mean);
+        let value = means.next().unwrap_or(f64::NAN);
+        let without: Vec<f64> = means.collect();
+        // Every G-th document of each corpus: groups of one size.
+        Jackknifed { value, sizes: vec![1; without.len()], without }
     }
 }
 
@@ -255,7 +260,7 @@ impl<'a> Drawing<'a> {
         let without = std::iter::once(None).chain((0..groups).map(|group| Some((group, groups))));
         let tasks: Vec<Draw> =
             without.flat_map(|without| (0..of).map(move |index| Draw { index, of, without })).collect();
-        Replicates { draws: tasks.into_par_iter().map(of_draw).collect(), of }
+        Replicates { draws: tasks.into_par_iter().map(of_draw).collect(), per_mean: of }
     }
 
     /// So many tokens of each of these corpora; `more`: tokens of the general corpus from the other end of its half.

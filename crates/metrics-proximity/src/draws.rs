@@ -20,13 +20,11 @@ pub struct Draws {
     pub groups: usize,
     /// Seed of the documents' order.
     pub seed: u64,
-    /// Level of intervals, such as 0.95.
-    pub level: f64,
 }
 
 impl Default for Draws {
     fn default() -> Self {
-        Self { budget: None, draws: 32, groups: 20, seed: 0, level: 0.95 }
+        Self { budget: None, draws: 32, groups: 20, seed: 0 }
     }
 }
 
@@ -36,9 +34,6 @@ impl Draws {
 
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let bad = |field, value, limit| Err(Error::Option { field, value, limit });
-        if !(self.level > 0.0 && self.level < 1.0) {
-            return bad("level", self.level, "must be between 0 and 1");
-        }
         if self.draws == 0 {
             return bad("draws", 0.0, "must be at least 1");
         }

@@ -33,8 +33,8 @@
 //!     targets: vec![("Pycode".into(), 2)],
 //! };
 //! let (basis, advantages) = corpora.advantages(&SimilarityOptions::default(), &Draws::default())?;
-//! let pa = advantages[0][0].advantage;
-//! assert!(pa.interval.unwrap().0 > 0.0); // the mix is closer to Pycode than C4 is
+//! let pa = &advantages[0][0].advantage;
+//! assert!(pa.interval(0.95).unwrap().0 > 0.0); // the mix is closer to Pycode than C4 is
 //! assert!(basis.budget <= 750); // tokens a side: at most half of the smallest corpus
 //! # Ok::<(), metrics_proximity::Error>(())
 //! ```
@@ -49,7 +49,6 @@ mod distribution;
 mod documents;
 mod draws;
 mod error;
-mod jackknife;
 mod matrix;
 mod rarefied;
 mod sample;
@@ -63,7 +62,7 @@ pub use distribution::Distribution;
 pub use documents::{Documents, sample_documents};
 pub use draws::Draws;
 pub use error::Error;
-pub use jackknife::Estimate;
+pub use jackknife::Jackknifed;
 pub use matrix::SimilarityMatrix;
 pub use rarefied::{Rarefied, SharedTypes};
 pub use similarity::{

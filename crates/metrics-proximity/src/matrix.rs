@@ -14,7 +14,7 @@ pub struct SimilarityMatrix {
     pub columns: Vec<String>,
     /// Row by row.
     pub cells: Vec<Vec<Similarity>>,
-    /// Intervals of each cell's numbers, low and high ends, row by row; `None` where there are none.
+    /// 95 % intervals over documents of each cell's numbers, low and high ends, row by row; `None` where there are none.
     pub intervals: Option<Vec<Vec<(Similarity, Similarity)>>>,
     /// What makes cells less comparable than they look: row, column, warning.
     pub warnings: Vec<(usize, usize, Warning)>,

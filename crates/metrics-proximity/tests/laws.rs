@@ -135,7 +135,7 @@ proptest! {
         prop_assert!(basis.budget >= 1 && 2 * basis.budget <= least);
         for advantage in &advantages[0] {
             prop_assert_eq!(advantage.advantage.value, 0.0);
-            prop_assert!(advantage.advantage.interval.is_none_or(|ends| ends == (0.0, 0.0)));
+            prop_assert!(advantage.advantage.interval(0.95).is_none_or(|ends| ends == (0.0, 0.0)));
         }
         for (i, row) in matrix.cells.iter().enumerate() {
             for (j, cell) in row.iter().enumerate() {
@@ -146,7 +146,7 @@ proptest! {
         }
         for advantage in advantages.iter().flatten() {
             let inside = |(low, high)| low <= advantage.advantage.value && advantage.advantage.value <= high;
-            prop_assert!(advantage.advantage.interval.is_none_or(inside));
+            prop_assert!(advantage.advantage.interval(0.95).is_none_or(inside));
             let difference = advantage.mixture - advantage.general;
             prop_assert!((advantage.advantage.value - difference).abs() < 1e-12);
         }
@@ -190,10 +190,10 @@ fn landscape() -> Corpora {
 fn what_is_mixed_in_shows() {
     let options = SimilarityOptions::default();
     let (_, advantages) = landscape().advantages(&options, &Draws::default()).unwrap();
-    let code = advantages[2][0].advantage;
-    let (low, high) = code.interval.unwrap();
+    let code = &advantages[2][0].advantage;
+    let (low, high) = code.interval(0.95).unwrap();
     assert!(low > 0.0 && low < code.value && code.value < high, "{code:?}");
-    assert!(code.bias.unwrap().abs() < code.standard_error.unwrap());
+    assert!(code.bias().unwrap().abs() < code.standard_error().unwrap());
     // A millionth of code is no whole token here; towards general text code costs.
     assert_eq!(advantages[1][0].advantage.value, 0.0);
     assert!(advantages[2][1].advantage.value < 0.0);
@@ -211,14 +211,14 @@ fn intervals_need_documents() {
     let of = |corpora: &Corpora| {
         let (basis, advantages) = corpora.advantages(&SimilarityOptions::default(), &Draws::default()).unwrap();
         let (_, matrix) = corpora.similarities(&SimilarityOptions::default(), &Draws::default()).unwrap();
-        (basis.groups, advantages[2][0].advantage, matrix.intervals)
+        (basis.groups, advantages[2][0].advantage.clone(), matrix.intervals)
     };
     let (groups, code, intervals) = of(&few);
-    assert_eq!((groups, code.interval, intervals), (None, None, None));
+    assert_eq!((groups, code.interval(0.95), intervals), (None, None, None));
     assert!(code.value > 0.0);
     few.corpora[2].1 = documents(8, 14);
     let (groups, code, intervals) = of(&few);
-    assert!(groups == Some(7) && code.interval.is_some() && intervals.is_some());
+    assert!(groups == Some(7) && code.interval(0.95).is_some() && intervals.is_some());
 }
 
 #[test]
@@ -248,7 +248,6 @@ fn errors_name_what_they_are_about() {
     let refused = |draws: Draws| {
         landscape().similarities(&SimilarityOptions::default(), &draws).map(|_| ()).unwrap_err().to_string()
     };
-    assert_eq!(refused(Draws { level: 1.0, ..Draws::default() }), "level = 1 must be between 0 and 1");
     assert_eq!(refused(Draws { draws: 0, ..Draws::default() }), "draws = 0 must be at least 1");
     assert!(refused(Draws { budget: Some(0), ..Draws::default() }).contains("budget = 0"));
     let much = refused(Draws { budget: Some(5000), ..Draws::default() });

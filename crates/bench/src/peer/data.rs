@@ -132,7 +132,7 @@ impl Count {
             let started = Instant::now();
             let of = |i: usize, counts: &Counts| Distribution::of(counts).map_err(|e| content(i, e));
             result =
-                Some(similarity(&of(0, &a)?, &of(1, &b)?, &SimilarityOptions::paper()).map_err(|e| content(0, e))?);
+                Some(similarity(&of(0, &a)?, &of(1, &b)?, &SimilarityOptions::default()).map_err(|e| content(0, e))?);
             comparing.push(started.elapsed().as_secs_f64());
         }
         let bytes = (maps[0].len() + maps[1].len()) as f64;

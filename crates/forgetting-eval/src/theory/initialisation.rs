@@ -54,12 +54,20 @@ impl Initialisation {
         self.loss_before + self.linear + l_t / 2.0 * self.displacement_square
     }
 
-    /// Both sides of Eq. 15; midtraining is sure to lower J_T where the left one is at most the right one.
+    /// Both sides of Eq. 15. With the true L_T, or a larger one, midtraining is sure to lower J_T where the left side is at
+    /// most the right one. With a lower estimate of L_T that is not sufficient: such an estimate can only refute the condition.
     pub fn eq15(&self, l_t: f64) -> (f64, f64) {
         (self.linear, -l_t / 2.0 * self.displacement_square)
     }
 
-    /// The smallest L_T for which Eq. 14 holds here: curvature along δ that any valid constant must have.
+    /// The largest L_T with which Eq. 15 holds, −2⟨∇J_T, δ⟩/‖δ‖²: where the true constant is larger, it does not. `None` where δ
+    /// does not descend.
+    pub fn largest_l_t(&self) -> Option<f64> {
+        (self.linear < 0.0).then(|| -2.0 * self.linear / self.displacement_square)
+    }
+
+    /// The smallest L_T with which Eq. 14 holds here: curvature along δ that any valid constant must have. (With it Eq. 14 holds
+    /// by definition: that says nothing of an estimate from elsewhere.)
     pub fn least_l_t(&self) -> f64 {
         2.0 * (self.loss_after - self.loss_before - self.linear) / self.displacement_square
     }
@@ -156,6 +164,7 @@ mod tests {
         // J_T(θ) = θ², L_T = 2, from 3 to 1.
         let i = Initialisation::of(&[3.0], &[1.0], &[6.0], (9.0, 1.0)).unwrap();
         assert_eq!((i.eq14(2.0), i.least_l_t(), i.cosine()), (1.0, 2.0, 1.0));
+        assert_eq!(i.largest_l_t(), Some(6.0));
         let (left, right) = i.eq15(2.0);
         assert!(left <= right);
         assert!(Initialisation::of(&[3.0], &[1.0, 2.0], &[6.0], (9.0, 1.0)).is_err());

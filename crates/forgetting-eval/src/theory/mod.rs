@@ -5,8 +5,10 @@
 
 mod initialisation;
 mod path;
+mod steps;
 mod vector;
 
 pub use initialisation::{Displacement, Initialisation};
 pub use path::{Bounds, Path, PathError, Point, Segment, Smoothness};
+pub use steps::StepCheck;
 pub use vector::Scalar;

@@ -150,6 +150,12 @@ impl Bounds {
         self.actual_alignment + self.actual_energy
     }
 
+    /// What share of the bound from the steps that were taken the forgetting is: near 1 where the bound says much, near 0
+    /// where it says little. `None` where the bound is not positive.
+    pub fn tightness(&self) -> Option<f64> {
+        (self.actual() > 0.0).then(|| self.forgetting / self.actual())
+    }
+
     /// Whether assumption A.2, η ≤ 1/L_T, is met by the constants used. (An estimate of L_T is a lower one: then this
     /// can refute the assumption, not prove it.)
     pub fn rate_is_small(&self) -> bool {
@@ -212,6 +218,17 @@ impl Path {
             moved.map(|s| (change(s) / s.step_square).sqrt()).fold(0.0, f64::max)
         };
         Smoothness { l_p: largest(|s| s.change_p_square), l_t: largest(|s| s.change_t_square) }
+    }
+
+    /// The smallest L_P and L_T with which Eq. 7 holds on every step: curvature along the steps. The true constants are at
+    /// least as large, as they are for [`smoothness`](Self::smoothness); neither estimate is always the larger one. 0 where no
+    /// step needs any.
+    pub fn least_smoothness(&self) -> Smoothness {
+        let largest = |losses: &[f64], dot: fn(&Segment) -> f64| {
+            let steps = self.segments.iter().zip(losses.windows(2)).filter(|(s, _)| s.step_square > 0.0);
+            steps.map(|(s, pair)| 2.0 * (pair[1] - pair[0] - dot(s)) / s.step_square).fold(0.0, f64::max)
+        };
+        Smoothness { l_p: largest(&self.losses_p, |s| s.step_dot_p), l_t: largest(&self.losses_t, |s| s.step_dot_t) }
     }
 
     /// All terms, for given constants and a given J_T* (0 is always valid for a log loss; the lowest loss on the path
