@@ -215,6 +215,19 @@ impl SftBatches {
         self.padded(documents, time)
     }
 
+    /// Examples as one batch, by their places among those that are used (from 0 to [`SftReport::examples`]).
+    ///
+    /// # Errors
+    /// A place beyond the last, a store that cannot be read.
+    pub fn examples(&self, places: &[u64]) -> Result<Batch, Error> {
+        let document = |place: &u64| {
+            let known = usize::try_from(*place).ok().and_then(|place| self.documents.get(place));
+            let limit = format!("must be below {}, the examples that are used", self.documents.len());
+            known.copied().ok_or_else(|| Error::field("place of an example", place, limit))
+        };
+        self.batch_of(&places.iter().map(document).collect::<Result<Vec<u64>, _>>()?)
+    }
+
     fn padded(&self, documents: &[u64], time: usize) -> Result<Batch, Error> {
         let mut batch = Batch {
             time,

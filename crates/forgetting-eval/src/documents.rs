@@ -70,6 +70,11 @@ impl DocumentDifferences {
         })
     }
 
+    /// How many documents there are.
+    pub fn documents(&self) -> usize {
+        self.tokens.len()
+    }
+
     /// The mean over several pairs of models, such as those of several seeds.
     ///
     /// # Errors

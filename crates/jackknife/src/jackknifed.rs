@@ -46,7 +46,7 @@ impl Jackknifed {
     pub fn bias_corrected(&self) -> Option<f64> {
         let groups = self.without.len();
         let left_out = self.shares().zip(&self.without).map(|(share, v)| (1.0 - share) * v).sum::<f64>();
-        (groups >= 2).then(|| groups as f64 * self.value - left_out)
+        (groups >= 2).then_some(groups as f64 * self.value - left_out)
     }
 
     /// Standard error over groups, weighted by their sizes: SE² = 1/G Σ (h θ − (h − 1) θ₍₋g₎ − θ_J)²/(h − 1) with h = n/m_g
@@ -150,7 +150,7 @@ mod tests {
         let two = Jackknifed { value: 0.95, without: vec![0.99, 0.4], sizes: vec![5, 5] };
         assert!(two.interval(0.95).unwrap().1 > 2.0);
         let (low, high) = two.bounded_interval(0.95).unwrap();
-        assert!(-1.0 <= low && low < 0.95 && 0.95 < high && high <= 1.0, "{low} {high}");
+        assert!((-1.0..0.95).contains(&low) && 0.95 < high && high <= 1.0, "{low} {high}");
         // Where the error is small both are the same.
         let narrow = Jackknifed { value: 0.5, without: vec![0.5001, 0.4999, 0.5002, 0.4998], sizes: vec![5; 4] };
         let (plain, bounded) = (narrow.interval(0.95).unwrap(), narrow.bounded_interval(0.95).unwrap());

@@ -138,4 +138,7 @@ pub enum Error {
     /// There is no value.
     #[error(transparent)]
     Undefined(#[from] Reason),
+    /// Values that have no difference or mean.
+    #[error(transparent)]
+    Jackknife(#[from] jackknife::Error),
 }

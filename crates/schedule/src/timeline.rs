@@ -250,6 +250,54 @@ impl Timeline {
     }
 }
 
+impl Timeline {
+    /// What share of all slots from the start of the first phase to the end each source has, whatever the phases between
+    /// (of a timeline without phases, from its beginning): what a mixture exposes a model to. `slots`: those of a step. Sources
+    /// in the order of [`sources`](Self::sources); what has no share is left out.
+    ///
+    /// ```
+    /// use schedule::{Phase, Shares, Step, Timeline, Weight};
+    ///
+    /// let (tenth, half) = (Weight::parse("0.1")?, Weight::parse("0.5")?);
+    /// let phases = vec![Phase::constant(Step(20), "code", tenth)?, Phase::constant(Step(80), "math", half)?];
+    /// let stages = Timeline::new(Step(100), Shares::one("web")?, phases)?;
+    /// // 80 steps: 60 with a tenth of code, 20 with a half of math.
+    /// let shares: Vec<(&str, f64)> = stages.exposure(64);
+    /// let expected = [("web", 0.8), ("code", 0.075), ("math", 0.125)];
+    /// assert!(shares.iter().zip(expected).all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < 1e-12));
+    /// # Ok::<(), schedule::Error>(())
+    /// ```
+    pub fn exposure(&self, slots: u64) -> Vec<(&str, f64)> {
+        let mut shares: Vec<(&str, f64)> = self.sources().into_iter().map(|name| (name, 0.0)).collect();
+        let mut add = |side: &Shares, slots: f64| {
+            for (name, share) in side.iter() {
+                shares
+                    .iter_mut()
+                    .filter(|(known, _)| *known == name)
+                    .for_each(|(_, sum)| *sum += slots * share.as_f64());
+            }
+        };
+        let mut general = &self.general;
+        let mut total = 0.0;
+        for (i, phase) in self.phases.iter().enumerate() {
+            general = phase.general.as_ref().unwrap_or(general);
+            let len = (self.phase_end(i).0 - phase.start.0).saturating_mul(slots);
+            let (numerator, scale) = phase.weight.integral(len, len);
+            let specialised = numerator as f64 / (scale as f64 * Weight::PARTS as f64);
+            phase.specialised.iter().for_each(|side| add(side, specialised));
+            add(general, len as f64 - specialised);
+            total += len as f64;
+        }
+        if self.phases.is_empty() {
+            add(general, 1.0);
+            total = 1.0;
+        }
+        shares.retain(|(_, sum)| *sum > 0.0);
+        shares.iter_mut().for_each(|(_, sum)| *sum /= total);
+        shares
+    }
+}
+
 fn unique<'a>(sides: impl Iterator<Item = &'a Shares>) -> Vec<&'a str> {
     let mut out = Vec::new();
     for (name, _) in sides.flat_map(Shares::iter) {

@@ -1,39 +1,49 @@
 //! What is measured on models and data besides losses.
 
-use schedule::Weight;
-
 use super::{Cell, Graph};
 use crate::job::{Cost, CountTokens, Kind as _, Model, Probe, Walk};
 use crate::spec::GENERAL;
 use crate::store::Payload;
-use crate::{ArmId, Error, ProbeId, SetId, Study};
+use crate::{ArmId, Error, ProbeId, SetId};
 
 /// Groups of documents for the jackknife over representations.
 pub(crate) const GROUPS: usize = 10;
+/// Of the four states of a probe, the base and the midtrained model before and after fine-tuning.
+pub(crate) const BASE_TUNED: (usize, usize) = (0, 2);
+pub(crate) const MIDTRAINED_TUNED: (usize, usize) = (1, 3);
 /// A dimension of a hundred times the median variance is massive.
 const MASSIVE: f64 = 100.0;
 
 impl Graph<'_> {
-    /// Adds the comparison of four states — the control, an arm, both fine-tuned on a set — on a probe; the first seeds.
-    /// `None` while a rate is not known.
-    pub(crate) fn probe(&mut self, arm: ArmId, set: SetId, probe: ProbeId) -> Result<Option<Probe>, Error> {
+    /// Adds the comparison of four states — the control, an arm, both fine-tuned on a set — on a probe: all pairs of them for
+    /// the first seeds, of the others each state before and after fine-tuning. `None` while a rate is not known.
+    pub(crate) fn probe(
+        &mut self,
+        (arm, set, probe): (ArmId, SetId, ProbeId),
+        (pretrain_seed, sft_seed): (u64, u64),
+    ) -> Result<Option<Probe>, Error> {
         use metrics_cka::Treatment;
         let (study, spec) = (self.study, self.study.spec());
         let control = study.control();
-        let first = |arm| Cell { arm, set, pretrain_seed: 0, sft_seed: 0 };
-        let (base, mid) = (self.end(control, 0)?, self.end(arm, 0)?);
-        let (base_tuned, mid_tuned) = (self.finetune(first(control))?, self.finetune(first(arm))?);
+        let cell = |arm| Cell { arm, set, pretrain_seed, sft_seed };
+        let (base, mid) = (self.end(control, pretrain_seed)?, self.end(arm, pretrain_seed)?);
+        let (base_tuned, mid_tuned) = (self.finetune(cell(control))?, self.finetune(cell(arm))?);
         let (Some(base_tuned), Some(mid_tuned)) = (base_tuned, mid_tuned) else { return Ok(None) };
+        let pairs = match (pretrain_seed, sft_seed) {
+            (0, 0) => (0..4).flat_map(|i| (i + 1..4).map(move |j| (i, j))).collect(),
+            _ => vec![BASE_TUNED, MIDTRAINED_TUNED],
+        };
         let role = &study[probe].role;
         let stores = self.data.role(role);
         let job = Probe {
-            label: format!("representations on {role}"),
+            label: format!("representations on {role}, seeds {pretrain_seed}.{sft_seed}"),
             states: vec![
                 ("base".to_owned(), Model::Pretrained(base.address())),
                 ("midtrained".to_owned(), Model::Pretrained(mid.address())),
                 ("base fine-tuned".to_owned(), Model::Finetuned(base_tuned.address())),
                 ("midtrained fine-tuned".to_owned(), Model::Finetuned(mid_tuned.address())),
             ],
+            pairs,
             tokens: stores.test.clone(),
             documents: spec.eval.probe_documents,
             seed: study.seed("documents of a probe", 0),
@@ -59,7 +69,7 @@ impl Graph<'_> {
         let states = probe.states.len() as f64;
         let features = ((model.num_layers + 2) * model.hidden_size) as f64;
         let read = model.training_flops(probe.longest).total() / 3.0 * states;
-        let products = 2.0 * features * features * states * (states - 1.0) / 2.0;
+        let products = 2.0 * features * features * probe.pairs.len() as f64;
         Cost::with_model("probe", model, &self.study.pretrain_recipe(), tokens * (read + products))
     }
 
@@ -79,6 +89,7 @@ impl Graph<'_> {
             time: spec.pretrain.time,
             document_mask: spec.pretrain.document_mask,
             path_rows: spec.eval.path_rows,
+            draw: self.study.seed("what a path is measured on", 0),
             stride: spec.eval.path_stride,
             before: fork.map(|fork| (fork.address(), fork.step.0, end.step.0)),
             kernels: self.kernels(),
@@ -107,31 +118,4 @@ impl Graph<'_> {
         self.add(job.clone(), Payload::Result);
         job
     }
-}
-
-/// What an arm's batches consist of once its mix is at full weight: roles and shares.
-pub(crate) fn mixture(study: &Study, arm: ArmId) -> Vec<(String, f64)> {
-    let timeline = study[arm].timeline();
-    let phases = timeline.phases();
-    let Some((last, phase)) = phases.iter().enumerate().next_back() else { return vec![(GENERAL.to_owned(), 1.0)] };
-    // As before where a phase does not say.
-    let general = phases.iter().rev().find_map(|p| p.general.clone());
-    let slots = (timeline.phase_end(last).0 - phase.start.0).saturating_mul(study.spec().pretrain.batch);
-    let weight = phase.weight.peak(slots);
-    let side = |shares: &Option<schedule::Shares>, whole: f64| {
-        let shares = shares.iter().flat_map(|s| s.iter());
-        shares.map(|(role, share): (&str, Weight)| (role.to_owned(), whole * share.as_f64())).collect::<Vec<_>>()
-    };
-    let mut general = side(&general, 1.0 - weight.as_f64());
-    if general.is_empty() {
-        general.push((GENERAL.to_owned(), 1.0 - weight.as_f64()));
-    }
-    for (role, share) in side(&phase.specialised, weight.as_f64()) {
-        // A role on both sides is one part of the mixture.
-        match general.iter_mut().find(|(known, _)| *known == role) {
-            Some((_, whole)) => *whole += share,
-            None => general.push((role, share)),
-        }
-    }
-    general
 }

@@ -57,6 +57,7 @@ impl Graph<'_> {
             tokens: held_out.clone(),
             time: spec.pretrain.time,
             count,
+            draw: self.study.seed("sequences that are evaluated", 0),
             document_mask: spec.pretrain.document_mask,
         };
         let tokens = count.saturating_mul(spec.pretrain.time as u64);

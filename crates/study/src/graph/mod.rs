@@ -17,7 +17,7 @@ use crate::spec::Kernels;
 use crate::store::{Failure, Payload, Store};
 use crate::{ArmId, Error, Machine, SetId, Study};
 
-pub(crate) use analyses::{GROUPS, mixture};
+pub(crate) use analyses::{BASE_TUNED, MIDTRAINED_TUNED};
 pub use finetunes::{Cell, Rate};
 
 struct Node {

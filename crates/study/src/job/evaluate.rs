@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use trainer::{TrainSpec, evaluate_tokens, load_weights};
 
+use metrics_proximity::sample_documents as sample;
+
 use super::rows::unordered;
 use super::tokens::Content;
 use super::{BaseState, Context, Cost, Input, Kind, MODEL, pretrain};
@@ -22,7 +24,7 @@ use crate::address::Address;
 use crate::store::Store;
 
 /// Sequences of a batch.
-const BATCH: u64 = 16;
+const BATCH: usize = 16;
 
 /// A model in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +86,8 @@ pub(crate) enum EvaluateOn {
         time: usize,
         /// Sequences.
         count: u64,
+        /// Seed of those drawn, where there are more.
+        draw: u64,
         /// Whether attention stops at the beginning of a document.
         document_mask: bool,
     },
@@ -132,13 +136,13 @@ fn finite(label: &str, losses: DocumentLosses) -> Result<DocumentLosses, Error> 
 
 impl Kind for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = DocumentLosses;
 
     fn address(&self) -> Address {
         let on = match &self.on {
-            EvaluateOn::General { tokens, time, count, document_mask } => {
-                json!({ "general": tokens.digest, "time": time, "count": count, "document_mask": document_mask })
+            EvaluateOn::General { tokens, time, count, draw, document_mask } => {
+                json!({ "general": tokens.digest, "time": time, "count": count, "draw": draw, "document_mask": document_mask })
             }
             EvaluateOn::Examples { tokens, count, rows } => {
                 json!({ "examples": tokens.digest, "count": count, "rows": unordered(rows) })
@@ -185,10 +189,11 @@ impl Kind for Evaluate {
             !stopped.get()
         };
         let losses = match &self.on {
-            EvaluateOn::General { tokens, time, count, document_mask } => {
+            EvaluateOn::General { tokens, time, count, draw, document_mask } => {
                 let store = tokens.open(cx.store)?;
                 let sequences = Sequences::new(store.clone(), *time)?.with_document_mask(*document_mask);
-                general(&model, &store, &sequences, *count, &recipe, cx.device, &go_on)?
+                let drawn = sample(sequences.len(), *count, *draw);
+                general(&model, &store, &sequences, &drawn, &recipe, cx.device, &go_on)?
             }
             EvaluateOn::Examples { tokens, count, rows } => {
                 let examples = SftBatches::new(tokens.open(cx.store)?, *count, unordered(rows))?;
@@ -219,29 +224,27 @@ impl Document {
     }
 }
 
-/// Losses by document of the first sequences.
+/// Losses by document of sequences in ascending order.
 fn general<B: FusedOps>(
     model: &GptNeoX<B>,
     store: &TokenStore,
     sequences: &Sequences,
-    count: u64,
+    drawn: &[u64],
     recipe: &TrainSpec,
     device: &B::Device,
     go_on: &dyn Fn() -> bool,
 ) -> Result<DocumentLosses, Error> {
-    let batches = (0..count).step_by(BATCH as usize).take_while(|_| go_on()).map(|from| {
-        let mut batch = Batch::with_capacity(BATCH as usize, sequences.time());
-        for i in from..(from + BATCH).min(count) {
-            sequences.push(i, 0, &mut batch)?;
-        }
+    let batches = drawn.chunks(BATCH).take_while(|_| go_on()).map(|places| {
+        let mut batch = Batch::with_capacity(places.len(), sequences.time());
+        places.iter().try_for_each(|i| sequences.push(*i, 0, &mut batch))?;
         Ok(batch)
     });
     // Position j of sequence i predicts token i·T + j + 1.
+    let time = sequences.time() as u64;
+    let mut predicted = drawn.iter().flat_map(|i| (1..=time).map(move |j| i * time + j));
     let mut documents: Vec<Document> = Vec::new();
-    let mut at = 0;
     evaluate_tokens(model, batches, recipe, device, &mut |_, losses| {
-        for loss in losses {
-            at += 1;
+        for (loss, at) in losses.iter().zip(&mut predicted) {
             if documents.last().is_none_or(|d| !d.range.contains(&at)) {
                 let range = store.documents_in(at..at + 1).next().unwrap_or(at..at + 1);
                 documents.push(Document { range, nats: 0.0, tokens: 0 });

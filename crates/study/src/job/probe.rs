@@ -3,7 +3,9 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use fused_ops::{FusedOps, Precision, TrainingBackend};
 use gptneox_model::{Compute, GptNeoX, Site};
-use metrics_cka::{Activations, CkaOptions, Comparison, Device, Host, Layer, Products, Recorder, Report, Treatment};
+use metrics_cka::{
+    Activations, CkaOptions, Device, Host, Jackknifed, Layer, Matrix, Products, Recorder, Report, States, Treatment,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -15,13 +17,15 @@ use crate::address::Address;
 /// Most bytes of all sums: it changes no more than the number of passes.
 const MEMORY: u64 = 4 << 30;
 
-/// Compares model states, each with each.
+/// Compares model states in pairs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Probe {
     /// What messages call it.
     pub(crate) label: String,
     /// The states: name, model.
     pub(crate) states: Vec<(String, Model)>,
+    /// Which of them are compared.
+    pub(crate) pairs: Vec<(usize, usize)>,
     /// The probe's text.
     pub(crate) tokens: Content,
     /// Documents of it, at most.
@@ -45,7 +49,7 @@ pub(crate) struct Probe {
     pub(crate) cost: Cost,
 }
 
-/// Each state compared with each.
+/// What was compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ProbeResult {
     /// The states' names.
@@ -67,6 +71,9 @@ pub(crate) struct StateComparison {
     pub(crate) right: usize,
     /// The result.
     pub(crate) report: Report,
+    /// By treatment and layer: debiased CKA of the layer with that of the same name in the other state, and what it is
+    /// without each group of documents. For differences between pairs of states.
+    pub(crate) same_layer: Vec<Vec<Option<Jackknifed>>>,
 }
 
 /// Neighbouring documents of one group that pass through the models together.
@@ -98,12 +105,13 @@ fn chunks(documents: &[Vec<i32>], groups: usize, micro_tokens: usize) -> Vec<Chu
 
 impl Kind for Probe {
     const NAME: &'static str = "probe";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = ProbeResult;
 
     fn address(&self) -> Address {
         let identity = json!({
             "states": self.states.iter().map(|(_, model)| model.address()).collect::<Vec<_>>(),
+            "pairs": self.pairs,
             "tokens": self.tokens.digest,
             "documents": self.documents,
             "seed": self.seed,
@@ -177,23 +185,17 @@ impl Probe {
         };
         let models = self.states.iter().map(load).collect::<Result<Vec<_>, _>>()?;
         let layouts: Vec<Vec<Layer>> = models.iter().map(layout).collect();
-        let pairs: Vec<(usize, usize)> =
-            (0..models.len()).flat_map(|i| (i + 1..models.len()).map(move |j| (i, j))).collect();
         let options = CkaOptions {
             treatments: self.treatments.clone(),
             groups,
-            memory: MEMORY / pairs.len().max(1) as u64,
+            memory: MEMORY,
             products,
             ..CkaOptions::default()
         };
-        let mut comparisons = pairs
-            .iter()
-            .map(|(i, j)| Ok(Comparison::new(&layouts[*i], &layouts[*j], options.clone())?))
-            .collect::<Result<Vec<_>, Error>>()?;
-        // All comparisons have the same layers, hence the same passes.
-        let passes = comparisons.first().map_or(1, Comparison::passes_left).max(1);
+        let mut states = States::new(&layouts, &self.pairs, options)?;
+        let passes = states.passes_left().max(1);
         let mut pass = 0;
-        while comparisons.iter_mut().map(Comparison::begin_pass).fold(false, |any, begun| any | begun) {
+        while states.begin_pass() {
             pass += 1;
             let mut read = 0;
             for chunk in chunks(&documents, groups, self.micro_tokens) {
@@ -201,27 +203,34 @@ impl Probe {
                 let done = read as f64 / documents.len() as f64 / passes as f64 + (pass - 1) as f64 / passes as f64;
                 cx.report.advanced(done, || format!("{}: document {read} of {}", self.label, documents.len()));
                 read += chunk.documents.len();
-                let states: Vec<Activations<f32>> =
+                let of_models: Vec<Activations<f32>> =
                     models.iter().map(|m| states_of(m, chunk.documents, cx.device)).collect();
-                for ((i, j), comparison) in pairs.iter().zip(&mut comparisons) {
-                    comparison.push(&states[*i], &states[*j], chunk.group)?;
-                }
+                states.push(&of_models, chunk.group)?;
             }
-            comparisons.iter_mut().try_for_each(Comparison::end_pass)?;
+            states.end_pass()?;
         }
-        let reports =
-            comparisons.into_iter().map(Comparison::finish).collect::<Result<Vec<_>, metrics_cka::Error>>()?;
+        let compared = self.pairs.iter().zip(states.finish()?).map(|((left, right), report)| StateComparison {
+            left: *left,
+            right: *right,
+            same_layer: report.results.iter().map(|r| same_layer(&r.matrix)).collect(),
+            report,
+        });
         Ok(ProbeResult {
             states: self.states.iter().map(|(name, _)| name.clone()).collect(),
-            comparisons: pairs
-                .iter()
-                .zip(reports)
-                .map(|((left, right), report)| StateComparison { left: *left, right: *right, report })
-                .collect(),
+            comparisons: compared.collect(),
             documents: documents.len() as u64,
             tokens: documents.iter().map(|d| d.len() as u64).sum(),
         })
     }
+}
+
+/// Of each row, the column of the same name.
+fn same_layer(matrix: &Matrix) -> Vec<Option<Jackknifed>> {
+    let of = |(row, name): (usize, &String)| {
+        let column = matrix.columns.iter().position(|column| column == name)?;
+        matrix.jackknifed(row, column).cloned()
+    };
+    matrix.rows.iter().enumerate().map(of).collect()
 }
 
 fn layout<B: FusedOps>(model: &GptNeoX<B>) -> Vec<Layer> {

@@ -2,7 +2,7 @@
 
 use fused_ops::TrainingBackend;
 use metrics_proximity::{
-    Advantage, Corpora, Distribution, DocumentCounts, Resampling, SimilarityMatrix, SimilarityOptions, sample_documents,
+    Advantage, Basis, Corpora, Documents, Draws, Observed, SimilarityMatrix, SimilarityOptions, sample_documents,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -25,7 +25,7 @@ pub(crate) struct Proximity {
     pub(crate) mixtures: Vec<(String, Vec<(usize, f64)>)>,
     /// Fine-tuning sets: name, corpus (place).
     pub(crate) targets: Vec<(String, usize)>,
-    /// Seed of the bootstrap.
+    /// Seed of the order in which documents are drawn.
     pub(crate) seed: u64,
 }
 
@@ -45,23 +45,21 @@ pub(crate) struct CorpusSize {
 /// How close everything is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Closeness {
-    /// Every side of the controlled variant is taken at as many tokens as the smallest corpus has.
-    pub(crate) budget: u64,
     /// What was counted.
     pub(crate) corpora: Vec<CorpusSize>,
-    /// The controlled variant: every mix and set with every other.
+    /// What the controlled variant was computed from.
+    pub(crate) basis: Basis,
+    /// The controlled variant: every mix and set with every other, every side at the same number of tokens.
     pub(crate) controlled: SimilarityMatrix,
-    /// The paper's variant: vocabularies as observed.
-    pub(crate) paper: SimilarityMatrix,
-    /// Proximity advantages, mixes by sets, controlled.
-    pub(crate) advantages: Vec<Advantage>,
-    /// The same in the paper's variant, values alone.
-    pub(crate) advantages_paper: Vec<Advantage>,
+    /// Its proximity advantages, mixes by sets.
+    pub(crate) advantages: Vec<Vec<Advantage>>,
+    /// The paper's variant: corpora as they are.
+    pub(crate) observed: Observed,
 }
 
 impl Kind for Proximity {
     const NAME: &'static str = "proximity";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = Closeness;
 
     fn address(&self) -> Address {
@@ -95,38 +93,26 @@ impl Kind for Proximity {
         let count = |(role, content, seed): &(String, Content, u64)| {
             let store = content.open(cx.store)?;
             let documents = sample_documents(store.document_count(), self.sample, *seed);
-            Ok((role.clone(), DocumentCounts::of_store(self.vocabulary, &store, &documents)?))
+            Ok((role.clone(), Documents::of_store(self.vocabulary, &store, &documents)?))
         };
         let landscape = Corpora {
             corpora: self.corpora.iter().map(count).collect::<Result<Vec<_>, Error>>()?,
             mixtures: self.mixtures.clone(),
             general: 0,
-            targets: self.targets.iter().map(|(_, place)| *place).collect(),
+            targets: self.targets.clone(),
         };
-        let all = landscape.distributions()?;
-        let budget = all.iter().map(Distribution::tokens).min().unwrap_or(0);
-        let sizes = landscape.corpora.iter().zip(&all).map(|((role, documents), distribution)| CorpusSize {
+        let sizes = landscape.corpora.iter().map(|(role, documents)| CorpusSize {
             role: role.clone(),
             documents: documents.len() as u64,
-            tokens: distribution.tokens(),
-            types: distribution.types() as u64,
+            tokens: documents.tokens(),
+            types: documents.counts().types() as u64,
         });
         let corpora = sizes.collect();
-        let mut compared = landscape.mixed(&all)?;
-        compared.extend(self.targets.iter().map(|(name, place)| (name.clone(), all[*place].clone())));
-        let resampling = Resampling { seed: self.seed, ..Resampling::default() };
-        let controlled = SimilarityOptions::controlled(budget as f64);
         cx.report.check()?;
-        Ok(Closeness {
-            budget,
-            corpora,
-            controlled: SimilarityMatrix::of(&compared, &compared, &controlled)?,
-            paper: SimilarityMatrix::of(&compared, &compared, &SimilarityOptions::paper())?,
-            advantages: landscape.advantages(&controlled, &resampling)?,
-            advantages_paper: landscape.advantages(
-                &SimilarityOptions::paper(),
-                &Resampling { resamples: 0, splits: 0, ..Resampling::default() },
-            )?,
-        })
+        let (options, draws) = (SimilarityOptions::default(), Draws { seed: self.seed, ..Draws::default() });
+        let (basis, controlled) = landscape.similarities(&options, &draws)?;
+        cx.report.check()?;
+        let (_, advantages) = landscape.advantages(&options, &draws)?;
+        Ok(Closeness { corpora, basis, controlled, advantages, observed: landscape.observed(&options)? })
     }
 }

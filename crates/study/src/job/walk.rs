@@ -1,13 +1,15 @@
 //! Measuring the theory's terms along a fine-tuning path, by walking it again.
 
 use burn::module::AutodiffModule as _;
-use data_mixer::{Batch, BatchSource as _, Sequences, SftBatches};
+use data_mixer::{Batch, BatchSource as _, Sequences};
 use forgetting_eval::theory::{Displacement, Initialisation, Path, Point};
 use fused_ops::TrainingBackend;
 use schedule::Step;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use trainer::{TrainSpec, Trainer, loss_gradient, parameter_vector};
+
+use metrics_proximity::sample_documents as sample;
 
 use super::rows::Examples;
 use super::tokens::Content;
@@ -36,6 +38,8 @@ pub(crate) struct Walk {
     pub(crate) document_mask: bool,
     /// Sequences for J_P, and examples for J_T.
     pub(crate) path_rows: u64,
+    /// Seed of those drawn.
+    pub(crate) draw: u64,
     /// Steps between points.
     pub(crate) stride: u64,
     /// The state before midtraining, θ_pre, its step, and the step of θ_0; `None` without midtraining.
@@ -65,7 +69,7 @@ pub(crate) struct Walked {
 
 impl Kind for Walk {
     const NAME: &'static str = "walk";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = Walked;
 
     fn address(&self) -> Address {
@@ -76,6 +80,7 @@ impl Kind for Walk {
             "time": self.time,
             "document_mask": self.document_mask,
             "rows": self.path_rows,
+            "draw": self.draw,
             "stride": self.stride,
             "before": self.before,
             "kernels": self.kernels,
@@ -104,7 +109,8 @@ impl Kind for Walk {
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
         let batches = self.set.batches(cx.store)?;
         let general = vec![self.general_batch(cx)?];
-        let examples = first_examples(&batches, self.path_rows)?;
+        let drawn = sample(batches.report().examples, self.path_rows, self.draw);
+        let examples = vec![batches.examples(&drawn)?];
         let steps = batches.steps();
         let points: Vec<u64> = (0..steps).step_by(self.stride.max(1) as usize).chain([steps]).collect();
         let lr =
@@ -146,9 +152,9 @@ impl Kind for Walk {
 impl Walk {
     fn general_batch<AB: TrainingBackend>(&self, cx: &Context<'_, AB>) -> Result<Batch, Error> {
         let sequences = Sequences::new(self.general.open(cx.store)?, self.time)?.with_document_mask(self.document_mask);
-        let count = self.path_rows.min(sequences.len());
-        let mut batch = Batch::with_capacity(count as usize, self.time);
-        (0..count).try_for_each(|i| sequences.push(i, 0, &mut batch))?;
+        let drawn = sample(sequences.len(), self.path_rows, self.draw);
+        let mut batch = Batch::with_capacity(drawn.len(), self.time);
+        drawn.iter().try_for_each(|i| sequences.push(*i, 0, &mut batch))?;
         Ok(batch)
     }
 
@@ -176,20 +182,4 @@ impl Walk {
         let records = pretrain::records(cx.store, &self.base, from, until)?;
         Ok(Displacement::of(records.iter().map(|r| (if r.skipped { 0.0 } else { r.lr }, r.update_norm)))?)
     }
-}
-
-/// The first training examples.
-fn first_examples(batches: &SftBatches, rows: u64) -> Result<Vec<Batch>, Error> {
-    let mut left = rows as usize;
-    let mut out = Vec::new();
-    for batch in batches.in_order() {
-        let batch = batch?;
-        let taken = left.min(batch.rows());
-        out.push(batch.slice(0..taken));
-        left -= taken;
-        if left == 0 {
-            break;
-        }
-    }
-    Ok(out)
 }

@@ -1,40 +1,135 @@
-//! Every arm against the control, seed by seed, with what several comparisons cost.
+//! Every arm against the control: over seeds, over documents, and with what several comparisons cost.
 
-use forgetting_eval::{ArmComparison, Level, Nested, compare_arms};
+use forgetting_eval::{ArmComparison, DocumentComparison, Level, Nested, Summary, compare_arms, holm};
 use report::{Column, Format, Table};
 
-use super::losses::{Losses, Measurement};
-use crate::{Error, SetId, Study};
+use super::losses::{Loss, Losses};
+use crate::{ArmId, Error, SetId, Study};
 
 /// Level of intervals.
 pub(super) const LEVEL: f64 = 0.95;
+/// With which chance an effect is to be found, where the smallest one is said.
+const POWER: f64 = 0.8;
+/// Fewer documents of equal length than this have no interval: a few long ones decide it, and it would cover too rarely.
+const LEAST_DOCUMENTS: f64 = 10.0;
 
-/// What is compared of a fine-tuned model.
-type Value = fn(&Measurement) -> f64;
-
-/// What a study's intervals are over.
-pub(super) fn seeds(study: &Study) -> &'static str {
-    if study.spec().pretrain_seeds > 1 { "pretraining seeds" } else { "fine-tuning seeds" }
+/// What an interval is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Pretraining seeds.
+    Pretraining,
+    /// Fine-tuning seeds of one pretrained model.
+    FineTuning,
+    /// Held-out documents, of one model of each kind.
+    Documents,
 }
 
-/// The same in a sentence, with what follows from it.
-pub(super) fn unit(study: &Study) -> String {
-    let spec = study.spec();
-    match (spec.pretrain_seeds, spec.sft_seeds) {
-        (1, 1) => "One seed of each kind: there are no intervals, and nothing is claimed about mixes.".to_owned(),
-        (1, n) => format!(
-            "Intervals are over {n} fine-tuning seeds of one pretrained model each: they speak of these models, not of other \
-             pretraining runs."
-        ),
-        (n, _) => format!("Intervals are over {n} pretraining seeds."),
+impl Unit {
+    /// That of a study's intervals.
+    pub(super) fn of(study: &Study) -> Self {
+        match (study.spec().pretrain_seeds, study.spec().sft_seeds) {
+            (1, 1) => Self::Documents,
+            (1, _) => Self::FineTuning,
+            _ => Self::Pretraining,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Pretraining => "pretraining seeds",
+            Self::FineTuning => "fine-tuning seeds of one checkpoint",
+            Self::Documents => "documents, one model each",
+        }
     }
 }
 
-struct Row {
-    set: SetId,
-    loss: &'static str,
+/// In sentences: what a seed is, how many there were, and what intervals speak of.
+pub(super) fn unit(study: &Study) -> String {
+    let (pretraining, fine_tuning) = (study.spec().pretrain_seeds, study.spec().sft_seeds);
+    let runs = |n: u64, of: &str| format!("{n} {of} seed{}", if n == 1 { "" } else { "s" });
+    let seeds = format!(
+        "There were {} and {} for each; a seed stands for first weights and the order of data, on one corpus.",
+        runs(pretraining, "pretraining"),
+        runs(fine_tuning, "fine-tuning")
+    );
+    let speak = match Unit::of(study) {
+        Unit::Documents => {
+            "Intervals are over held-out documents: they say what other documents of the same kind would show of these models. \
+             With one seed of each kind nothing is claimed about mixes."
+        }
+        Unit::FineTuning => {
+            "Intervals are over fine-tuning seeds of one pretrained model a mix: they speak of these models, not of other \
+             pretraining runs, and nothing is claimed about mixes."
+        }
+        Unit::Pretraining => "Intervals are over pretraining seeds: they speak of other runs on this corpus.",
+    };
+    format!("{seeds} {speak}")
+}
+
+/// A difference to another arm, as far as this study's seeds and documents show it.
+#[derive(Debug, Clone)]
+pub(super) struct Difference {
+    /// Seed by seed.
+    pub(super) seeds: Summary,
+    /// Over held-out documents, mean over seeds.
+    pub(super) documents: Option<DocumentComparison>,
+    unit: Unit,
+}
+
+impl Difference {
+    /// Of an arm's loss to another arm's; `None` where one of them has no result.
+    pub(super) fn of(
+        study: &Study,
+        losses: &Losses,
+        (arm, against): (ArmId, ArmId),
+        set: SetId,
+        loss: Loss,
+    ) -> Result<Option<Self>, Error> {
+        let values = |arm| losses.values(arm, set, |m| loss.of(m));
+        let (Some(left), Some(right)) = (values(arm), values(against)) else { return Ok(None) };
+        let seeds = forgetting_eval::Paired::of(&left, &right)?.summary;
+        let documents = losses.over_documents((arm, against), set, loss)?;
+        let documents = documents.filter(|d| d.effective_documents >= LEAST_DOCUMENTS);
+        Ok(Some(Self { seeds, documents, unit: Unit::of(study) }))
+    }
+
+    /// The interval over the study's unit.
+    pub(super) fn interval(&self) -> Option<(f64, f64)> {
+        match self.unit {
+            Unit::Documents => self.document_interval(),
+            _ => self.seeds.interval(LEVEL),
+        }
+    }
+
+    pub(super) fn document_interval(&self) -> Option<(f64, f64)> {
+        Some(self.documents.as_ref()?.interval)
+    }
+
+    fn p(&self) -> Option<f64> {
+        match self.unit {
+            Unit::Documents => self.documents.as_ref()?.p,
+            _ => Some(self.seeds.t_test()?.1),
+        }
+    }
+
+    fn detectable(&self) -> Option<f64> {
+        match self.unit {
+            Unit::Documents => self.documents.as_ref()?.detectable(LEVEL, POWER),
+            _ => self.seeds.detectable(LEVEL, POWER),
+        }
+    }
+}
+
+/// One comparison with the control.
+pub(super) struct Row {
+    pub(super) set: SetId,
+    pub(super) loss: Loss,
     compared: ArmComparison,
     nested: Nested,
+    difference: Difference,
+    p: Option<f64>,
+    pub(super) p_adjusted: Option<f64>,
+    family: String,
 }
 
 impl Row {
@@ -52,31 +147,58 @@ impl Row {
 
     /// Forgetting may be 0 or negative: a share of it means nothing.
     fn improvement(&self) -> Option<f64> {
-        (self.loss != "forgetting").then_some(self.compared.improvement)
+        (self.loss != Loss::Forgetting).then_some(self.compared.improvement)
+    }
+
+    pub(super) fn mean(&self) -> f64 {
+        self.compared.difference.mean
     }
 }
 
 /// The table: differences of both losses and of forgetting, their intervals and p-values.
-pub(super) fn comparison(study: &Study, losses: &Losses) -> Result<Table, Error> {
-    let rows = rows(study, losses)?;
+pub(super) fn comparison(study: &Study, rows: &[Row]) -> Table {
     let compared = |value: fn(&ArmComparison) -> Option<f64>| rows.iter().map(move |r| value(&r.compared));
     let (loss, change) = (Format::Fixed(4), Format::Signed(4));
+    let unit = Unit::of(study);
     let title = format!(
-        "Each mix against {}, paired by {}; 95 % t-intervals, p adjusted by Holm within each set and loss",
+        "Each mix against {}; 95 % intervals over {}, p adjusted by Holm over the mixes of each set and loss",
         study[study.control()].name(),
-        seeds(study)
+        unit.name()
     );
-    Ok(Table::new("comparison", &title)
+    let documents = |value: fn(&DocumentComparison) -> Option<f64>| {
+        rows.iter().map(move |r| value(r.difference.documents.as_ref()?))
+    };
+    let table = Table::new("comparison", &title)
         .with(Column::text("dataset", rows.iter().map(|r| study[r.set].name.as_str())).heading("set"))
-        .with(Column::text("loss", rows.iter().map(|r| r.loss)))
+        .with(Column::text("loss", rows.iter().map(|r| r.loss.name())))
         .with(Column::text("mix", rows.iter().map(|r| r.compared.arm.as_str())))
         .with(Column::count("seeds", rows.iter().map(|r| r.compared.difference.n as u64)).documents_only())
         .with(Column::number("control", loss, compared(|c| Some(c.control.mean))).documents_only())
         .with(Column::number("arm", loss, compared(|c| Some(c.values.mean))).documents_only())
         .with(Column::number("difference", change, compared(|c| Some(c.difference.mean))).heading("Δ"))
-        .with(Column::interval("ci", change, rows.iter().map(|r| r.compared.interval)).heading("95 % interval"))
-        .with(Column::number("p", Format::Probability, compared(|c| c.p)).documents_only())
-        .with(Column::number("p_adjusted", Format::Probability, compared(|c| c.p_adjusted)).heading("p (Holm)"))
+        .with(Column::interval("ci", change, rows.iter().map(|r| r.difference.interval())).heading("95 % interval"))
+        .with(Column::text("unit", rows.iter().map(|_| unit.name())).file_only())
+        .with(Column::number("p", Format::Probability, rows.iter().map(|r| r.p)).documents_only())
+        .with(Column::number("p_adjusted", Format::Probability, rows.iter().map(|r| r.p_adjusted)).heading("p (Holm)"))
+        .with(Column::text("family", rows.iter().map(|r| r.family.as_str())).file_only())
+        .with(
+            Column::number("detectable", loss, rows.iter().map(|r| r.difference.detectable()))
+                .documents_only()
+                .meaning("the smallest true difference that is found with a chance of 80 % (two-sided 5 %, one comparison)"),
+        )
+        .with(
+            Column::interval("document_ci", change, rows.iter().map(|r| r.difference.document_interval()))
+                .heading("over documents")
+                .documents_only()
+                .meaning(
+                    "95 % interval of the difference on the same held-out documents, mean over seeds: it speaks of these models on \
+                     other documents",
+                ),
+        )
+        .with(Column::count("documents", rows.iter().map(|r| Some(r.difference.documents.as_ref()?.documents as u64))).file_only())
+        .with(
+            Column::number("effective_documents", Format::Fixed(1), documents(|d| Some(d.effective_documents))).file_only(),
+        )
         .with(Column::number("improvement", change, rows.iter().map(Row::improvement)).documents_only())
         .with(
             Column::number("sd_within", loss, rows.iter().map(Row::sd_within))
@@ -88,24 +210,58 @@ pub(super) fn comparison(study: &Study, losses: &Losses) -> Result<Table, Error>
                 .documents_only()
                 .meaning("between pretraining seeds, that taken out"),
         )
-        .grouped())
+        .grouped();
+    match unit {
+        Unit::FineTuning => table.note(
+            "With one pretraining seed the general loss before fine-tuning is one number a mix: forgetting is the general loss \
+             less a constant, its interval over seeds is as wide, and it has no p of its own.",
+        ),
+        _ => table,
+    }
 }
 
-fn rows(study: &Study, losses: &Losses) -> Result<Vec<Row>, Error> {
-    const LOSSES: [(&str, Value); 3] =
-        [("sft", |m| m.sft_loss), ("c4", |m| m.c4_loss), ("forgetting", |m| m.c4_loss - m.c4_before)];
+/// Every comparison of an arm with the control.
+pub(super) fn rows(study: &Study, losses: &Losses) -> Result<Vec<Row>, Error> {
     let mut out = Vec::new();
     for set in study.sets() {
-        for (loss, value) in LOSSES {
+        for loss in Loss::ALL {
             // Of what failed there is nothing to compare.
-            let Some(control) = losses.values(study.control(), set, value) else { continue };
-            let arms: Vec<_> = study.treated().filter_map(|arm| Some((arm, losses.values(arm, set, value)?))).collect();
+            let value = |arm| losses.values(arm, set, |m| loss.of(m));
+            let Some(control) = value(study.control()) else { continue };
+            let arms: Vec<_> = study.treated().filter_map(|arm| Some((arm, value(arm)?))).collect();
             let named: Vec<(&str, &[f64])> = arms.iter().map(|(arm, v)| (study[*arm].name(), v.as_slice())).collect();
+            let first = out.len();
             for ((arm, _), compared) in arms.iter().zip(compare_arms(&control, &named, LEVEL)?) {
-                let nested = Nested::of(&losses.nested(*arm, set, value));
-                out.push(Row { set, loss, compared, nested });
+                let Some(difference) = Difference::of(study, losses, (*arm, study.control()), set, loss)? else {
+                    continue;
+                };
+                let nested = Nested::of(&losses.nested(*arm, set, |m| loss.of(m)));
+                let family = format!("{} mixes on {}, {} loss", arms.len(), study[set].name, loss.name());
+                // Forgetting over fine-tuning seeds is the general loss less a constant.
+                let constant = loss == Loss::Forgetting && difference.unit == Unit::FineTuning;
+                let p = difference.p().filter(|_| !constant);
+                out.push(Row { set, loss, compared, nested, difference, p, p_adjusted: None, family });
             }
+            let adjusted = holm(&out[first..].iter().map(|r| r.p).collect::<Vec<_>>());
+            out[first..].iter_mut().zip(adjusted).for_each(|(row, p)| row.p_adjusted = p);
         }
     }
     Ok(out)
+}
+
+/// In a sentence: the smallest differences that the design finds.
+pub(super) fn detectable(rows: &[Row]) -> Option<String> {
+    let of = |loss: Loss| {
+        let mut found: Vec<f64> =
+            rows.iter().filter(|r| r.loss == loss).filter_map(|r| r.difference.detectable()).collect();
+        found.sort_by(f64::total_cmp);
+        let (low, high) = (found.first()?, found.last()?);
+        Some(format!("{:.3} nats per token (from {low:.3} to {high:.3})", found[found.len() / 2]))
+    };
+    Some(format!(
+        "The smallest true difference that this design finds with a chance of 80 % (two-sided 5 %, one comparison): on a set, in \
+         the median, {}; on general text {}.",
+        of(Loss::Sft)?,
+        of(Loss::C4)?
+    ))
 }

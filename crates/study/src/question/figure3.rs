@@ -1,20 +1,16 @@
 //! Does proximity advantage predict what midtraining gains? (Section 5.1; Figure 3.)
 
-use forgetting_eval::{
-    Block, Correlation, Paired, Summary, block_permutation_p, cluster_bootstrap, pearson, pearson_within_blocks,
-    relative_improvement, spearman,
-};
+use forgetting_eval::{Crossed, Influence, Summary, leave_one_pair_out, pearson, relative_improvement, spearman};
 use report::{Column, Dot, Estimate, Figure, Format, Page, Scatter, Table};
 
-use super::comparison::{LEVEL, unit};
-use super::losses::{self, Losses};
+use super::comparison::{Difference, LEVEL, Unit, unit};
+use super::losses::{self, Loss, Losses};
 use super::{Question, proximity};
 use crate::graph::Graph;
 use crate::{ArmId, Error, SetId, Study};
 
-/// Shuffles and draws.
+/// Permutations of the mixes' labels: all of them up to seven mixes, so many drawn at random of more.
 const PERMUTATIONS: usize = 10_000;
-const RESAMPLES: usize = 2_000;
 
 /// A mix and a fine-tuning set.
 struct Pair {
@@ -22,8 +18,7 @@ struct Pair {
     set: SetId,
     /// With its interval over documents.
     advantage: Estimate,
-    noise_floor: Option<f64>,
-    /// With its interval over seeds: that of the difference in losses, relative to the control's mean loss.
+    /// With the interval of the difference in losses, relative to the control's mean loss.
     improvement: Estimate,
 }
 
@@ -45,7 +40,7 @@ impl Question for Figure3 {
         let closeness = proximity::closeness(graph)?;
         let losses = Losses::of(graph)?;
         let study = graph.study();
-        let pairs = pairs(study, &closeness, &losses);
+        let pairs = pairs(study, &closeness, &losses)?;
         let correlations = Correlations::of(study, &pairs);
         let mut page = Page::new(&format!("{} ({})", super::heading(name), study.spec().model_name));
         page.asked = format!(
@@ -56,17 +51,14 @@ impl Question for Figure3 {
         page.figures = vec![figure(name, study, &closeness, &pairs).subtitle(correlations.sentences())];
         page.tables = vec![correlations.table(), points(name, study, &pairs)];
         page.notes = vec![
-            "The plain interval and p take all pairs for independent. The mixes of one fine-tuning set share its control and \
-             its scale, so that they are not: the interval of the cluster bootstrap draws whole sets, and the permutation p \
-             shuffles improvements within each set."
+            "Every mix is measured on every set, so that the pairs are not independent: what is peculiar to a mix is in its values \
+             on all sets, and the mixes of a set share its control. Correlations of all pairs therefore have neither p nor interval. \
+             The test standardises both values within each set and exchanges whole mixes, on all sets together: its p holds \
+             however much the mixes differ."
                 .to_owned(),
-            format!(
-                "Improvements are means over {} pretraining × {} fine-tuning seeds. {}",
-                study.spec().pretrain_seeds,
-                study.spec().sft_seeds,
-                unit(study)
-            ),
+            format!("Improvements are means over seeds. {}", unit(study)),
         ];
+        page.notes.extend(correlations.left_out.clone());
         page.found.extend(losses.failures());
         page.details = losses.details();
         Ok(page)
@@ -74,28 +66,26 @@ impl Question for Figure3 {
 }
 
 /// Every mix and set of which both the mix's and the control's fine-tunes have results.
-fn pairs(study: &Study, closeness: &proximity::Closeness, losses: &Losses) -> Vec<Pair> {
-    let values = |arm, set| losses.values(arm, set, |m| m.sft_loss);
+fn pairs(study: &Study, closeness: &proximity::Closeness, losses: &Losses) -> Result<Vec<Pair>, Error> {
+    let mean = |arm, set| losses.values(arm, set, |m| Loss::Sft.of(m)).map(|values| Summary::of(&values).mean);
     let mut pairs = Vec::new();
     for set in study.sets() {
         for arm in study.treated() {
-            let (Some(control), Some(loss)) = (values(study.control(), set), values(arm, set)) else { continue };
-            let a = proximity::advantage(study, closeness, arm, set);
-            let base = Summary::of(&control).mean;
-            let difference = Paired::of(&loss, &control).ok().and_then(|p| p.summary.interval(LEVEL));
+            let (Some(base), Some(loss)) = (mean(study.control(), set), mean(arm, set)) else { continue };
+            let difference = Difference::of(study, losses, (arm, study.control()), set, Loss::Sft)?;
+            let advantage = &proximity::advantage(closeness, arm, set).advantage;
             pairs.push(Pair {
                 arm,
                 set,
-                advantage: Estimate { value: a.value, interval: a.interval },
-                noise_floor: a.noise_floor,
+                advantage: Estimate { value: advantage.value, interval: advantage.interval(LEVEL) },
                 improvement: Estimate {
-                    value: relative_improvement(base, Summary::of(&loss).mean),
-                    interval: difference.map(|(low, high)| (-high / base, -low / base)),
+                    value: relative_improvement(base, loss),
+                    interval: difference.and_then(|d| d.interval()).map(|(low, high)| (-high / base, -low / base)),
                 },
             });
         }
     }
-    pairs
+    Ok(pairs)
 }
 
 fn columns(table: Table, study: &Study, pairs: &[Pair]) -> Table {
@@ -105,20 +95,22 @@ fn columns(table: Table, study: &Study, pairs: &[Pair]) -> Table {
         .with(Column::text("mix", pairs.iter().map(|p| study[p.arm].name())))
         .with(Column::number("proximity_advantage", six, pairs.iter().map(|p| p.advantage.value)).heading("PA"))
         .with(Column::interval("pa_ci", six, pairs.iter().map(|p| p.advantage.interval)).heading("95 % interval"))
-        .with(Column::number("noise_floor", Format::Fixed(4), pairs.iter().map(|p| p.noise_floor)).documents_only())
         .with(Column::number("improvement", six, pairs.iter().map(|p| p.improvement.value)))
         .with(
             Column::interval("improvement_ci", six, pairs.iter().map(|p| p.improvement.interval))
                 .heading("its 95 % interval")
                 .documents_only(),
         )
+        .with(Column::text("pa_unit", pairs.iter().map(|_| "documents")).file_only())
+        .with(Column::text("improvement_unit", pairs.iter().map(|_| Unit::of(study).name())).file_only())
+        .with(Column::text("family", pairs.iter().map(|_| "each interval alone")).file_only())
 }
 
 fn points(name: &str, study: &Study, pairs: &[Pair]) -> Table {
     let title = "Proximity advantage (Eq. 6) and relative improvement of each mix on each set";
     columns(Table::new(name, title), study, pairs)
         .grouped()
-        .note("Intervals of PA are over documents, those of improvements over seeds.")
+        .note(format!("Intervals of PA are over documents, those of improvements over {}.", Unit::of(study).name()))
 }
 
 fn figure(name: &str, study: &Study, closeness: &proximity::Closeness, pairs: &[Pair]) -> Figure {
@@ -134,93 +126,193 @@ fn figure(name: &str, study: &Study, closeness: &proximity::Closeness, pairs: &[
         shape: shapes.iter().position(|arm| *arm == p.arm).unwrap_or(0),
     };
     let picture = Scatter {
-        x_axis: format!("proximity advantage of the mix towards the set, every side at {} tokens", closeness.budget),
+        x_axis: format!(
+            "proximity advantage of the mix towards the set, every side at {} tokens",
+            closeness.basis.budget
+        ),
         y_axis: format!("improvement over {} in fine-tuned loss, %", study[study.control()].name()),
         dots: pairs.iter().map(dot).collect(),
         colours: ("fine-tuning set".to_owned(), study.spec().sft.sets.iter().map(|s| s.name.clone()).collect()),
         shapes: ("midtraining mix".to_owned(), shapes.iter().map(|arm| study[*arm].name().to_owned()).collect()),
     };
     let title = format!("Proximity advantage and improvement by midtraining ({})", study.spec().model_name);
-    Figure::new(columns(Table::new(name, &title), study, pairs), picture)
-        .subtitle(["Lines: 95 % intervals, of PA over documents, of improvements over seeds.".to_owned()])
+    Figure::new(columns(Table::new(name, &title), study, pairs), picture).subtitle([format!(
+        "Lines: 95 % intervals, of PA over documents, of improvements over {}.",
+        Unit::of(study).name()
+    )])
 }
 
 /// How proximity advantage and improvement go together, by several ways to look at it.
 struct Correlations {
     rows: Vec<Row>,
+    /// Mixes that the test has to do without.
+    left_out: Option<String>,
 }
 
+#[derive(Default)]
 struct Row {
-    name: &'static str,
-    r: Option<f64>,
+    name: String,
+    value: Option<f64>,
     n: usize,
-    p: Option<f64>,
     interval: Option<(f64, f64)>,
+    p: Option<f64>,
+    least_p: Option<f64>,
+    /// Without one pair: the lowest and highest value, and the pair that matters most with the value without it.
+    without_one: Option<(f64, f64)>,
+    most_influential: Option<(String, f64)>,
+    unit: &'static str,
     how: String,
 }
 
+const RAW: &str = "Pearson r";
+const WITHIN: &str = "Pearson r within sets";
+
 impl Correlations {
     fn of(study: &Study, pairs: &[Pair]) -> Self {
-        // The mixes of a set share its control, its examples and its scale: they are one block.
-        let block = |set: SetId| {
-            let of_set = || pairs.iter().filter(move |p| p.set == set);
-            Block {
-                x: of_set().map(|p| p.advantage.value).collect(),
-                y: of_set().map(|p| p.improvement.value).collect(),
+        let named = |pair: &Pair| format!("{} on {}", study[pair.arm].name(), study[pair.set].name);
+        let (x, y): (Vec<f64>, Vec<f64>) = pairs.iter().map(|p| (p.advantage.value, p.improvement.value)).unzip();
+        let raw = Row { name: RAW.to_owned(), n: pairs.len(), how: "over all pairs".to_owned(), ..Row::default() };
+        let raw = match pearson(&x, &y) {
+            Ok(found) => {
+                Row { value: Some(found.r), ..raw }.with(leave_one_pair_out(&x, &y).ok(), |i| named(&pairs[i]))
+            }
+            Err(reason) => Row { how: reason.to_string(), ..raw },
+        };
+        let ranked =
+            Row { name: "Spearman rho".to_owned(), n: pairs.len(), how: "over all pairs".to_owned(), ..Row::default() };
+        let ranked = match spearman(&x, &y) {
+            Ok(found) => Row { value: Some(found.rho), ..ranked },
+            Err(reason) => Row { how: reason.to_string(), ..ranked },
+        };
+        let (within, left_out) = Self::within_sets(study, pairs);
+        let mut rows = vec![raw, ranked, within];
+        rows.extend(study.sets().map(|set| of_set(study, pairs, set)));
+        Self { rows, left_out }
+    }
+
+    /// Standardised within sets, and tested by exchanging mixes on all sets together.
+    fn within_sets(study: &Study, pairs: &[Pair]) -> (Row, Option<String>) {
+        let of = |arm, set| pairs.iter().find(|p| p.arm == arm && p.set == set);
+        let sets: Vec<SetId> = study.sets().filter(|set| pairs.iter().any(|p| p.set == *set)).collect();
+        let (whole, lacking): (Vec<ArmId>, Vec<ArmId>) =
+            study.treated().partition(|arm| sets.iter().all(|set| of(*arm, *set).is_some()));
+        let values = |value: fn(&Pair) -> f64| -> Vec<Vec<f64>> {
+            whole.iter().map(|arm| sets.iter().filter_map(|set| of(*arm, *set)).map(value).collect()).collect()
+        };
+        let n = whole.len() * sets.len();
+        let row = Row { name: WITHIN.to_owned(), n, unit: "mixes", ..Row::default() };
+        let seed = study.seed("permutations of mixes", 0);
+        let tested = Crossed::new(values(|p| p.advantage.value), values(|p| p.improvement.value))
+            .and_then(|crossed| crossed.standardised())
+            .and_then(|crossed| Ok((crossed.permute_arms(PERMUTATIONS, seed)?, crossed.leave_one_pair_out().ok())));
+        let row = match tested {
+            Err(reason) => Row { how: reason.to_string(), ..row },
+            Ok((test, influence)) => {
+                let name = |i: usize| {
+                    format!("{} on {}", study[whole[i / sets.len()]].name(), study[sets[i % sets.len()]].name)
+                };
+                let count = test.permuted.len();
+                let how =
+                    if test.complete { format!("all {count} permutations") } else { format!("{count} permutations") };
+                let how = format!("z-scores within each set; {how} of the {} mixes, on all sets together", whole.len());
+                let least_p = Some(test.least_p());
+                Row { value: Some(test.r), p: Some(test.p()), least_p, how, ..row }.with(influence, name)
             }
         };
-        let blocks: Vec<Block> = study.sets().map(block).filter(|b: &Block| !b.x.is_empty()).collect();
-        let seed = study.seed("resampling of correlations", 0);
-        let Block { x, y } = Block::pooled(&blocks);
-        let row = |name, found: &Result<Correlation, forgetting_eval::Error>, how: &str| match found {
-            Ok(c) => Row { name, r: Some(c.r), n: c.n, p: Some(c.p), interval: c.interval(LEVEL), how: how.to_owned() },
-            Err(reason) => Row { name, r: None, n: x.len(), p: None, interval: None, how: reason.to_string() },
-        };
-        let plain = pearson(&x, &y);
-        let mut rows = vec![
-            row("Pearson r", &plain, "pairs taken for independent"),
-            row("Spearman rho", &spearman(&x, &y), "pairs taken for independent"),
-            row("Pearson r within sets", &pearson_within_blocks(&blocks), "z-scores within each set, pooled"),
-        ];
-        if let Ok(plain) = plain {
-            let r = |drawn: &[Block]| {
-                let Block { x, y } = Block::pooled(drawn);
-                Ok(pearson(&x, &y)?.r)
-            };
-            let clustered = cluster_bootstrap(&blocks, RESAMPLES, seed, r).and_then(|b| b.interval(LEVEL));
-            rows.push(Row {
-                name: "Pearson r by sets",
-                r: Some(plain.r),
-                n: plain.n,
-                p: block_permutation_p(&blocks, PERMUTATIONS, seed).ok(),
-                interval: clustered.ok(),
-                how: format!("{RESAMPLES} draws of whole sets; {PERMUTATIONS} shuffles within sets"),
-            });
-        }
-        Self { rows }
+        let names: Vec<&str> = lacking.iter().map(|arm| study[*arm].name()).collect();
+        let left_out = (!names.is_empty())
+            .then(|| format!("Without a result on every set, and so not in the test: {}.", names.join(", ")));
+        (row, left_out)
     }
 
     fn table(&self) -> Table {
         let rows = || self.rows.iter();
+        let signed = Format::Signed(3);
         Table::new("correlation", "Correlation of proximity advantage and improvement")
-            .with(Column::text("statistic", rows().map(|r| r.name)))
-            .with(Column::number("value", Format::Signed(3), rows().map(|r| r.r)))
-            .with(Column::interval("ci", Format::Signed(3), rows().map(|r| r.interval)).heading("95 % interval"))
-            .with(Column::count("n", rows().map(|r| r.n as u64)))
-            .with(Column::number("p", Format::Probability, rows().map(|r| r.p)))
+            .with(Column::text("statistic", rows().map(|r| r.name.as_str())))
+            .with(Column::number("value", signed, rows().map(|r| r.value)))
+            .with(Column::count("n", rows().map(|r| r.n as u64)).meaning("pairs of a mix and a set"))
+            .with(
+                Column::interval("ci", signed, rows().map(|r| r.interval)).heading("95 % interval").meaning(
+                    "of one set: over its mixes (Bonett and Wright 2000); correlations of all pairs have none",
+                ),
+            )
+            .with(
+                Column::number("p", Format::Probability, rows().map(|r| r.p)).meaning(
+                    "two-sided, from exchanging mixes on all sets together; correlations of all pairs have none",
+                ),
+            )
+            .with(
+                Column::number("p_least", Format::Probability, rows().map(|r| r.least_p))
+                    .heading("least p")
+                    .documents_only()
+                    .meaning("the lowest p that so many mixes allow"),
+            )
+            .with(
+                Column::interval("without_one", signed, rows().map(|r| r.without_one))
+                    .heading("without one pair")
+                    .documents_only()
+                    .meaning("the lowest and the highest value with one pair left out"),
+            )
+            .with(
+                Column::text(
+                    "most_influential",
+                    rows().map(|r| r.most_influential.as_ref().map_or("", |(name, _)| name)),
+                )
+                .heading("most influential pair")
+                .documents_only(),
+            )
+            .with(
+                Column::number(
+                    "without_most_influential",
+                    signed,
+                    rows().map(|r| Some(r.most_influential.as_ref()?.1)),
+                )
+                .heading("value without it")
+                .documents_only(),
+            )
+            .with(Column::text("unit", rows().map(|r| r.unit)).file_only())
+            .with(Column::text("family", rows().map(|r| if r.p.is_some() { "one test" } else { "" })).file_only())
             .with(Column::text("how", rows().map(|r| r.how.as_str())))
     }
 
+    fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|r| r.name == name)
+    }
+
     fn sentences(&self) -> Vec<String> {
-        let Some(row) = self.rows.iter().find(|r| r.name == "Pearson r by sets") else {
-            return vec![format!("No correlation: {}.", self.rows[0].how)];
-        };
-        let interval = row.interval.map_or_else(
-            || "no interval: there are too few sets".to_owned(),
-            |(low, high)| format!("95 % interval {low:+.2} to {high:+.2}, over fine-tuning sets"),
-        );
-        let p = row.p.map_or_else(String::new, |p| format!(", p = {p:.4} by shuffling within sets"));
-        let r = row.r.unwrap_or(f64::NAN);
-        vec![format!("Pearson r = {r:+.2} over {} pairs of a mix and a set ({interval}{p}).", row.n)]
+        let (Some(raw), Some(within)) = (self.row(RAW), self.row(WITHIN)) else { return Vec::new() };
+        let Some(r) = raw.value else { return vec![format!("No correlation: {}.", raw.how)] };
+        let influence = raw.most_influential.as_ref();
+        let influence = influence.map_or_else(String::new, |(pair, r)| format!(" ({r:+.2} without {pair})"));
+        let mut lines = vec![format!("Pearson r = {r:+.2} over {} pairs of a mix and a set{influence}.", raw.n)];
+        lines.push(match (within.value, within.p, within.least_p) {
+            (Some(r), Some(p), Some(least)) => format!(
+                "Standardised within sets: r = {r:+.2}, p = {p:.4} by exchanging mixes on all sets together ({least:.4} is the lowest p \
+                 that so many mixes allow)."
+            ),
+            _ => format!("Not tested: {}.", within.how),
+        });
+        lines
+    }
+}
+
+impl Row {
+    fn with(self, influence: Option<Influence>, name: impl Fn(usize) -> String) -> Self {
+        let most = influence.as_ref().map(|i| (name(i.most_influential), i.without_most_influential()));
+        Self { without_one: influence.map(|i| i.range()), most_influential: most, ..self }
+    }
+}
+
+/// Ranks of the mixes of one set: these are independent of each other, as far as mixes are.
+fn of_set(study: &Study, pairs: &[Pair], set: SetId) -> Row {
+    let of_set = || pairs.iter().filter(move |p| p.set == set);
+    let x: Vec<f64> = of_set().map(|p| p.advantage.value).collect();
+    let y: Vec<f64> = of_set().map(|p| p.improvement.value).collect();
+    let name = format!("Spearman rho, {}", study[set].name);
+    let row = Row { name, n: x.len(), unit: "mixes", how: "over the mixes of the set".to_owned(), ..Row::default() };
+    match spearman(&x, &y) {
+        Ok(found) => Row { value: Some(found.rho), interval: found.interval(LEVEL), ..row },
+        Err(reason) => Row { how: reason.to_string(), ..row },
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use forgetting_eval::{DocumentLosses, Summary};
+use forgetting_eval::{DocumentComparison, DocumentDifferences, DocumentLosses, Summary, forgetting};
 use report::{Column, Format, Table};
 
+use super::comparison::LEVEL;
 use crate::graph::{Cell, Graph, Rate};
 use crate::job::{Evaluate, Finetune, Kind as _, Pretrain, Select, Selected};
 use crate::store::Failure;
@@ -23,18 +24,12 @@ pub(super) struct Measurement {
     pub(super) sft_seed: u64,
     /// Peak learning rate of fine-tuning.
     pub(super) lr: f64,
-    /// Held-out loss on the set.
-    pub(super) sft_loss: f64,
-    /// Its standard error over held-out documents.
-    pub(super) sft_document_se: Option<f64>,
+    /// Held-out loss on the set, document by document.
+    pub(super) sft: DocumentLosses,
     /// Held-out general loss before fine-tuning.
-    pub(super) c4_before: f64,
+    pub(super) before: DocumentLosses,
     /// Held-out general loss after fine-tuning.
-    pub(super) c4_loss: f64,
-    /// Its standard error over held-out documents.
-    pub(super) c4_document_se: Option<f64>,
-    /// The same loss in bits per byte.
-    pub(super) c4_bits_per_byte: Option<f64>,
+    pub(super) c4: DocumentLosses,
     /// Training examples.
     pub(super) examples: u64,
     /// Of these, cut at the longest row.
@@ -44,6 +39,67 @@ pub(super) struct Measurement {
     /// Where each number lies in the store.
     pub(super) addresses: Addresses,
     cell: (ArmId, SetId),
+}
+
+impl Measurement {
+    /// Nats per predicted token on the set.
+    pub(super) fn sft_loss(&self) -> f64 {
+        self.sft.total().nats_per_token()
+    }
+
+    /// The same on general text after fine-tuning.
+    pub(super) fn c4_loss(&self) -> f64 {
+        self.c4.total().nats_per_token()
+    }
+
+    /// The same before.
+    pub(super) fn c4_before(&self) -> f64 {
+        self.before.total().nats_per_token()
+    }
+}
+
+/// What is compared of fine-tuned models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// On the fine-tuning set.
+    Sft,
+    /// On general text.
+    C4,
+    /// How much that rose in fine-tuning (Eq. 9).
+    Forgetting,
+}
+
+impl Loss {
+    pub(super) const ALL: [Self; 3] = [Self::Sft, Self::C4, Self::Forgetting];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Sft => "sft",
+            Self::C4 => "c4",
+            Self::Forgetting => "forgetting",
+        }
+    }
+
+    /// Nats per token.
+    pub(super) fn of(self, m: &Measurement) -> f64 {
+        match self {
+            Self::Sft => m.sft_loss(),
+            Self::C4 => m.c4_loss(),
+            Self::Forgetting => forgetting(m.c4_before(), m.c4_loss()),
+        }
+    }
+
+    /// One model's less another's, document by document.
+    fn difference(self, left: &Measurement, right: &Measurement) -> Result<DocumentDifferences, Error> {
+        Ok(match self {
+            Self::Sft => DocumentDifferences::of(&left.sft, &right.sft)?,
+            Self::C4 => DocumentDifferences::of(&left.c4, &right.c4)?,
+            Self::Forgetting => {
+                let before = DocumentDifferences::of(&left.before, &right.before)?;
+                DocumentDifferences::of(&left.c4, &right.c4)?.less(&before)?
+            }
+        })
+    }
 }
 
 /// Where a measurement's numbers lie.
@@ -188,13 +244,40 @@ impl Losses {
     /// A loss of an arm on a set, one value a seed — with several pretraining seeds, each is the mean over its
     /// fine-tunes; `None` where one of its fine-tunes has no result.
     pub(super) fn values(&self, arm: ArmId, set: SetId, value: impl Fn(&Measurement) -> f64) -> Option<Vec<f64>> {
-        if self.failed.iter().any(|m| m.cell == (arm, set)) {
+        if self.is_incomplete(arm, set) {
             return None;
         }
         Some(match self.nested(arm, set, value).as_slice() {
             [only] => only.clone(),
             seeds => seeds.iter().map(|fine_tunes| Summary::of(fine_tunes).mean).collect(),
         })
+    }
+
+    /// How a loss of an arm differs from another arm's on the same held-out documents: the mean over their seeds, with its
+    /// interval over documents; `None` where one of them has no result, or there are not two documents.
+    pub(super) fn over_documents(
+        &self,
+        (arm, against): (ArmId, ArmId),
+        set: SetId,
+        loss: Loss,
+    ) -> Result<Option<DocumentComparison>, Error> {
+        let seeds = |m: &Measurement| (m.pretrain_seed, m.sft_seed);
+        let mut differences = Vec::new();
+        for left in self.of_cell(arm, set) {
+            match self.of_cell(against, set).find(|right| seeds(right) == seeds(left)) {
+                Some(right) => differences.push(loss.difference(left, right)?),
+                None => return Ok(None),
+            }
+        }
+        if self.is_incomplete(arm, set) || differences.is_empty() {
+            return Ok(None);
+        }
+        let mean = DocumentDifferences::mean(&differences)?;
+        Ok(if mean.documents() < 2 { None } else { Some(mean.compare(LEVEL)?) })
+    }
+
+    fn is_incomplete(&self, arm: ArmId, set: SetId) -> bool {
+        self.failed.iter().any(|m| m.cell == (arm, set))
     }
 
     /// A value of an arm on a set: by pretraining seed, those of its fine-tunes.
@@ -270,12 +353,12 @@ fn measurements(all: &[Measurement]) -> Table {
         .with(count("pretrain_seed", |m| m.pretrain_seed))
         .with(count("sft_seed", |m| m.sft_seed))
         .with(Column::number("lr", Format::Scientific(1), all.iter().map(|m| m.lr)).heading("rate"))
-        .with(number("sft_loss", |m| Some(m.sft_loss)).heading("SFT"))
-        .with(number("c4_before", |m| Some(m.c4_before)).heading("C4 before"))
-        .with(number("c4_loss", |m| Some(m.c4_loss)).heading("C4"))
-        .with(number("sft_document_se", |m| m.sft_document_se).file_only())
-        .with(number("c4_document_se", |m| m.c4_document_se).file_only())
-        .with(number("c4_bits_per_byte", |m| m.c4_bits_per_byte).file_only())
+        .with(number("sft_loss", |m| Some(m.sft_loss())).heading("SFT"))
+        .with(number("c4_before", |m| Some(m.c4_before())).heading("C4 before"))
+        .with(number("c4_loss", |m| Some(m.c4_loss())).heading("C4"))
+        .with(number("sft_document_se", |m| m.sft.standard_error()).file_only())
+        .with(number("c4_document_se", |m| m.c4.standard_error()).file_only())
+        .with(number("c4_bits_per_byte", |m| m.c4.total().bits_per_byte()).file_only())
         .with(count("examples", |m| m.examples).file_only())
         .with(count("truncated", |m| m.truncated).file_only())
         .with(count("dropped", |m| m.dropped).file_only())
@@ -324,7 +407,9 @@ fn measure(graph: &Graph<'_>, jobs: &Jobs) -> Result<Result<Measurement, Failure
             Err(failure) => return Ok(Err(failure)),
         }
     }
-    let [before, sft, c4] = &losses[..] else { unreachable!("one of each of three jobs") };
+    let Ok([before, sft, c4]) = <[DocumentLosses; 3]>::try_from(losses) else {
+        unreachable!("one of each of three jobs")
+    };
     let report = graph.data().rows(jobs.cell.set).train.report;
     Ok(Ok(Measurement {
         mix: graph.study()[jobs.cell.arm].name().to_owned(),
@@ -332,12 +417,9 @@ fn measure(graph: &Graph<'_>, jobs: &Jobs) -> Result<Result<Measurement, Failure
         pretrain_seed: jobs.cell.pretrain_seed,
         sft_seed: jobs.cell.sft_seed,
         lr: tuned.lr,
-        sft_loss: sft.total().nats_per_token(),
-        sft_document_se: sft.standard_error(),
-        c4_before: before.total().nats_per_token(),
-        c4_loss: c4.total().nats_per_token(),
-        c4_document_se: c4.standard_error(),
-        c4_bits_per_byte: c4.total().bits_per_byte(),
+        sft,
+        before,
+        c4,
         examples: report.examples,
         truncated: report.truncated,
         dropped: report.dropped,

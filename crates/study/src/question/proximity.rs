@@ -4,7 +4,8 @@ use metrics_proximity::{Advantage, JsForm, Similarity, SimilarityMatrix};
 use report::{Column, Figure, Format, Heatmap, Heatmaps, Page, Table};
 
 use super::Question;
-use crate::graph::{Graph, mixture};
+use super::comparison::LEVEL;
+use crate::graph::Graph;
 use crate::job;
 use crate::spec::GENERAL;
 use crate::store::Payload;
@@ -69,7 +70,12 @@ impl Question for Similarities {
 pub(super) fn job(graph: &mut Graph<'_>) -> job::Proximity {
     let study = graph.study();
     let mut roles = vec![GENERAL.to_owned()];
-    let mixtures: Vec<Vec<(String, f64)>> = study.arms().map(|arm| mixture(study, arm)).collect();
+    // What an arm is exposed to from the start of its first phase to the end, however many phases there are.
+    let exposure = |arm: ArmId| {
+        let shares = study[arm].timeline().exposure(study.spec().pretrain.batch);
+        shares.into_iter().map(|(role, share)| (role.to_owned(), share)).collect()
+    };
+    let mixtures: Vec<Vec<(String, f64)>> = study.arms().map(exposure).collect();
     let sources = mixtures.iter().flatten().map(|(role, _)| role.clone());
     for role in sources.chain(study.sets().map(|set| study[set].role.clone())) {
         if !roles.contains(&role) {
@@ -90,7 +96,7 @@ pub(super) fn job(graph: &mut Graph<'_>) -> job::Proximity {
         sample: SAMPLE,
         mixtures: named.collect(),
         targets: study.sets().map(|set| (study[set].name.clone(), place(&study[set].role))).collect(),
-        seed: study.seed("bootstrap of proximity", 0),
+        seed: study.seed("draws of proximity", 0),
     };
     graph.add(job.clone(), Payload::Result);
     job
@@ -103,8 +109,8 @@ pub(super) fn closeness(graph: &mut Graph<'_>) -> Result<Closeness, Error> {
 }
 
 /// PA of an arm towards a set.
-pub(super) fn advantage<'c>(study: &Study, closeness: &'c Closeness, arm: ArmId, set: SetId) -> &'c Advantage {
-    &closeness.advantages[arm.place() * study.sets().count() + set.place()]
+pub(super) fn advantage(closeness: &Closeness, arm: ArmId, set: SetId) -> &Advantage {
+    &closeness.advantages[arm.place()][set.place()]
 }
 
 /// A part of a matrix.
@@ -114,6 +120,9 @@ fn part(
     columns: &std::ops::Range<usize>,
 ) -> SimilarityMatrix {
     let cells = matrix.cells[rows.clone()].iter().map(|row| row[columns.clone()].to_vec()).collect();
+    let intervals = matrix.intervals.as_ref();
+    let intervals =
+        intervals.map(|all| all[rows.clone()].iter().map(|row| row[columns.clone()].to_vec()).collect::<Vec<_>>());
     let inside = |(i, j, warning): &(usize, usize, metrics_proximity::Warning)| {
         (rows.contains(i) && columns.contains(j)).then(|| (i - rows.start, j - columns.start, *warning))
     };
@@ -121,6 +130,7 @@ fn part(
         rows: matrix.rows[rows.clone()].to_vec(),
         columns: matrix.columns[columns.clone()].to_vec(),
         cells,
+        intervals,
         warnings: matrix.warnings.iter().filter_map(inside).collect(),
     }
 }
@@ -139,38 +149,76 @@ struct Cell<'a> {
     row: &'a str,
     column: &'a str,
     similarity: &'a Similarity,
+    /// Ends of the combined score's interval.
+    interval: Option<(f64, f64)>,
 }
 
 impl Shown<'_> {
     /// Both variants, as a figure and tables.
     fn page(&self, title: &str, (rows, columns): Ranges, axes: (&str, &str)) -> Page {
-        let (controlled, paper) = (&self.closeness.controlled, &self.closeness.paper);
+        let (controlled, paper) = (&self.closeness.controlled, &self.closeness.observed.matrix);
         let variants = [("controlled", part(controlled, &rows, &columns)), ("paper", part(paper, &rows, &columns))];
         let mut page = Page::new(&format!("{}: {title}", super::heading(self.name)));
         page.asked = "How close is each mix to each fine-tuning set, and closer than general text alone?".to_owned();
         page.found = self.closest();
         page.tables = vec![self.advantages(), self.matrix(title, &variants[0].1), self.corpora()];
         page.figures = vec![self.figure(title, &variants, axes)];
-        page.notes = variants.iter().filter_map(|(variant, matrix)| warning(variant, matrix)).collect();
+        page.notes = vec![self.how()];
+        page.notes.extend(variants.iter().filter_map(|(variant, matrix)| warning(variant, matrix)));
         page
+    }
+
+    /// How the controlled variant came about, and what its intervals speak of.
+    fn how(&self) -> String {
+        let basis = &self.closeness.basis;
+        let intervals = match basis.groups {
+            Some(groups) => format!(
+                "95 % intervals are over documents of all corpora involved (the draws are repeated without each of {groups} groups \
+                 of documents): they say what other documents of the same corpora would give."
+            ),
+            None => "There are no intervals: a corpus has too few documents for groups of them.".to_owned(),
+        };
+        format!(
+            "Controlled variant: means over {} seeded draws of whole documents, {} tokens on every side, the two sides from \
+             different halves of each corpus, so that sizes change nothing but how sure a number is. A mix has its sources' shares \
+             of all tokens from its first phase to the end. {intervals}",
+            basis.draws, basis.budget
+        )
     }
 
     /// The closest mix of each set, in a sentence with its interval.
     fn closest(&self) -> Vec<String> {
         let line = |set: SetId| {
             let (arm, a) = self.best(set)?;
-            let interval = a.interval.map_or_else(String::new, |(low, high)| {
+            let interval = a.advantage.interval(LEVEL).map_or_else(String::new, |(low, high)| {
                 format!(" (95 % interval over documents {low:+.4} to {high:+.4})")
             });
-            let (set, arm) = (&self.study[set].name, self.study[arm].name());
-            Some(format!("Closest to {set}: {arm}, with a proximity advantage of {:+.4}{interval}.", a.value))
+            let others: Vec<&str> = self
+                .study
+                .arms()
+                .filter(|other| *other != arm && self.is_not_told_apart(*other, arm, set))
+                .map(|other| self.study[other].name())
+                .collect();
+            let others = match others.as_slice() {
+                [] => String::new(),
+                others => format!(" Not to be told apart from it: {}.", others.join(", ")),
+            };
+            let (set, arm, value) = (&self.study[set].name, self.study[arm].name(), a.advantage.value);
+            Some(format!("Closest to {set}: {arm}, with a proximity advantage of {value:+.4}{interval}.{others}"))
         };
         self.study.sets().filter_map(line).collect()
     }
 
     fn best(&self, set: SetId) -> Option<(ArmId, &Advantage)> {
-        let of = |arm| (arm, advantage(self.study, self.closeness, arm, set));
-        self.study.arms().map(of).max_by(|a, b| a.1.value.total_cmp(&b.1.value))
+        let of = |arm| (arm, advantage(self.closeness, arm, set));
+        self.study.arms().map(of).max_by(|a, b| a.1.advantage.value.total_cmp(&b.1.advantage.value))
+    }
+
+    /// Whether the difference of two mixes' PA towards a set, on the same documents, has an interval that holds 0, or none.
+    fn is_not_told_apart(&self, arm: ArmId, from: ArmId, set: SetId) -> bool {
+        let of = |arm| &advantage(self.closeness, arm, set).advantage;
+        let interval = of(from).less(of(arm)).ok().and_then(|difference| difference.interval(LEVEL));
+        arm == from || interval.is_none_or(|(low, high)| low <= 0.0 && 0.0 <= high)
     }
 
     fn corpora(&self) -> Table {
@@ -183,51 +231,73 @@ impl Shown<'_> {
     }
 
     fn advantages(&self) -> Table {
-        let (study, sets) = (self.study, self.study.sets().count());
+        let study = self.study;
         let pairs: Vec<(SetId, ArmId)> = study.sets().flat_map(|set| study.arms().map(move |arm| (set, arm))).collect();
-        let of = |(set, arm): &(SetId, ArmId)| advantage(study, self.closeness, *arm, *set);
-        let paper =
-            |(set, arm): &(SetId, ArmId)| self.closeness.advantages_paper[arm.place() * sets + set.place()].value;
-        let closest: Vec<bool> =
-            pairs.iter().map(|(set, arm)| self.best(*set).is_some_and(|(best, _)| best == *arm)).collect();
+        let of = |(set, arm): &(SetId, ArmId)| advantage(self.closeness, *arm, *set);
+        let observed = &self.closeness.observed;
+        let number = |name: &str, format, value: &dyn Fn(&(SetId, ArmId)) -> Option<f64>| {
+            Column::number(name, format, pairs.iter().map(value))
+        };
+        let closest = pairs.iter().map(|(set, arm)| self.best(*set).is_some_and(|(best, _)| best == *arm));
+        let marked = pairs
+            .iter()
+            .map(|(set, arm)| self.best(*set).is_some_and(|(best, _)| self.is_not_told_apart(*arm, best, *set)));
         let title = format!(
             "Proximity advantage PA(M→T) = prox(M, T) − prox({}, T) (Eq. 6), every side at {} tokens",
             study[study.control()].name(),
-            self.closeness.budget
+            self.closeness.basis.budget
         );
+        let (change, score) = (Format::Signed(4), Format::Fixed(4));
         Table::new("proximity_advantage", &title)
             .with(Column::text("dataset", pairs.iter().map(|(set, _)| study[*set].name.as_str())).heading("set"))
             .with(Column::text("mix", pairs.iter().map(|(_, arm)| study[*arm].name())))
-            .with(Column::number("PA", Format::Signed(4), pairs.iter().map(|p| of(p).value)).marked(closest.clone()))
+            .with(number("PA", change, &|p| Some(of(p).advantage.value)).marked(marked))
             .with(
-                Column::interval("pa_ci", Format::Signed(4), pairs.iter().map(|p| of(p).interval))
+                Column::interval("pa_ci", change, pairs.iter().map(|p| of(p).advantage.interval(LEVEL)))
                     .heading("95 % interval"),
             )
             .with(
-                Column::number("noise_floor", Format::Fixed(4), pairs.iter().map(|p| of(p).noise_floor)).meaning(
-                    "what |PA| reaches in 95 % of random halvings of the general text, where nothing is mixed in",
-                ),
-            )
-            .with(
-                Column::number("PA_paper", Format::Signed(4), pairs.iter().map(paper))
+                number("bias", Format::Signed(5), &|p| of(p).advantage.bias())
                     .documents_only()
-                    .meaning("with vocabularies as observed"),
+                    .meaning("the jackknife's estimate of the bias of PA at this number of tokens; it is not taken out"),
             )
+            .with(number("prox_mix", score, &|p| Some(of(p).mixture)).documents_only().heading("prox(M, T)"))
             .with(
-                Column::number("KL_reduction", Format::Signed(3), pairs.iter().map(|p| of(p).kl_reduction))
+                number("prox_general", score, &|p| Some(of(p).general))
                     .documents_only()
+                    .heading("prox(general, T)")
                     .meaning(
-                        "KL(T‖general) − KL(T‖M) in nats (Xie et al. 2023), with 1 % of the uniform distribution mixed in",
+                        "with the general text that the mix has, and more of it where the mix has something else: it differs a \
+                         little from mix to mix",
                     ),
             )
-            .with(Column::count("closest", closest.iter().map(|c| u64::from(*c))).file_only())
+            .with(
+                number("PA_paper", change, &|(set, arm)| Some(observed.advantages[arm.place()][set.place()]))
+                    .documents_only()
+                    .meaning("corpora as they are: sizes shift it"),
+            )
+            .with(
+                number("KL_reduction", Format::Signed(3), &|(set, arm)| {
+                    Some(observed.kl_reductions[arm.place()][set.place()])
+                })
+                .documents_only()
+                .meaning(
+                    "KL(T‖general) − KL(T‖M) in nats (Xie et al. 2023), with 1 % of the uniform distribution mixed in",
+                ),
+            )
+            .with(Column::count("closest", closest.map(u64::from)).file_only())
+            .with(Column::text("unit", pairs.iter().map(|_| "documents")).file_only())
+            .with(Column::text("family", pairs.iter().map(|_| "each interval alone")).file_only())
             .grouped()
-            .note("Intervals are over documents. * or bold: the closest mix of each set.")
+            .note(
+                "Intervals are over documents, each at 95 % by itself. * or bold: the closest mix of each set, and all whose \
+                 difference to it, on the same documents, has a 95 % interval that holds 0.",
+            )
     }
 
     /// The controlled variant's combined score, as a matrix to read.
     fn matrix(&self, title: &str, matrix: &SimilarityMatrix) -> Table {
-        let title = format!("{title}; every side at {} tokens", self.closeness.budget);
+        let title = format!("{title}; every side at {} tokens", self.closeness.basis.budget);
         let labels = Column::text("data_set", matrix.rows.iter().map(String::as_str)).heading("");
         let scores = matrix.values(|s| s.combined);
         matrix.columns.iter().enumerate().fold(Table::new(self.name, &title).with(labels), |table, (j, name)| {
@@ -242,7 +312,7 @@ impl Shown<'_> {
 
     fn figure(&self, title: &str, variants: &[(&'static str, SimilarityMatrix); 2], axes: (&str, &str)) -> Figure {
         let what = |variant: &str| match variant {
-            "controlled" => format!("controlled: every side at {} tokens", self.closeness.budget),
+            "controlled" => format!("controlled: every side at {} tokens", self.closeness.basis.budget),
             _ => format!("{variant}: vocabularies as observed"),
         };
         let panel = |(variant, matrix): &(&'static str, SimilarityMatrix)| Heatmap {
@@ -269,6 +339,7 @@ impl Shown<'_> {
             .with(Column::text("row", cells.iter().map(|c| c.row)))
             .with(Column::text("column", cells.iter().map(|c| c.column)))
             .with(number("combined", |s| s.combined))
+            .with(Column::interval("combined_ci", Format::Fixed(4), cells.iter().map(|c| c.interval)))
             .with(number("cosine", |s| s.cosine))
             .with(number("jaccard", |s| s.jaccard))
             .with(number("js_similarity", |s| s.js(JsForm::Divergence)))
@@ -278,13 +349,17 @@ impl Shown<'_> {
             "combined = 0.4 · cosine + 0.3 · Jaccard + 0.3 · (1 − JSD in bits) of token distributions; mixes with their \
              share of general text"
                 .to_owned(),
+            "controlled: a set with itself is one half of its documents with the other".to_owned(),
         ])
     }
 }
 
 fn cells<'a>(variant: &'static str, matrix: &'a SimilarityMatrix) -> impl Iterator<Item = Cell<'a>> {
-    matrix.rows.iter().zip(&matrix.cells).flat_map(move |(row, cells)| {
-        matrix.columns.iter().zip(cells).map(move |(column, similarity)| Cell { variant, row, column, similarity })
+    matrix.rows.iter().enumerate().flat_map(move |(i, row)| {
+        matrix.columns.iter().enumerate().map(move |(j, column)| {
+            let interval = matrix.intervals.as_ref().map(|all| (all[i][j].0.combined, all[i][j].1.combined));
+            Cell { variant, row, column, similarity: &matrix.cells[i][j], interval }
+        })
     })
 }
 

@@ -1,10 +1,10 @@
 //! Table 2: does midtraining help fine-tuning on the domain it resembles, and what does it cost in general loss?
 
-use forgetting_eval::{Paired, Summary, forgetting, relative_improvement};
+use forgetting_eval::{Summary, forgetting, relative_improvement};
 use report::{BarPanel, Bars, Column, Estimate, Figure, Format, Page, Table};
 
 use super::Question;
-use super::comparison::{LEVEL, comparison, unit};
+use super::comparison::{self, Difference, LEVEL, Unit, comparison, detectable, unit};
 use super::losses::{self, Losses, Measurement};
 use crate::graph::Graph;
 use crate::{ArmId, Error, SetId, Study};
@@ -25,19 +25,21 @@ impl Question for Table2 {
     fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
         let losses = Losses::of(graph)?;
         let study = graph.study();
-        let rows = rows(study, &losses);
+        let rows = rows(study, &losses)?;
+        let compared = comparison::rows(study, &losses)?;
         let control = study[study.control()].name();
         let mut page = Page::new(&format!("{} ({})", super::heading(name), study.spec().model_name));
         page.asked =
             "Does midtraining lower the loss after fine-tuning on a domain that it resembles, and what happens \
                       to the loss on general text?"
                 .to_owned();
-        page.found = found(study, &rows, control);
-        page.tables = vec![table(name, study, &rows, control), comparison(study, &losses)?, before(study, &losses)];
+        page.found = found(study, &rows, &compared, control);
+        page.tables = vec![table(name, study, &rows, control), comparison(study, &compared), before(study, &losses)];
         page.figures = vec![figure(name, study, &rows, control)];
         page.found.extend(losses.failures());
         page.notes
             .push(format!("Fine-tuning rates: {}. The losses are those of test splits.", crate::recipe::rates(study)));
+        page.notes.extend(detectable(&compared));
         page.notes.extend(losses.at_the_edge());
         if let Some(base) = &study.spec().base {
             page.notes
@@ -61,12 +63,12 @@ struct Row {
     lr: Option<f64>,
 }
 
-/// One loss: its mean over seeds, and its paired difference to the control's.
+/// One loss: its mean over seeds, and its difference to the control's.
 #[derive(Clone)]
 struct Loss {
     values: Summary,
     /// `None` where the control has no result.
-    delta: Option<Summary>,
+    delta: Option<Difference>,
     /// Relative improvement over the control.
     improvement: Option<f64>,
     /// Standard error over held-out documents, mean over seeds: what the held-out set's size alone leaves open.
@@ -77,104 +79,113 @@ struct Loss {
 
 impl Loss {
     fn interval(&self) -> Option<(f64, f64)> {
-        self.delta.as_ref()?.interval(LEVEL)
+        self.delta.as_ref()?.interval()
     }
 }
 
-/// What is shown of a fine-tuned model.
-type Value = fn(&Measurement) -> f64;
-/// The same where it may be unknown.
+/// What is shown of a fine-tuned model, where it is known.
 type Maybe = fn(&Measurement) -> Option<f64>;
 
-const SFT: Value = |m| m.sft_loss;
-const C4: Value = |m| m.c4_loss;
+const SFT: losses::Loss = losses::Loss::Sft;
+const C4: losses::Loss = losses::Loss::C4;
 
-fn rows(study: &Study, losses: &Losses) -> Vec<Row> {
+fn rows(study: &Study, losses: &Losses) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
     for set in study.sets() {
         let first = rows.len();
-        rows.extend(study.arms().map(|arm| row(study, losses, arm, set)));
-        mark_best(losses, &mut rows[first..], SFT, |row| &mut row.sft);
-        mark_best(losses, &mut rows[first..], C4, |row| &mut row.c4);
+        for arm in study.arms() {
+            rows.push(row(study, losses, arm, set)?);
+        }
+        mark_best(study, losses, &mut rows[first..], SFT, |row| &mut row.sft)?;
+        mark_best(study, losses, &mut rows[first..], C4, |row| &mut row.c4)?;
     }
-    rows
+    Ok(rows)
 }
 
-fn row(study: &Study, losses: &Losses, arm: ArmId, set: SetId) -> Row {
-    let complete = losses.values(arm, set, SFT).is_some();
+fn row(study: &Study, losses: &Losses, arm: ArmId, set: SetId) -> Result<Row, Error> {
+    let complete = losses.values(arm, set, |m| SFT.of(m)).is_some();
     let mean = |value: Maybe| {
         let values = losses.values(arm, set, |m| value(m).unwrap_or(f64::NAN))?;
         Some(Summary::of(&values).mean).filter(|mean| !mean.is_nan())
     };
-    let loss = |value: Value, error: Maybe| {
-        let values = losses.values(arm, set, value)?;
+    let loss = |of: losses::Loss, error: Maybe| {
+        let Some(values) = losses.values(arm, set, |m| of.of(m)) else { return Ok(None) };
         let summary = Summary::of(&values);
-        let control = losses.values(study.control(), set, value);
-        // Every arm has the same seeds, so pairing cannot fail.
-        let delta = control.as_ref().and_then(|control| Some(Paired::of(&values, control).ok()?.summary));
+        let delta = Difference::of(study, losses, (arm, study.control()), set, of)?;
+        let control = losses.values(study.control(), set, |m| of.of(m));
         let improvement = control.as_ref().map(|base| relative_improvement(Summary::of(base).mean, summary.mean));
-        Some(Loss { values: summary, delta, improvement, document_se: mean(error), best: false })
+        Ok::<_, Error>(Some(Loss { values: summary, delta, improvement, document_se: mean(error), best: false }))
     };
-    Row {
+    Ok(Row {
         arm,
         set,
-        sft: loss(SFT, |m| m.sft_document_se),
-        c4: loss(C4, |m| m.c4_document_se),
+        sft: loss(SFT, |m| m.sft.standard_error())?,
+        c4: loss(C4, |m| m.c4.standard_error())?,
         c4_before: losses.before_mean(study[arm].name()),
-        c4_bits_per_byte: mean(|m| m.c4_bits_per_byte),
+        c4_bits_per_byte: mean(|m| m.c4.total().bits_per_byte()),
         lr: losses.of_cell(arm, set).next().map(|m| m.lr).filter(|_| complete),
-    }
+    })
 }
 
-/// Marks the lowest mean of a set, and what the seeds do not tell from it: whose paired difference to it has an interval
-/// that holds 0.
-fn mark_best(losses: &Losses, rows: &mut [Row], value: Value, loss: impl Fn(&mut Row) -> &mut Option<Loss>) {
+/// Marks the lowest mean of a set, and what is not to be told from it: whose difference to it has an interval that holds 0,
+/// or none.
+fn mark_best(
+    study: &Study,
+    losses: &Losses,
+    rows: &mut [Row],
+    of: losses::Loss,
+    loss: impl Fn(&mut Row) -> &mut Option<Loss>,
+) -> Result<(), Error> {
     let mean = |(i, row): (usize, &mut Row)| Some((i, loss(row).as_ref()?.values.mean));
     let means: Vec<(usize, f64)> = rows.iter_mut().enumerate().filter_map(mean).collect();
-    let Some(&(lowest, least)) = means.iter().min_by(|a, b| a.1.total_cmp(&b.1)) else { return };
-    let of = |row: &Row| losses.values(row.arm, row.set, value);
-    let best = of(&rows[lowest]);
-    for (i, mean) in means {
-        let difference = of(&rows[i]).zip(best.as_ref()).and_then(|(values, best)| Paired::of(&values, best).ok());
-        let interval = difference.and_then(|d| d.summary.interval(LEVEL));
-        let told_apart = interval.is_none_or(|(low, _)| low > 0.0);
+    let Some(&(lowest, _)) = means.iter().min_by(|a, b| a.1.total_cmp(&b.1)) else { return Ok(()) };
+    let best = rows[lowest].arm;
+    for (i, _) in means {
+        let (arm, set) = (rows[i].arm, rows[i].set);
+        let difference = Difference::of(study, losses, (arm, best), set, of)?;
+        let told_apart = difference.and_then(|d| d.interval()).is_some_and(|(low, _)| low > 0.0);
         if let Some(loss) = loss(&mut rows[i]) {
-            loss.best = i == lowest || mean == least || !told_apart;
+            loss.best = i == lowest || !told_apart;
         }
     }
+    Ok(())
 }
 
 /// What came out, in sentences.
-fn found(study: &Study, rows: &[Row], control: &str) -> Vec<String> {
-    let treated: Vec<(&Row, &Loss, &Summary)> = rows
+fn found(study: &Study, rows: &[Row], compared: &[comparison::Row], control: &str) -> Vec<String> {
+    let treated: Vec<(&Row, &Loss, &Difference)> = rows
         .iter()
         .filter(|r| r.arm != study.control())
         .filter_map(|r| r.sft.as_ref().and_then(|l| Some((r, l, l.delta.as_ref()?))))
         .collect();
-    let lowest = treated.iter().min_by(|a, b| a.2.mean.total_cmp(&b.2.mean));
+    let lowest = treated.iter().min_by(|a, b| a.2.seeds.mean.total_cmp(&b.2.seeds.mean));
     let Some((row, loss, delta)) = lowest else {
         return vec![format!("There is no mix to compare with {control}.")];
     };
-    let largest =
-        if delta.mean < 0.0 { "The largest gain" } else { "No mix lowers the loss on a set; the smallest rise" };
+    let delta = delta.seeds.mean;
+    let largest = if delta < 0.0 { "The largest gain" } else { "No mix lowers the loss on a set; the smallest rise" };
     let mut lines = vec![format!(
-        "{largest}: {} on {}, {:+.3} nats per token against {control}{}.",
+        "{largest}: {} on {}, {delta:+.3} nats per token against {control}{}.",
         study[row.arm].name(),
         study[row.set].name,
-        delta.mean,
         loss.interval().map_or_else(
-            || " (one seed: no interval)".to_owned(),
+            || " (no interval)".to_owned(),
             |(low, high)| format!(" (95 % interval {low:+.3} to {high:+.3})")
         )
     )];
-    let ends: Vec<(f64, f64)> = treated.iter().filter_map(|(_, loss, _)| loss.interval()).collect();
-    if !ends.is_empty() {
-        let (lower, higher) = (ends.iter().filter(|i| i.1 < 0.0).count(), ends.iter().filter(|i| i.0 > 0.0).count());
+    let with_p: Vec<&comparison::Row> =
+        compared.iter().filter(|r| r.loss == losses::Loss::Sft && r.p_adjusted.is_some()).collect();
+    if !with_p.is_empty() {
+        let told = |lower: bool| {
+            let found = with_p.iter().filter(|r| r.p_adjusted.is_some_and(|p| p < 1.0 - LEVEL));
+            found.filter(|r| (r.mean() < 0.0) == lower).count()
+        };
+        let (lower, higher) = (told(true), told(false));
         lines[0] += &format!(
-            " Of {} comparisons of a mix with {control}, the interval (not adjusted for their number) \
-             lies below 0 in {lower}, above 0 in {higher}, and holds 0 in {}.",
-            ends.len(),
-            ends.len() - lower - higher
+            " Of {} comparisons of a mix with {control}, the loss on the set is lower in {lower} and higher in {higher} at 5 % (p \
+             adjusted by Holm over the mixes of each set); {} are undecided.",
+            with_p.len(),
+            with_p.len() - lower - higher
         );
     }
     lines.push(unit(study));
@@ -184,7 +195,7 @@ fn found(study: &Study, rows: &[Row], control: &str) -> Vec<String> {
 /// A number of a loss.
 type Get = fn(&Loss) -> Option<f64>;
 const MEAN: Get = |l| Some(l.values.mean);
-const DELTA: Get = |l| Some(l.delta?.mean);
+const DELTA: Get = |l| Some(l.delta.as_ref()?.seeds.mean);
 
 fn table(name: &str, study: &Study, rows: &[Row], control: &str) -> Table {
     let spec = study.spec();
@@ -193,6 +204,11 @@ fn table(name: &str, study: &Study, rows: &[Row], control: &str) -> Table {
     let marks = |loss: fn(&Row) -> &Option<Loss>| rows.iter().map(move |r| loss(r).as_ref().is_some_and(|l| l.best));
     let intervals = |loss: fn(&Row) -> &Option<Loss>| {
         rows.iter().map(move |r| loss(r).as_ref().filter(|_| r.arm != study.control()).and_then(Loss::interval))
+    };
+    let document_intervals = |loss: fn(&Row) -> &Option<Loss>| {
+        let treated = move |r: &&Row| r.arm != study.control();
+        rows.iter()
+            .map(move |r| Some(r).filter(treated).and_then(|r| loss(r).as_ref()?.delta.as_ref()?.document_interval()))
     };
     let forgotten = rows.iter().map(|r| Some(forgetting(r.c4_before?, r.c4.as_ref()?.values.mean)));
     let (loss, change) = (Format::Fixed(3), Format::Signed(3));
@@ -231,11 +247,19 @@ fn table(name: &str, study: &Study, rows: &[Row], control: &str) -> Table {
         .with(
             Column::count("seeds", rows.iter().map(|r| r.sft.as_ref().map(|l| l.values.n as u64))).file_only(),
         )
-        .with(Column::text("unit", rows.iter().map(|_| super::comparison::seeds(study))).file_only())
+        .with(Column::text("unit", rows.iter().map(|_| Unit::of(study).name())).file_only())
+        .with(Column::text("family", rows.iter().map(|_| "each interval alone")).file_only())
+        .with(
+            Column::interval("sft_delta_document_ci", change, document_intervals(|r| &r.sft))
+                .heading("Δ over documents")
+                .documents_only()
+                .meaning("95 % interval of Δ on the same held-out documents, mean over seeds"),
+        )
+        .with(Column::interval("c4_delta_document_ci", change, document_intervals(|r| &r.c4)).file_only())
         .with(Column::number("sft_sd", loss, sft(|l| l.values.sd)).heading("sd").documents_only())
-        .with(Column::number("sft_delta_sd", loss, sft(|l| l.delta?.sd)).file_only())
+        .with(Column::number("sft_delta_sd", loss, sft(|l| l.delta.as_ref()?.seeds.sd)).file_only())
         .with(Column::number("c4_sd", loss, c4(|l| l.values.sd)).heading("sd, C4").documents_only())
-        .with(Column::number("c4_delta_sd", loss, c4(|l| l.delta?.sd)).file_only())
+        .with(Column::number("c4_delta_sd", loss, c4(|l| l.delta.as_ref()?.seeds.sd)).file_only())
         .with(Column::number("c4_before", loss, rows.iter().map(|r| r.c4_before)).file_only())
         .with(Column::number("sft_improvement", change, sft(|l| l.improvement)).file_only())
         .with(Column::number("c4_improvement", change, c4(|l| l.improvement)).file_only())
@@ -245,8 +269,9 @@ fn table(name: &str, study: &Study, rows: &[Row], control: &str) -> Table {
         .with(Column::number("c4_bits_per_byte", loss, rows.iter().map(|r| r.c4_bits_per_byte)).file_only())
         .grouped()
         .note(format!(
-            "Δ: difference to {control}, paired by seed, with its t-interval. * or bold: the lowest of its set, and all whose \
-             paired difference to it has a 95 % interval that holds 0 (with one seed the lowest alone)."
+            "Δ: difference to {control}, paired by seed; its 95 % interval is over {}. * or bold: the lowest of its set, and all \
+             whose difference to it has such an interval that holds 0.",
+            Unit::of(study).name()
         ))
 }
 
@@ -271,7 +296,7 @@ fn figure(name: &str, study: &Study, rows: &[Row], control: &str) -> Figure {
     let treated: Vec<&Row> = rows.iter().filter(|r| r.arm != study.control()).collect();
     let delta = |loss: &Option<Loss>| {
         let loss = loss.as_ref()?;
-        Some(Estimate { value: loss.delta.as_ref()?.mean, interval: loss.interval() })
+        Some(Estimate { value: loss.delta.as_ref()?.seeds.mean, interval: loss.interval() })
     };
     let panel = |set: SetId| BarPanel {
         title: study[set].name.clone(),
@@ -296,5 +321,6 @@ fn figure(name: &str, study: &Study, rows: &[Row], control: &str) -> Figure {
         .with(Column::interval("sft_delta_ci", change, values(|r| &r.sft).map(|e| e?.interval)))
         .with(Column::number("c4_delta", change, values(|r| &r.c4).map(|e| e.map(|e| e.value))))
         .with(Column::interval("c4_delta_ci", change, values(|r| &r.c4).map(|e| e?.interval)));
-    Figure::new(data, picture).subtitle([format!("Lines: 95 % t-intervals of paired differences. {}", unit(study))])
+    Figure::new(data, picture)
+        .subtitle([format!("Lines: 95 % intervals of paired differences, over {}.", Unit::of(study).name())])
 }

@@ -1,6 +1,6 @@
 //! The theory's terms along a study's fine-tuning paths (Section 2 and Appendix A).
 
-use forgetting_eval::theory::{Bounds, Displacement, Initialisation, Path, Segment, Smoothness};
+use forgetting_eval::theory::{Bounds, Displacement, Initialisation, Path, Segment, Smoothness, StepCheck};
 use report::{Column, Curves, Figure, Format, Lines, Page, Table, TextFile};
 
 use super::Question;
@@ -16,11 +16,9 @@ struct Walked {
 }
 
 impl Walked {
-    /// With the path's own estimates of smoothness; where Eq. 14 needs a larger L_T, with that.
+    /// The path's own estimates of smoothness: lower ones.
     fn smoothness(&self) -> Smoothness {
-        let seen = self.result.path.smoothness();
-        let needed = self.result.initialisation.map_or(0.0, |i| i.least_l_t());
-        Smoothness { l_t: seen.l_t.max(needed), ..seen }
+        self.result.path.smoothness()
     }
 
     fn bounds(&self) -> Bounds {
@@ -99,12 +97,22 @@ impl Shown<'_> {
             ),
             "Eq. 3 to 5 are for gradient descent with η ≤ 1/L_T. Fine-tuning used AdamW, whose steps are far longer than \
              η·∇J_T: the columns A_alignment to eq5 are the paper's formulas at the learning rates used, and bound nothing \
-             here; the columns steps_* are the same argument with the steps that were taken."
+             here; the columns steps_* are the same argument with the steps that were taken. Eq. 8 follows from assumption A.2 and \
+             needs no constant: steps on which it fails refute that assumption."
                 .to_owned(),
-            "L_P and L_T are the largest ‖∇J(θ+Δθ) − ∇J(θ)‖/‖Δθ‖ between neighbouring points: lower estimates. A steps_bound \
-             below the forgetting would refute the estimate, not the theorem."
+            "L_P and L_T are the largest ‖∇J(θ+Δθ) − ∇J(θ)‖/‖Δθ‖ between neighbouring points of a path: lower estimates, from the path \
+             whose forgetting they bound. That a bound holds with them says little where it is many times the forgetting: tightness is \
+             the share of the bound that the forgetting is, and the bound is also shown with the largest L_P of the other paths, which \
+             this one did not choose."
                 .to_owned(),
         ];
+        if eval.path_stride > 1 {
+            page.notes.push(format!(
+                "With {} steps between points there are no sums of the paper's Eq. 3 to 5, and no checks of single steps: \
+                 eval.path_stride = 1 gives them.",
+                eval.path_stride
+            ));
+        }
         page.texts.push(TextFile {
             name: "paths.json".to_owned(),
             title: "Every point of every path".to_owned(),
@@ -121,14 +129,29 @@ impl Shown<'_> {
     fn found(&self) -> Vec<String> {
         let most = self.walked.iter().max_by(|a, b| a.bounds().forgetting.total_cmp(&b.bounds().forgetting));
         let Some(most) = most else { return Vec::new() };
-        let holds = self.walked.iter().filter(|w| holds(&w.bounds())).count();
         let [set, mix] = self.names(most);
+        let mut tightness: Vec<f64> = self.walked.iter().filter_map(|w| w.bounds().tightness()).collect();
+        tightness.sort_by(f64::total_cmp);
+        let tightness = tightness.get(tightness.len() / 2).map_or_else(String::new, |share| {
+            format!("; in the median the forgetting is {:.0} % of the bound", 100.0 * share)
+        });
+        let count = |held: fn(&Self, &Walked) -> bool| self.walked.iter().filter(|w| held(self, w)).count();
         vec![format!(
-            "The general loss rose most (or fell least) for {mix} on {set}: {:+.4} nats per token; the bound from the steps that were taken held on \
-             {holds} of {} paths. One path an arm and set: there are no intervals.",
+            "The general loss rose most (or fell least) for {mix} on {set}: {:+.4} nats per token. The bound from the steps that were \
+             taken held on {} of {} paths with the path's own L_P, on {} with the largest of the others'{tightness}. One path a mix and \
+             set: there are no intervals.",
             most.bounds().forgetting,
-            self.walked.len()
+            count(|_, w| holds(&w.bounds())),
+            self.walked.len(),
+            count(|this, w| this.bound_of_others(w).is_some_and(|bound| w.bounds().forgetting <= bound)),
         )]
+    }
+
+    /// The bound from the steps that were taken with the largest L_P of the other paths; `None` of a single path.
+    fn bound_of_others(&self, w: &Walked) -> Option<f64> {
+        let others = self.walked.iter().filter(|other| (other.set, other.arm) != (w.set, w.arm));
+        let l_p = others.map(|other| other.smoothness().l_p).max_by(f64::total_cmp)?;
+        Some(w.result.path.bounds(Smoothness { l_p, ..w.smoothness() }, 0.0).actual())
     }
 
     fn paths(&self) -> Table {
@@ -136,14 +159,33 @@ impl Shown<'_> {
             names: [&'a str; 2],
             bounds: Bounds,
             path: &'a Path,
+            of_others: Option<f64>,
         }
-        let row = |w| Row { names: self.names(w), bounds: w.bounds(), path: &w.result.path };
+        let row = |w| Row {
+            names: self.names(w),
+            bounds: w.bounds(),
+            path: &w.result.path,
+            of_others: self.bound_of_others(w),
+        };
+        // The paper's sums are over single steps.
+        let single = self.study.spec().eval.path_stride == 1;
         let rows: Vec<Row<'_>> = self.walked.iter().map(row).collect();
         let signed = |name: &str, value: fn(&Bounds) -> f64| {
             Column::number(name, Format::Signed(4), rows.iter().map(|r| value(&r.bounds)))
         };
         let fixed = |name: &str, value: fn(&Bounds) -> f64| {
             Column::number(name, Format::Fixed(2), rows.iter().map(|r| value(&r.bounds)))
+        };
+        let paper = |name: &str, value: fn(&Bounds) -> f64| {
+            let of = |r: &Row<'_>| single.then(|| value(&r.bounds));
+            Column::number(name, Format::Signed(4), rows.iter().map(of)).documents_only()
+        };
+        let held = |name: &str, check: fn(&Path, Smoothness) -> StepCheck| {
+            let of = |r: &Row<'_>| {
+                let found = check(r.path, r.bounds.smoothness);
+                if single { format!("{} of {}", found.held, found.steps) } else { String::new() }
+            };
+            Column::text(name, rows.iter().map(of)).documents_only()
         };
         let of_path = |name: &str, format, value: fn(&Path) -> Option<f64>| {
             Column::number(name, format, rows.iter().map(|r| value(r.path)))
@@ -160,8 +202,37 @@ impl Shown<'_> {
                     .meaning("Σ⟨∇J_P, Δθ⟩ + L_P/2·Σ‖Δθ‖² with the steps that were taken"),
             )
             .with(
-                Column::text("holds", rows.iter().map(|r| if holds(&r.bounds) { "yes" } else { "no" }))
+                Column::text("holds", rows.iter().map(|r| yes(holds(&r.bounds))))
                     .meaning("whether the forgetting is at most the bound"),
+            )
+            .with(
+                Column::number("tightness", Format::Fixed(2), rows.iter().map(|r| r.bounds.tightness()))
+                    .meaning("the share of the bound that the forgetting is; near 0 the bound says little"),
+            )
+            .with(
+                Column::number("bound_of_others", Format::Signed(4), rows.iter().map(|r| r.of_others))
+                    .documents_only()
+                    .meaning("the bound with the largest L_P of the other paths"),
+            )
+            .with(
+                held("eq7_steps", |p, s| p.eq7(s.l_p))
+                    .heading("Eq. 7, steps")
+                    .meaning("on how many steps J_P rose by at most ⟨∇J_P, Δθ⟩ + L_P/2·‖Δθ‖²"),
+            )
+            .with(
+                held("eq2_steps", |p, s| p.eq2(s.l_p))
+                    .heading("Eq. 2, steps")
+                    .meaning("the same with −η·∇J_T for the step, which AdamW does not take"),
+            )
+            .with(
+                held("eq8_steps", |p, _| p.eq8())
+                    .heading("Eq. 8, steps")
+                    .meaning("on how many steps J_T fell by at least η/2·‖∇J_T‖², as assumption A.2 implies"),
+            )
+            .with(
+                held("eq13_steps", |p, s| p.eq13(s.l_t))
+                    .heading("Eq. 13, steps")
+                    .meaning("on how many steps J_T rose by at most ⟨∇J_T, Δθ⟩ + L_T/2·‖Δθ‖²"),
             )
             .with(
                 of_path("cosine_first", Format::Signed(3), |p| p.segments.first().map(Segment::cosine))
@@ -172,11 +243,11 @@ impl Shown<'_> {
                     .heading("cosine")
                     .meaning("of the gradients of J_P and J_T, mean over the path"),
             )
-            .with(signed("A_alignment", |b| b.alignment).heading("A").documents_only())
-            .with(signed("B_energy", |b| b.energy).heading("B").documents_only())
-            .with(signed("eq3", Bounds::eq3).heading("Eq. 3").documents_only())
-            .with(signed("eq4", Bounds::eq4).heading("Eq. 4").documents_only())
-            .with(signed("eq5", Bounds::eq5).heading("Eq. 5").documents_only().meaning("with J_T* = 0"))
+            .with(paper("A_alignment", |b| b.alignment).heading("A"))
+            .with(paper("B_energy", |b| b.energy).heading("B"))
+            .with(paper("eq3", Bounds::eq3).heading("Eq. 3"))
+            .with(paper("eq4", Bounds::eq4).heading("Eq. 4"))
+            .with(paper("eq5", Bounds::eq5).heading("Eq. 5").meaning("with J_T* = 0"))
             .with(fixed("L_P", |b| b.smoothness.l_p).documents_only())
             .with(fixed("L_T", |b| b.smoothness.l_t).documents_only())
             .with(
@@ -207,9 +278,10 @@ impl Shown<'_> {
         let number =
             |name: &str, format, value: fn(&Row<'_>) -> f64| Column::number(name, format, rows.iter().map(value));
         let (three, four, signed) = (Format::Fixed(3), Format::Fixed(4), Format::Signed(4));
+        // A lower estimate of L_T can refute the condition, not show it.
         let eq15 = |r: &Row<'_>| {
-            let (left, right) = r.i.eq15(r.l_t);
-            if left <= right { "yes" } else { "no" }
+            let (left, right) = r.i.eq15(r.l_t.max(r.i.least_l_t()));
+            if left <= right { "not refuted" } else { "refuted" }
         };
         Table::new("midtraining", "What midtraining changed before fine-tuning began (Eq. 14 to 19)")
             .with(Column::text("dataset", rows.iter().map(|r| r.names[0])).heading("set"))
@@ -219,18 +291,39 @@ impl Shown<'_> {
             .with(number("linear", signed, |r| r.i.linear).meaning("⟨∇J_T(θ_pre), δ⟩"))
             .with(number("delta_norm", four, |r| r.i.displacement_square.sqrt()).heading("‖δ‖"))
             .with(number("cosine", Format::Signed(3), |r| r.i.cosine()))
-            .with(number("L_T_least", three, |r| r.i.least_l_t()).documents_only())
+            .with(
+                number("L_T", three, |r| r.l_t).documents_only().meaning("as the fine-tuning path shows it: a lower estimate"),
+            )
+            .with(
+                number("L_T_least", three, |r| r.i.least_l_t())
+                    .documents_only()
+                    .meaning("the least L_T with which Eq. 14 holds: also a lower estimate"),
+            )
+            .with(
+                Column::number("L_T_largest", three, rows.iter().map(|r| r.i.largest_l_t()))
+                    .documents_only()
+                    .meaning("the largest L_T with which Eq. 15 would hold"),
+            )
             .with(
                 number("eq14", four, |r| r.i.eq14(r.l_t))
                     .heading("Eq. 14")
                     .documents_only()
-                    .meaning("bound on J_T after midtraining"),
+                    .meaning("bound on J_T after midtraining, with the path's L_T"),
+            )
+            .with(
+                Column::text("eq14_holds", rows.iter().map(|r| yes(r.i.loss_after <= r.i.eq14(r.l_t))))
+                    .heading("Eq. 14 holds")
+                    .documents_only()
+                    .meaning("where not, the path's L_T is too low between the two models"),
             )
             .with(
                 Column::text("eq15", rows.iter().map(eq15))
                     .heading("Eq. 15")
                     .documents_only()
-                    .meaning("whether the sufficient condition for a lower J_T holds"),
+                    .meaning(
+                        "the sufficient condition for a lower J_T, with the larger of both estimates of L_T: they are lower ones, and can \
+                         only refute it",
+                    ),
             )
             .with(Column::count("steps", rows.iter().map(|r| r.d.steps)).documents_only())
             .with(
@@ -306,6 +399,10 @@ impl Shown<'_> {
         let bytes = crate::files::json("paths.json", &records)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
+}
+
+fn yes(is: bool) -> &'static str {
+    if is { "yes" } else { "no" }
 }
 
 /// Whether the forgetting is at most the bound from the steps that were taken.

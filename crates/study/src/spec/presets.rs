@@ -204,7 +204,7 @@ fn mini(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
             replay: None,
             sets: Vec::new(),
         },
-        eval: EvalSpec { general_sequences: 120, examples: None, probe_documents: 200, path_rows: 32, path_stride: 4 },
+        eval: EvalSpec { general_sequences: 120, examples: None, probe_documents: 200, path_rows: 32, path_stride: 1 },
         probes: Vec::new(),
     })
 }
