@@ -28,6 +28,44 @@ fn the_same_seed_gives_the_same_bytes_and_another_does_not() {
     }
 }
 
+/// With one seed of each kind intervals are over held-out documents; with more, those stand beside. Every table says over what.
+#[test]
+fn one_seed_has_intervals_over_documents() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |seeds: &str| {
+        let table = run_tiny(dir.path(), &["--quiet", "--seeds", seeds]);
+        (rows(&table), csv(&read(dir.path(), "tables/comparison.csv")))
+    };
+    let (one, compared) = of("1");
+    let mixed = &one[&("Pycode".to_owned(), "Starcoder (20%)".to_owned())];
+    assert_eq!((mixed["unit"].as_str(), mixed["seeds"].as_str()), ("documents, one model each", "1"));
+    assert!(!mixed["sft_delta_ci_low"].is_empty());
+    assert_eq!(mixed["sft_delta_ci_low"], mixed["sft_delta_document_ci_low"]);
+    for row in &compared {
+        assert_eq!(
+            (row["ci_low"].as_str(), row["ci_high"].as_str()),
+            (row["document_ci_low"].as_str(), row["document_ci_high"].as_str())
+        );
+        let number = |name: &str| row[name].parse::<f64>().unwrap();
+        let difference = number("difference");
+        assert!(number("ci_low") <= difference && difference <= number("ci_high"), "{row:?}");
+        assert!(number("detectable") > 0.0 && row["family"].starts_with("1 mix on"), "{row:?}");
+        assert!((0.0..=1.0).contains(&number("p_adjusted")), "{row:?}");
+    }
+    let (two, compared) = of("2");
+    let mixed = &two[&("Pycode".to_owned(), "Starcoder (20%)".to_owned())];
+    assert_eq!(mixed["unit"], "fine-tuning seeds of one checkpoint");
+    assert_ne!(mixed["sft_delta_ci_low"], mixed["sft_delta_document_ci_low"]);
+    // With one pretraining seed forgetting is the general loss less a constant: no p of its own, as wide an interval.
+    let of = |loss: &str| compared.iter().find(|r| r["dataset"] == "Pycode" && r["loss"] == loss).unwrap();
+    let width = |loss: &str| {
+        let number = |name: &str| of(loss)[name].parse::<f64>().unwrap();
+        number("ci_high") - number("ci_low")
+    };
+    assert!(of("forgetting")["p"].is_empty() && !of("c4")["p"].is_empty());
+    assert!((width("forgetting") - width("c4")).abs() < 1e-9);
+}
+
 #[test]
 fn what_it_writes() {
     let dir = tempfile::tempdir().unwrap();
@@ -42,10 +80,9 @@ fn what_it_writes() {
     let comparison = read(dir.path(), "tables/comparison.csv");
     // One arm beside the control: two sets, three losses.
     assert_eq!(comparison.lines().count(), 1 + 6, "{comparison}");
-    assert!(
-        comparison
-            .starts_with("dataset,loss,mix,seeds,control,arm,difference,ci_low,ci_high,p,p_adjusted,improvement,")
-    );
+    assert!(comparison.starts_with(
+        "dataset,loss,mix,seeds,control,arm,difference,ci_low,ci_high,unit,p,p_adjusted,family,detectable,document_ci_low,"
+    ));
     for file in ["tables/table2.md", "figures/table2.csv", "plan.txt", "report.html", "spec.toml"] {
         assert!(!read(dir.path(), file).is_empty(), "{file}");
     }

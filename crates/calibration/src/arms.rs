@@ -1,1 +1,52 @@
-//! To come.
+//! Correlations of arms that are crossed with sets, and of ranks.
+
+use forgetting_eval::{Crossed, spearman};
+
+use crate::{Random, Rate, covers, repeat};
+
+const ARMS: usize = 5;
+const SETS: usize = 4;
+/// The two-sided level of tests.
+const LEVEL: f64 = 0.05;
+
+/// A value of each arm on each set: what is peculiar to the arm, to the set, and to both.
+fn values(random: &mut Random, arm_variance: f64) -> Vec<Vec<f64>> {
+    let sets: Vec<f64> = random.normals(SETS).iter().map(|s| 2.0 * s).collect();
+    let arm = |random: &mut Random| {
+        let own = arm_variance.sqrt() * random.normal();
+        sets.iter().map(|set| own + set + random.normal()).collect()
+    };
+    (0..ARMS).map(|_| arm(random)).collect()
+}
+
+/// How often figure 3's test rejects where proximity and improvement have nothing to do with each other, for arms that differ
+/// more and more from each other in what they do on all sets.
+pub fn permutation(repetitions: usize, seed: u64) -> Vec<Rate> {
+    let of = |arm_variance: f64| {
+        let ps = repeat(repetitions, seed, |random| {
+            let crossed = Crossed::new(values(random, arm_variance), values(random, arm_variance));
+            let standardised = crossed.and_then(|c| c.standardised()).expect("normal values vary");
+            standardised.permute_arms(10_000, 0).expect("normal values vary").p()
+        });
+        let setting = format!("{ARMS} mixes on {SETS} sets, variance of mixes {arm_variance} of that of pairs");
+        let rejected = ps.into_iter().map(|p| p <= LEVEL + 1e-12);
+        Rate::of("exchanging mixes", setting, "p <= 0.05 where nothing is related", LEVEL, rejected)
+    };
+    [0.0, 0.5, 1.0, 2.0].map(of).into()
+}
+
+/// Coverage of the interval of Spearman's ρ over the mixes of one set: normal pairs of a known correlation.
+pub fn ranks(repetitions: usize, seed: u64) -> Vec<Rate> {
+    let of = |(n, r): (usize, f64)| {
+        // What ranks of normal pairs correlate by (Pearson 1907).
+        let rho = 6.0 / std::f64::consts::PI * (r / 2.0).asin();
+        let found = repeat(repetitions, seed, |random| {
+            let x = random.normals(n);
+            let y: Vec<f64> = x.iter().map(|x| r * x + (1.0 - r * r).sqrt() * random.normal()).collect();
+            covers(spearman(&x, &y).expect("normal values vary").interval(0.95), rho)
+        });
+        let setting = format!("{n} mixes, rho {rho:.3}");
+        Rate::of("Spearman's rho", setting, "95 % interval covers", 0.95, found)
+    };
+    [(5, 0.0), (5, 0.6), (10, 0.6), (24, 0.6)].map(of).into()
+}

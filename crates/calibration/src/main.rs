@@ -6,7 +6,8 @@
 
 use std::process::ExitCode;
 
-use calibration::{HEADER, Rate, proximity, row};
+use calibration::proximity::Mixtures;
+use calibration::{HEADER, Rate, arms, documents, proximity, representations, row, seeds};
 use clap::Parser;
 
 #[derive(Parser)]
@@ -24,7 +25,15 @@ struct Args {
 
 type Simulation = fn(usize, u64) -> Vec<Rate>;
 
-const SIMULATIONS: [(&str, Simulation); 2] = [("proximity", proximity::coverage), ("size", proximity::size)];
+const SIMULATIONS: [(&str, Simulation); 7] = [
+    ("proximity", |repetitions, seed| proximity::coverage(Mixtures::All, repetitions, seed)),
+    ("size", proximity::size),
+    ("permutation", arms::permutation),
+    ("ranks", arms::ranks),
+    ("seeds", seeds::differences),
+    ("documents", documents::differences),
+    ("representations", representations::differences),
+];
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -145,12 +145,15 @@ fn documents(check: &mut Check, expected: &Value) -> Result<(), String> {
         let place = format!("documents {i}");
         check.exact(found.documents as f64 == number(case, "documents")?, &format!("number of {place}"))?;
         check.near(found.difference, number(case, "difference_a_minus_b")?, EXACT, &format!("difference of {place}"));
-        check.near(found.standard_error, number(case, "standard_error")?, EXACT, &format!("error of {place}"));
+        let over = found.linearised;
+        check.near(over.standard_error, number(case, "standard_error")?, EXACT, &format!("error of {place}"));
+        let jackknife = number(case, "delete_one_jackknife_standard_error")?;
+        check.near(found.jackknife.standard_error, jackknife, EXACT, &format!("jackknife error of {place}"));
         let df = number(case, "df")?;
         check.near(t_quantile(0.975, df), number(case, "t_0.975")?, EXACT * 10.0, &format!("t of {place}"));
-        interval(check, Some(found.interval), case, "ci95", EXACT, &place)?;
+        interval(check, Some(over.interval), case, "ci95", EXACT, &place)?;
         let p = number(case, "p_two_sided")?;
-        check.near(found.p.unwrap_or(f64::NAN) / p, 1.0, P, &format!("p of {place}"));
+        check.near(over.p.unwrap_or(f64::NAN) / p, 1.0, P, &format!("p of {place}"));
     }
     Ok(())
 }

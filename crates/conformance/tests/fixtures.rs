@@ -35,6 +35,20 @@ fn megatrons_own_files_are_read() {
     assert!(output.status.success() && text.trim_end().ends_with("2 ok, 0 fail, 0 unsupported"), "{text}");
 }
 
+/// Statistics that other software computed: exact vocabularies of samples, arms crossed with sets, documents, differences of
+/// CKA.
+#[test]
+fn statistics_agree() {
+    let Some(shared) = shared() else { return };
+    for (family, files) in [("proximity_rarefied", 1), ("stats2", 2)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
+        let output = command.arg(shared.join("reference-wave2")).args(["--family", family]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let all = format!("{files} ok, 0 fail, 0 unsupported");
+        assert!(output.status.success() && text.trim_end().ends_with(&all), "{text}");
+    }
+}
+
 #[test]
 fn own_fixtures_agree() {
     let output = Command::new(env!("CARGO_BIN_EXE_conformance")).arg(fixture("reference")).output().unwrap();

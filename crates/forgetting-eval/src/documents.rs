@@ -26,7 +26,7 @@ pub struct DocumentDifferences {
     tokens: Vec<u64>,
 }
 
-/// A difference with its interval over documents.
+/// A difference with its intervals over documents.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DocumentComparison {
     /// Documents.
@@ -35,18 +35,38 @@ pub struct DocumentComparison {
     pub effective_documents: f64,
     /// Σ(a − b)/Σm, nats per token.
     pub difference: f64,
-    /// √(n/(n − 1)·Σe²)/Σm with e = (a − b) − difference·m.
+    /// By linearisation, √(n/(n − 1)·Σe²)/Σm with e = (a − b) − difference·m, and Student's t with n − 1 degrees of freedom: the
+    /// textbook's ratio estimator (that of a weighted regression on a constant with HC1 errors). It is too narrow where a few
+    /// long documents hold most of the tokens.
+    pub linearised: OverDocuments,
+    /// By leaving out one document at a time, with as many degrees of freedom as there are effective documents, less one: it
+    /// covers as stated also where lengths differ much (simulated: `crates/calibration`).
+    pub jackknife: OverDocuments,
+}
+
+/// How sure a difference is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct OverDocuments {
+    /// Its standard error.
     pub standard_error: f64,
-    /// difference ± t(n − 1)·error.
+    /// Degrees of freedom of Student's t.
+    pub freedom: f64,
+    /// difference ± t·error.
     pub interval: (f64, f64),
-    /// Two-sided p of t = difference/error with n − 1 degrees of freedom; `None` where no document differs from another.
+    /// Two-sided p of difference/error; `None` where no document differs from another.
     pub p: Option<f64>,
 }
 
-impl DocumentComparison {
-    /// The smallest difference that as many such documents show with the chance `power`.
+impl OverDocuments {
+    fn of(difference: f64, standard_error: f64, freedom: f64, level: f64) -> Self {
+        let half = t_quantile(0.5 + level / 2.0, freedom) * standard_error;
+        let p = (standard_error > 0.0).then(|| t_two_sided_p(difference / standard_error, freedom));
+        Self { standard_error, freedom, interval: (difference - half, difference + half), p }
+    }
+
+    /// The smallest difference that as many such documents show with the chance `power`, at the two-sided level 1 − `level`.
     pub fn detectable(&self, level: f64, power: f64) -> Option<f64> {
-        detectable(self.standard_error, (self.documents - 1) as f64, level, power)
+        detectable(self.standard_error, self.freedom, level, power)
     }
 }
 
@@ -114,8 +134,7 @@ impl DocumentDifferences {
         }
     }
 
-    /// The difference in nats per token, with its interval at a level. (The ratio estimator's linearised variance: that of a
-    /// weighted regression on a constant with HC1 errors.)
+    /// The difference in nats per token, with its intervals at a level.
     ///
     /// # Errors
     /// Fewer than two documents, a level outside (0, 1), losses that are not finite.
@@ -132,18 +151,22 @@ impl DocumentDifferences {
         }
         let tokens: f64 = self.tokens.iter().map(|m| *m as f64).sum();
         let difference = self.nats.iter().sum::<f64>() / tokens;
-        let residuals = self.nats.iter().zip(&self.tokens).map(|(d, m)| d - difference * *m as f64);
-        let squares: f64 = residuals.map(|e| e * e).sum();
-        let standard_error = (n as f64 / (n - 1) as f64 * squares).sqrt() / tokens;
-        let df = (n - 1) as f64;
-        let half = t_quantile(0.5 + level / 2.0, df) * standard_error;
+        let pairs = || self.nats.iter().zip(self.tokens.iter().map(|m| *m as f64));
+        let squares: f64 = pairs().map(|(d, m)| (d - difference * m).powi(2)).sum();
+        let linearised = (n as f64 / (n - 1) as f64 * squares).sqrt() / tokens;
+        // Without a document the difference changes by −e/(Σm − m).
+        let changes: Vec<f64> = pairs().map(|(d, m)| (difference * m - d) / (tokens - m)).collect();
+        let mean = changes.iter().sum::<f64>() / n as f64;
+        let spread: f64 = changes.iter().map(|c| (c - mean).powi(2)).sum();
+        let jackknife = ((n - 1) as f64 / n as f64 * spread).sqrt();
+        let effective_documents = tokens * tokens / pairs().map(|(_, m)| m * m).sum::<f64>();
         Ok(DocumentComparison {
             documents: n,
-            effective_documents: tokens * tokens / self.tokens.iter().map(|m| (*m as f64).powi(2)).sum::<f64>(),
+            effective_documents,
             difference,
-            standard_error,
-            interval: (difference - half, difference + half),
-            p: (standard_error > 0.0).then(|| t_two_sided_p(difference / standard_error, df)),
+            linearised: OverDocuments::of(difference, linearised, (n - 1) as f64, level),
+            // Below one degree of freedom there is no t.
+            jackknife: OverDocuments::of(difference, jackknife, (effective_documents - 1.0).max(1.0), level),
         })
     }
 }
@@ -169,10 +192,23 @@ mod tests {
         let found = DocumentDifferences::of(&a, &b).unwrap().compare(0.95).unwrap();
         let plain = crate::Summary::of(&[-0.2, 0.1, -0.4, -0.5]);
         assert!((found.difference - plain.mean).abs() < 1e-15);
-        assert!((found.standard_error - plain.standard_error().unwrap()).abs() < 1e-15);
-        assert!((found.p.unwrap() - plain.t_test().unwrap().1).abs() < 1e-12);
+        for over in [found.linearised, found.jackknife] {
+            assert!((over.standard_error - plain.standard_error().unwrap()).abs() < 1e-15);
+            assert!((over.p.unwrap() - plain.t_test().unwrap().1).abs() < 1e-12 && (over.freedom - 3.0).abs() < 1e-12);
+            assert!(over.detectable(0.95, 0.8).unwrap() > over.interval.1 - found.difference);
+        }
         assert!((found.effective_documents - 4.0).abs() < 1e-12);
-        assert!(found.detectable(0.95, 0.8).unwrap() > found.interval.1 - found.difference);
+    }
+
+    /// One document holds most of the tokens: it decides the difference, and the interval says so.
+    #[test]
+    fn a_long_document_counts_for_what_it_is() {
+        let a = losses(&[(10.0, 10), (11.0, 10), (12.0, 10), (400.0, 300)]);
+        let b = losses(&[(11.0, 10), (11.5, 10), (11.0, 10), (430.0, 300)]);
+        let found = DocumentDifferences::of(&a, &b).unwrap().compare(0.95).unwrap();
+        assert!(found.effective_documents < 1.3 && found.jackknife.freedom >= 1.0);
+        let width = |over: OverDocuments| over.interval.1 - over.interval.0;
+        assert!(width(found.jackknife) > 10.0 * width(found.linearised), "{found:?}");
     }
 
     #[test]
@@ -198,6 +234,6 @@ mod tests {
         assert!(matches!(bad.compare(0.95), Err(Error::NotFinite { index: 0, .. })));
         // Nothing differs: a difference of 0, and no t.
         let same = DocumentDifferences::of(&a, &a).unwrap().compare(0.95).unwrap();
-        assert_eq!((same.difference, same.interval, same.p), (0.0, (0.0, 0.0), None));
+        assert_eq!((same.difference, same.linearised.interval, same.jackknife.p), (0.0, (0.0, 0.0), None));
     }
 }

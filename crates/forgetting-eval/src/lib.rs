@@ -40,7 +40,7 @@ mod stats;
 pub mod theory;
 
 pub use comparison::{ArmComparison, compare_arms};
-pub use documents::{DocumentComparison, DocumentDifferences};
+pub use documents::{DocumentComparison, DocumentDifferences, OverDocuments};
 pub use loss::{DocumentLosses, HeldOut, forgetting, relative_improvement};
 pub use stats::{
     ArmPermutation, Block, Correlation, Crossed, Error, Influence, Level, Nested, Paired, RankCorrelation, Summary,

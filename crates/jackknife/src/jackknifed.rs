@@ -79,6 +79,13 @@ impl Jackknifed {
         Some(((centre - half).tanh(), (centre + half).tanh()))
     }
 
+    /// The smallest value other than 0 that as many such documents show with the chance `power`, at the two-sided level
+    /// 1 − `level`: (t(½ + level/2) + t(power)) standard errors. `None` below two groups or for shares outside (0, 1).
+    pub fn detectable(&self, level: f64, power: f64) -> Option<f64> {
+        let power = self.quantile(power)?.max(0.0);
+        Some((self.t(level)? + power) * self.standard_error()?)
+    }
+
     /// This less another value of the same groups.
     ///
     /// # Errors
@@ -117,9 +124,14 @@ impl Jackknifed {
     }
 
     fn t(&self, level: f64) -> Option<f64> {
+        self.quantile(0.5 + level / 2.0).filter(|_| level > 0.0)
+    }
+
+    /// Of Student's t with G − 1 degrees of freedom.
+    fn quantile(&self, probability: f64) -> Option<f64> {
         let freedom = self.without.len().checked_sub(1).filter(|f| *f > 0)? as f64;
         let t = StudentsT::new(0.0, 1.0, freedom).ok()?;
-        (level > 0.0 && level < 1.0).then(|| t.inverse_cdf(0.5 + level / 2.0))
+        (probability > 0.0 && probability < 1.0).then(|| t.inverse_cdf(probability))
     }
 }
 
@@ -141,7 +153,13 @@ mod tests {
         assert!((of_mean().bias_corrected().unwrap() - 3.5).abs() < 1e-12 && of_mean().bias().unwrap().abs() < 1e-12);
         let one = Jackknifed { without: vec![1.0], sizes: vec![4], ..of_mean() };
         assert_eq!((one.standard_error(), one.interval(0.95), one.bounded_interval(0.95)), (None, None, None));
-        assert_eq!(of_mean().interval(1.0), None);
+        assert_eq!(
+            (of_mean().interval(1.0), of_mean().interval(0.0), of_mean().detectable(0.95, 1.0)),
+            (None, None, None)
+        );
+        // t(0.975, 3) = 3.182 and t(0.8, 3) = 0.978.
+        let share = of_mean().detectable(0.95, 0.8).unwrap() / of_mean().standard_error().unwrap();
+        assert!((share - 4.1609).abs() < 1e-3, "{share}");
     }
 
     #[test]

@@ -52,6 +52,30 @@ fn ramped() -> impl Strategy<Value = (LrSpec, u64)> {
 proptest! {
     #![proptest_config(config())]
 
+    /// What a timeline exposes a model to are shares of everything from the first phase on: they add up to 1, and the
+    /// specialised sources' are the counted slots, to one slot a phase.
+    #[test]
+    fn exposure_is_what_is_counted(first in curve(), second in curve(), start in 0u64..40, between in 1u64..40, slots in 1u64..50) {
+        let end = Step(start + between + 20);
+        let phase = |start: u64, source: &str, weight: WeightCurve| Phase {
+            start: Step(start),
+            weight,
+            specialised: Some(Shares::one(source).unwrap()),
+            general: None,
+        };
+        let phases = vec![phase(start, "code", first), phase(start + between, "math", second)];
+        let timeline = Timeline::new(end, Shares::one("web").unwrap(), phases).unwrap();
+        let exposure = timeline.exposure(slots);
+        let total: f64 = exposure.iter().map(|(_, share)| share).sum();
+        prop_assert!((total - 1.0).abs() < 1e-9, "{exposure:?}");
+        let all = ((end.0 - start) * slots) as f64;
+        for (source, curve, steps) in [("code", first, between), ("math", second, 20)] {
+            let share = exposure.iter().find(|(name, _)| *name == source).map_or(0.0, |(_, share)| *share);
+            let counted = curve.count(steps * slots, steps * slots, 0) as f64;
+            prop_assert!((share * all - counted).abs() < 1.0 + 1e-6, "{source}: {share} of {all}, counted {counted}");
+        }
+    }
+
     /// At every prefix the count differs from the integral of the weight by less than one, and no slot counts twice.
     #[test]
     fn counts_follow_the_integral(curve in curve(), len in 0u64..300, phi in 0..Weight::PARTS) {

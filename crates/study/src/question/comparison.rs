@@ -9,9 +9,9 @@ use crate::{ArmId, Error, SetId, Study};
 /// Level of intervals.
 pub(super) const LEVEL: f64 = 0.95;
 /// With which chance an effect is to be found, where the smallest one is said.
-const POWER: f64 = 0.8;
-/// Fewer documents of equal length than this have no interval: a few long ones decide it, and it would cover too rarely.
-const LEAST_DOCUMENTS: f64 = 10.0;
+pub(super) const POWER: f64 = 0.8;
+/// Fewer documents of equal length than this have no interval.
+const LEAST_DOCUMENTS: f64 = 5.0;
 
 /// What an interval is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,11 +46,9 @@ impl Unit {
 /// In sentences: what a seed is, how many there were, and what intervals speak of.
 pub(super) fn unit(study: &Study) -> String {
     let (pretraining, fine_tuning) = (study.spec().pretrain_seeds, study.spec().sft_seeds);
-    let runs = |n: u64, of: &str| format!("{n} {of} seed{}", if n == 1 { "" } else { "s" });
     let seeds = format!(
-        "There were {} and {} for each; a seed stands for first weights and the order of data, on one corpus.",
-        runs(pretraining, "pretraining"),
-        runs(fine_tuning, "fine-tuning")
+        "Seeds: {pretraining} for pretraining and {fine_tuning} for fine-tuning; a seed stands for first weights and the order of \
+         data, on one corpus."
     );
     let speak = match Unit::of(study) {
         Unit::Documents => {
@@ -102,19 +100,19 @@ impl Difference {
     }
 
     pub(super) fn document_interval(&self) -> Option<(f64, f64)> {
-        Some(self.documents.as_ref()?.interval)
+        Some(self.documents.as_ref()?.jackknife.interval)
     }
 
     fn p(&self) -> Option<f64> {
         match self.unit {
-            Unit::Documents => self.documents.as_ref()?.p,
+            Unit::Documents => self.documents.as_ref()?.jackknife.p,
             _ => Some(self.seeds.t_test()?.1),
         }
     }
 
     fn detectable(&self) -> Option<f64> {
         match self.unit {
-            Unit::Documents => self.documents.as_ref()?.detectable(LEVEL, POWER),
+            Unit::Documents => self.documents.as_ref()?.jackknife.detectable(LEVEL, POWER),
             _ => self.seeds.detectable(LEVEL, POWER),
         }
     }
@@ -236,7 +234,8 @@ pub(super) fn rows(study: &Study, losses: &Losses) -> Result<Vec<Row>, Error> {
                     continue;
                 };
                 let nested = Nested::of(&losses.nested(*arm, set, |m| loss.of(m)));
-                let family = format!("{} mixes on {}, {} loss", arms.len(), study[set].name, loss.name());
+                let mixes = if arms.len() == 1 { "1 mix".to_owned() } else { format!("{} mixes", arms.len()) };
+                let family = format!("{mixes} on {}, {}", study[set].name, loss.name());
                 // Forgetting over fine-tuning seeds is the general loss less a constant.
                 let constant = loss == Loss::Forgetting && difference.unit == Unit::FineTuning;
                 let p = difference.p().filter(|_| !constant);

@@ -4,7 +4,7 @@ use metrics_proximity::{Advantage, JsForm, Similarity, SimilarityMatrix};
 use report::{Column, Figure, Format, Heatmap, Heatmaps, Page, Table};
 
 use super::Question;
-use super::comparison::LEVEL;
+use super::comparison::{LEVEL, POWER};
 use crate::graph::Graph;
 use crate::job;
 use crate::spec::GENERAL;
@@ -164,6 +164,7 @@ impl Shown<'_> {
         page.tables = vec![self.advantages(), self.matrix(title, &variants[0].1), self.corpora()];
         page.figures = vec![self.figure(title, &variants, axes)];
         page.notes = vec![self.how()];
+        page.notes.extend(self.how_sure());
         page.notes.extend(variants.iter().filter_map(|(variant, matrix)| warning(variant, matrix)));
         page
     }
@@ -184,6 +185,23 @@ impl Shown<'_> {
              of all tokens from its first phase to the end. {intervals}",
             basis.draws, basis.budget
         )
+    }
+
+    /// How far PA may be off, and what it can show.
+    fn how_sure(&self) -> Option<String> {
+        let all = || self.closeness.advantages.iter().flatten().map(|a| &a.advantage);
+        let bias = all().filter_map(|a| a.bias()).map(f64::abs).max_by(f64::total_cmp)?;
+        let mut detectable: Vec<f64> = all().filter_map(|a| a.detectable(LEVEL, POWER)).filter(|d| *d > 0.0).collect();
+        detectable.sort_by(f64::total_cmp);
+        let median = detectable.get(detectable.len() / 2)?;
+        Some(format!(
+            "The largest bias that the jackknife estimates of a PA is {bias:.5}; it is not taken out. The smallest PA that these documents \
+             show with a chance of 80 % (two-sided 5 %, one comparison) is {median:.4} in the median."
+        ))
+    }
+
+    fn unit(&self) -> &'static str {
+        self.closeness.basis.groups.map_or("no intervals: too few documents", |_| "documents")
     }
 
     /// The closest mix of each set, in a sentence with its interval.
@@ -285,8 +303,9 @@ impl Shown<'_> {
                     "KL(T‖general) − KL(T‖M) in nats (Xie et al. 2023), with 1 % of the uniform distribution mixed in",
                 ),
             )
+            .with(number("detectable", score, &|p| of(p).advantage.detectable(LEVEL, POWER)).file_only())
             .with(Column::count("closest", closest.map(u64::from)).file_only())
-            .with(Column::text("unit", pairs.iter().map(|_| "documents")).file_only())
+            .with(Column::text("unit", pairs.iter().map(|_| self.unit())).file_only())
             .with(Column::text("family", pairs.iter().map(|_| "each interval alone")).file_only())
             .grouped()
             .note(
@@ -344,7 +363,9 @@ impl Shown<'_> {
             .with(number("jaccard", |s| s.jaccard))
             .with(number("js_similarity", |s| s.js(JsForm::Divergence)))
             .with(number("overlap", |s| s.overlap))
-            .with(number("shared_mass", |s| s.shared_mass));
+            .with(number("shared_mass", |s| s.shared_mass))
+            .with(Column::text("unit", cells.iter().map(|c| c.interval.map_or("", |_| "documents"))))
+            .with(Column::text("family", cells.iter().map(|c| c.interval.map_or("", |_| "each interval alone"))));
         Figure::new(data, picture).subtitle([
             "combined = 0.4 · cosine + 0.3 · Jaccard + 0.3 · (1 − JSD in bits) of token distributions; mixes with their \
              share of general text"

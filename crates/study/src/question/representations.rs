@@ -5,7 +5,7 @@ use metrics_cka::{Cell, Jackknifed, Matrix, Treatment};
 use report::{Column, Figure, Format, Heatmap, Heatmaps, Page, Table};
 
 use super::Question;
-use super::comparison::{LEVEL, Unit, unit};
+use super::comparison::{LEVEL, POWER, Unit, unit};
 use crate::graph::{BASE_TUNED, Graph, MIDTRAINED_TUNED, Rate};
 use crate::job::ProbeResult;
 use crate::protocol::{Arm, Probe, SftSet};
@@ -140,6 +140,15 @@ impl Shift<'_> {
             _ => self.seeds.interval(level),
         }
     }
+
+    fn detectable(&self) -> Option<f64> {
+        match self.unit {
+            Unit::Documents => {
+                self.difference.detectable(LEVEL, POWER).filter(|_| self.difference.groups() >= LEAST_GROUPS)
+            }
+            _ => self.seeds.detectable(LEVEL, POWER),
+        }
+    }
 }
 
 impl Shown<'_> {
@@ -241,6 +250,8 @@ impl Shown<'_> {
             .with(Column::interval("debiased_ci", Format::Fixed(4), cells.iter().map(|c| c.1.interval)))
             .with(Column::number("biased", Format::Fixed(4), cells.iter().map(|c| value(c.2))))
             .with(Column::text("reason", cells.iter().map(reason)))
+            .with(Column::text("unit", cells.iter().map(|c| c.1.interval.map_or("", |_| "documents"))))
+            .with(Column::text("family", cells.iter().map(|c| c.1.interval.map_or("", |_| "each interval alone"))))
     }
 
     /// Finding 5: how similar each layer stays to itself in fine-tuning, with and without midtraining.
@@ -342,6 +353,11 @@ impl Shown<'_> {
             .heading("Δ over documents")
             .documents_only()
             .meaning("95 % interval over the same groups of documents, mean over seeds"),
+        )
+        .with(
+            Column::number("detectable", four, shifts.iter().map(Shift::detectable))
+                .documents_only()
+                .meaning("the smallest true Δ that is found with a chance of 80 % (two-sided 5 %, one comparison)"),
         )
         .with(Column::count("seeds", shifts.iter().map(|s| s.seeds.n as u64)).file_only())
         .with(Column::count("groups", shifts.iter().map(|s| s.difference.groups() as u64)).file_only())

@@ -320,7 +320,9 @@ fn figure(name: &str, study: &Study, rows: &[Row], control: &str) -> Figure {
         .with(Column::number("sft_delta", change, values(|r| &r.sft).map(|e| e.map(|e| e.value))))
         .with(Column::interval("sft_delta_ci", change, values(|r| &r.sft).map(|e| e?.interval)))
         .with(Column::number("c4_delta", change, values(|r| &r.c4).map(|e| e.map(|e| e.value))))
-        .with(Column::interval("c4_delta_ci", change, values(|r| &r.c4).map(|e| e?.interval)));
+        .with(Column::interval("c4_delta_ci", change, values(|r| &r.c4).map(|e| e?.interval)))
+        .with(Column::text("unit", treated.iter().map(|_| Unit::of(study).name())))
+        .with(Column::text("family", treated.iter().map(|_| "each interval alone")));
     Figure::new(data, picture)
         .subtitle([format!("Lines: 95 % intervals of paired differences, over {}.", Unit::of(study).name())])
 }

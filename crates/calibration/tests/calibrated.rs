@@ -1,0 +1,60 @@
+//! Intervals cover and tests reject as often as they say, in fewer repetitions than the recorded ones (docs/results). Seeds are
+//! fixed: nothing here depends on chance. Bounds leave room for what so few repetitions leave open.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use calibration::proximity::{Mixtures, coverage, size};
+use calibration::{Rate, arms, documents, representations, seeds};
+
+fn assert_rates(rates: &[Rate], low: f64, high: f64) {
+    assert!(!rates.is_empty());
+    for rate in rates {
+        assert!((low..=high).contains(&rate.rate()), "{} to {}: {}", low, high, calibration::row(rate));
+    }
+}
+
+/// Of those that say how often something should be `stated`.
+fn stated(rates: Vec<Rate>, stated: f64) -> Vec<Rate> {
+    rates.into_iter().filter(|rate| (rate.stated - stated).abs() < 1e-9).collect()
+}
+
+/// At the sizes of real corpora.
+#[test]
+fn intervals_of_proximity_advantage_cover() {
+    assert_rates(&coverage(Mixtures::First, 200, 0), 0.9, 1.0);
+}
+
+/// Every measure, of samples of one distribution at sizes N, 20 N and 200 N: the same within their intervals.
+#[test]
+fn sizes_change_no_similarity() {
+    let rates = size(40, 0);
+    assert_eq!(rates.len(), 8 * 3);
+    assert_rates(&rates, 0.85, 1.0);
+}
+
+#[test]
+fn exchanging_mixes_rejects_as_often_as_stated_however_much_they_differ() {
+    assert_rates(&arms::permutation(1000, 0), 0.03, 0.07);
+}
+
+#[test]
+fn intervals_of_rank_correlations_cover() {
+    assert_rates(&arms::ranks(500, 0), 0.9, 1.0);
+}
+
+#[test]
+fn differences_over_seeds_are_as_sure_as_stated() {
+    assert_rates(&stated(seeds::differences(1000, 0), 0.95), 0.93, 0.97);
+    assert_rates(&stated(seeds::differences(1000, 0), 0.05), 0.03, 0.07);
+}
+
+#[test]
+fn differences_over_documents_are_as_sure_as_stated() {
+    let rates = documents::differences(500, 0);
+    assert_rates(&stated(rates.clone(), 0.95), 0.92, 0.98);
+    assert_rates(&stated(rates, 0.05), 0.02, 0.08);
+}
+
+#[test]
+fn intervals_of_representations_cover() {
+    assert_rates(&representations::differences(100, 0), 0.9, 1.0);
+}
