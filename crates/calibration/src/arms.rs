@@ -35,6 +35,36 @@ pub fn permutation(repetitions: usize, seed: u64) -> Vec<Rate> {
     [0.0, 0.5, 1.0, 2.0].map(of).into()
 }
 
+/// The same for shuffles within each set, which take what one mix does on all sets for several facts. No page uses them.
+pub fn shuffling(repetitions: usize, seed: u64) -> Vec<Rate> {
+    const SHUFFLES: usize = 199;
+    let of = |arm_variance: f64| {
+        let rejected = repeat(repetitions, seed, |random| {
+            let (x, y) = (values(random, arm_variance), values(random, arm_variance));
+            let r = |y: Vec<Vec<f64>>| {
+                let crossed = Crossed::new(x.clone(), y).and_then(|c| c.standardised()).and_then(|c| c.r());
+                crossed.expect("normal values vary").abs()
+            };
+            let found = r(y.clone()) - 1e-12;
+            let order = |random: &mut Random| {
+                let mut order: Vec<usize> = (0..ARMS).collect();
+                (1..ARMS).rev().for_each(|i| order.swap(i, random.below(i + 1)));
+                order
+            };
+            let shuffled = |random: &mut Random| {
+                let orders: Vec<Vec<usize>> = (0..SETS).map(|_| order(random)).collect();
+                let arm = |arm: usize| orders.iter().enumerate().map(|(set, order)| y[order[arm]][set]).collect();
+                r((0..ARMS).map(arm).collect())
+            };
+            let as_large = (0..SHUFFLES).filter(|_| shuffled(random) >= found).count();
+            (1 + as_large) as f64 / (1 + SHUFFLES) as f64 <= LEVEL
+        });
+        let setting = format!("{ARMS} mixes on {SETS} sets, variance of mixes {arm_variance} of that of pairs");
+        Rate::of("shuffling within sets (not used)", setting, "p <= 0.05 where nothing is related", LEVEL, rejected)
+    };
+    [0.0, 0.5, 1.0, 2.0].map(of).into()
+}
+
 /// Coverage of the interval of Spearman's ρ over the mixes of one set: normal pairs of a known correlation.
 pub fn ranks(repetitions: usize, seed: u64) -> Vec<Rate> {
     let of = |(n, r): (usize, f64)| {

@@ -30,6 +30,9 @@ pub struct Rate {
     pub times: usize,
     /// Of how many repetitions.
     pub repetitions: usize,
+    /// Of intervals: the mean standard error, as a multiple of the root mean square error. Above 1 they are wider than they
+    /// need be.
+    pub error_ratio: Option<f64>,
 }
 
 impl Rate {
@@ -46,7 +49,27 @@ impl Rate {
             times += usize::from(outcome);
             repetitions += 1;
         }
-        Self { simulation, setting: setting.into(), counted: counted.into(), stated, times, repetitions }
+        Self {
+            simulation,
+            setting: setting.into(),
+            counted: counted.into(),
+            stated,
+            times,
+            repetitions,
+            error_ratio: None,
+        }
+    }
+
+    /// With the errors of the estimates and their standard errors.
+    #[must_use]
+    pub fn with_errors(self, errors: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        let (mut squares, mut standard, mut count) = (0.0, 0.0, 0.0);
+        for (error, standard_error) in errors {
+            squares += error * error;
+            standard += standard_error;
+            count += 1.0;
+        }
+        Self { error_ratio: Some(standard / count / f64::sqrt(squares / count)), ..self }
     }
 
     /// The share.
@@ -64,19 +87,20 @@ impl Rate {
 }
 
 /// The columns of [`row`].
-pub const HEADER: &str = "simulation,setting,counted,stated,rate,rate_low,rate_high,repetitions";
+pub const HEADER: &str = "simulation,setting,counted,stated,rate,rate_low,rate_high,repetitions,standard_error_ratio";
 
 /// A rate as a line of CSV.
 pub fn row(rate: &Rate) -> String {
     let (low, high) = rate.interval();
     format!(
-        "{},\"{}\",\"{}\",{},{:.4},{low:.4},{high:.4},{}",
+        "{},\"{}\",\"{}\",{},{:.4},{low:.4},{high:.4},{},{}",
         rate.simulation,
         rate.setting,
         rate.counted,
         rate.stated,
         rate.rate(),
-        rate.repetitions
+        rate.repetitions,
+        rate.error_ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}"))
     )
 }
 

@@ -25,13 +25,16 @@ struct Args {
 
 type Simulation = fn(usize, u64) -> Vec<Rate>;
 
-const SIMULATIONS: [(&str, Simulation); 7] = [
+const SIMULATIONS: [(&str, Simulation); 10] = [
     ("proximity", |repetitions, seed| proximity::coverage(Mixtures::All, repetitions, seed)),
     ("size", proximity::size),
     ("permutation", arms::permutation),
+    ("shuffling", arms::shuffling),
     ("ranks", arms::ranks),
     ("seeds", seeds::differences),
+    ("power", seeds::power_and_marks),
     ("documents", documents::differences),
+    ("textbook", documents::textbook),
     ("representations", representations::differences),
 ];
 

@@ -163,17 +163,15 @@ pub fn coverage(mixtures: Mixtures, repetitions: usize, seed: u64) -> Vec<Rate> 
     for (m, (mixture, _)) in names.mixtures.iter().enumerate() {
         for (t, (target, _)) in names.targets.iter().enumerate() {
             let value = |advantages: &Vec<Vec<Advantage>>| advantages[m][t].advantage.clone();
-            let truth = truths.iter().map(|c| value(c).value).sum::<f64>() / truths.len() as f64;
-            let half = results.iter().filter_map(|c| value(c).standard_error()).sum::<f64>() / repetitions as f64;
-            let error = results.iter().map(|c| value(c).value - truth).sum::<f64>() / repetitions as f64;
-            let spread = results.iter().map(|c| (value(c).value - truth).powi(2)).sum::<f64>() / repetitions as f64;
-            let setting = format!(
-                "{mixture} towards {target} at {BUDGET} tokens a side: PA {truth:.5}; mean error {error:+.5}, root mean square {:.5}, mean \
-                 standard error {half:.5}",
-                spread.sqrt()
-            );
+            let truth = truths.iter().map(|c| value(c).value()).sum::<f64>() / truths.len() as f64;
+            let error = results.iter().map(|c| value(c).value() - truth).sum::<f64>() / repetitions as f64;
+            let setting =
+                format!("{mixture} towards {target} at {BUDGET} tokens a side: PA {truth:.5}, mean error {error:+.5}");
             let covered = results.iter().map(|c| covers(value(c).interval(0.95), truth));
-            rates.push(Rate::of("proximity advantage", setting, "95 % interval covers", 0.95, covered));
+            let errors =
+                results.iter().map(|c| (value(c).value() - truth, value(c).standard_error().unwrap_or(f64::NAN)));
+            let rate = Rate::of("proximity advantage", setting, "95 % interval covers", 0.95, covered);
+            rates.push(rate.with_errors(errors));
         }
     }
     rates
@@ -185,9 +183,23 @@ type Measured = (Similarity, (Similarity, Similarity));
 /// Independent corpora that a truth is the mean over.
 const TRUTHS: usize = 600;
 
-/// Samples of one genre, `n` documents against `n`, 20 n and 200 n, compared at one budget: whether the measures' means
-/// agree. Each rate is that of repetitions whose interval holds the mean over all repetitions of equal sizes.
-pub fn size(repetitions: usize, seed: u64) -> Vec<Rate> {
+/// A measure of samples of one distribution, N documents against so many times as many.
+#[derive(Debug, Clone)]
+pub struct Sized {
+    /// The measure.
+    pub measure: &'static str,
+    /// How many times as many.
+    pub factor: usize,
+    /// Its mean over repetitions, and that mean's standard error.
+    pub mean: (f64, f64),
+    /// The same of equal sizes.
+    pub equal: (f64, f64),
+    /// How often its interval holds the mean of equal sizes.
+    pub covered: Rate,
+}
+
+/// Samples of one genre, `n` documents against `n`, 20 n and 200 n, compared at one budget.
+pub fn sized(repetitions: usize, seed: u64) -> Vec<Sized> {
     const BASE: usize = 150;
     let language = Language::new(seed);
     let genre = Genre { length: 60.0, ..GENERAL };
@@ -196,8 +208,8 @@ pub fn size(repetitions: usize, seed: u64) -> Vec<Rate> {
         .map(|factor| {
             let results: Vec<Measured> = repeat(repetitions, seed ^ factor as u64, |random| {
                 let corpora = Corpora {
-                    corpora: [1, factor]
-                        .map(|f| (format!("{f} parts"), language.documents(genre, f * BASE, random)))
+                    corpora: [("small", 1), ("large", factor)]
+                        .map(|(name, f)| (name.to_owned(), language.documents(genre, f * BASE, random)))
                         .to_vec(),
                     general: 0,
                     mixtures: Vec::new(),
@@ -211,25 +223,37 @@ pub fn size(repetitions: usize, seed: u64) -> Vec<Rate> {
             (factor, results)
         })
         .to_vec();
-    let mean =
-        |results: &[Measured], i: usize| results.iter().map(|(s, _)| s.values()[i]).sum::<f64>() / results.len() as f64;
-    let mut rates = Vec::new();
-    for (i, measure) in MEASURES.iter().enumerate() {
-        let truth = mean(&by_factor[0].1, i);
+    let mean = |results: &[Measured], i: usize| {
+        let (n, values) = (results.len() as f64, || results.iter().map(|(s, _)| s.values()[i]));
+        let mean = values().sum::<f64>() / n;
+        (mean, (values().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0) / n).sqrt())
+    };
+    let mut out = Vec::new();
+    for (i, measure) in MEASURES.into_iter().enumerate() {
+        let equal = mean(&by_factor[0].1, i);
         for (factor, results) in &by_factor {
-            let (found, n) = (mean(results, i), results.len() as f64);
-            let spread = results.iter().map(|(s, _)| (s.values()[i] - found).powi(2)).sum::<f64>() / n;
+            let found = mean(results, i);
             let setting = format!(
-                "{BASE} documents against {}, {budget} tokens a side: mean {measure} {found:.5} (standard error {:.5}), of equal sizes {truth:.5}",
+                "{BASE} documents against {}, {budget} tokens a side: mean {measure} {:.5} (standard error {:.5}), of equal sizes {:.5} \
+                 ({:.5})",
                 factor * BASE,
-                (spread / n).sqrt()
+                found.0,
+                found.1,
+                equal.0,
+                equal.1
             );
             let covered =
-                results.iter().map(|(_, (low, high))| covers(Some((low.values()[i], high.values()[i])), truth));
-            rates.push(Rate::of("size", setting, format!("95 % interval of {measure} covers"), 0.95, covered));
+                results.iter().map(|(_, (low, high))| covers(Some((low.values()[i], high.values()[i])), equal.0));
+            let covered = Rate::of("size", setting, format!("95 % interval of {measure} covers"), 0.95, covered);
+            out.push(Sized { measure, factor: *factor, mean: found, equal, covered });
         }
     }
-    rates
+    out
+}
+
+/// The rates of [`sized`].
+pub fn size(repetitions: usize, seed: u64) -> Vec<Rate> {
+    sized(repetitions, seed).into_iter().map(|sized| sized.covered).collect()
 }
 
 /// In the order of [`Similarity::values`].

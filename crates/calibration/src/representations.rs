@@ -59,17 +59,17 @@ pub fn differences(repetitions: usize, seed: u64) -> Vec<Rate> {
     let mut rates = Vec::new();
     for moved in [0.3, 1.0] {
         // Of so many documents that its own error does not matter.
-        let truth = shifts(40_000, moved, &mut Random::new(seed, u64::MAX - 1))[0].value;
+        let truth = shifts(40_000, moved, &mut Random::new(seed, u64::MAX - 1))[0].value();
         for count in [20, 60, 200] {
             let found = repeat(repetitions, seed, |random| shifts(count, moved, random));
             let setting = format!("{count} documents in {GROUPS} groups, CKA {truth:.3}");
-            let covered = found.iter().map(|[of, _]| covers(of.bounded_interval(0.95), truth));
+            let covered = found.iter().map(|[of, _]| covers(of.bounded_interval(0.95, (-1.0, 1.0)), truth));
             rates.push(Rate::of("CKA", &setting, "95 % interval covers", 0.95, covered));
-            let covered = found.iter().map(|[a, b]| {
-                let difference = a.less(b).expect("the same groups");
-                covers(difference.interval(0.95), 0.0)
-            });
-            rates.push(Rate::of("CKA", &setting, "95 % interval of a difference covers", 0.95, covered));
+            let differences: Vec<Jackknifed> = found.iter().map(|[a, b]| a.less(b).expect("the same groups")).collect();
+            let covered = differences.iter().map(|d| covers(d.interval(0.95), 0.0));
+            let errors = differences.iter().map(|d| (d.value(), d.standard_error().unwrap_or(f64::NAN)));
+            let rate = Rate::of("CKA", &setting, "95 % interval of a difference covers", 0.95, covered);
+            rates.push(rate.with_errors(errors));
         }
     }
     rates

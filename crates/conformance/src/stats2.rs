@@ -196,14 +196,14 @@ fn cka(folder: &Path, cases: &Value) -> Result<Check, String> {
             let difference = with.less(&without).map_err(text)?;
             let sizes = values(case, "group_sizes")?;
             check.exact(
-                sizes.iter().map(|m| *m as u64).eq(difference.sizes.iter().copied()),
+                sizes.iter().map(|m| *m as u64).eq(difference.sizes().iter().copied()),
                 &format!("groups of {place}"),
             )?;
             let error = |of: &Jackknifed| of.standard_error().unwrap_or(f64::NAN);
             for (field, found) in [
-                ("cka_base_arm", with.value),
-                ("cka_base_control", without.value),
-                ("difference_arm_minus_control", difference.value),
+                ("cka_base_arm", with.value()),
+                ("cka_base_control", without.value()),
+                ("difference_arm_minus_control", difference.value()),
                 ("bias_corrected_difference", difference.bias_corrected().unwrap_or(f64::NAN)),
                 ("standard_error", error(&difference)),
                 ("standard_error_base_arm", error(&with)),
@@ -216,7 +216,7 @@ fn cka(folder: &Path, cases: &Value) -> Result<Check, String> {
                 ("cka_base_control_without_group", &without),
                 ("difference_without_group", &difference),
             ] {
-                for (found, truth) in found.without.iter().zip(values(case, field)?) {
+                for (found, truth) in found.without().iter().zip(values(case, field)?) {
                     check.near(*found, truth, CKA, &format!("{field} of {place}"));
                 }
             }

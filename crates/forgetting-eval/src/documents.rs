@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::stats::detectable;
-use crate::{DocumentLosses, Error, t_quantile, t_two_sided_p};
+use crate::{DocumentLosses, Error, detectable, t_quantile, t_two_sided_p};
 
 /// Differences of summed losses, document by document: what held-out text of another draw might have shown.
 ///
@@ -84,9 +83,11 @@ impl DocumentDifferences {
             let (left, right) = (left[document].tokens, right[document].tokens);
             return Err(Error::Document { document, left, right });
         }
+        // A document without a predicted token says nothing.
+        let pairs = || left.iter().zip(right).filter(|(l, _)| l.tokens > 0);
         Ok(Self {
-            nats: left.iter().zip(right).map(|(l, r)| l.nats - r.nats).collect(),
-            tokens: left.iter().map(|d| d.tokens).collect(),
+            nats: pairs().map(|(l, r)| l.nats - r.nats).collect(),
+            tokens: pairs().map(|(l, _)| l.tokens).collect(),
         })
     }
 

@@ -80,8 +80,6 @@ proptest! {
         for check in [path.eq2(l_p), path.eq7(l_p), path.eq8(), path.eq13(l_t)] {
             prop_assert!(check.all() && check.steps == steps, "{check:?}");
         }
-        let least = path.least_smoothness();
-        prop_assert!(least.l_p <= l_p * (1.0 + 1e-4) + 1e-3 && least.l_t <= l_t * (1.0 + 1e-4) + 1e-3, "{least:?}");
         // Estimates along the path are lower ones.
         let seen = path.smoothness();
         prop_assert!(seen.l_p <= l_p * (1.0 + 1e-6) && seen.l_t <= l_t * (1.0 + 1e-6));
@@ -104,7 +102,7 @@ proptest! {
         let moved = Displacement::of(logged).unwrap();
         let slack = 1e-9 * (1.0 + before.loss_before + before.eq14(l_t).abs() + moved.eq18(l_t));
         prop_assert!(before.loss_after <= before.eq14(l_t) + slack);
-        prop_assert!(before.least_l_t() <= l_t * (1.0 + 1e-6) + 1e-9 || before.displacement_square < 1e-12);
+        prop_assert!(before.least_l_t().is_none_or(|l| l <= l_t * (1.0 + 1e-6) + 1e-9) || before.displacement_square < 1e-12);
         let (left, right) = before.eq15(l_t);
         prop_assert!(left > right || before.loss_after <= before.loss_before + slack);
         prop_assert!(moved.nonincreasing);

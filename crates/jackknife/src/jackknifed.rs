@@ -13,24 +13,70 @@ use crate::Error;
 /// ```
 /// use jackknife::Jackknifed;
 ///
-/// let of = |value: f64, without: [f64; 3]| Jackknifed { value, without: without.to_vec(), sizes: vec![10, 10, 20] };
-/// let (arm, control) = (of(0.9, [0.8, 0.95, 0.85]), of(0.7, [0.6, 0.75, 0.66]));
+/// let of = |value: f64, without: [f64; 3]| Jackknifed::new(value, without.to_vec(), vec![10, 10, 20]);
+/// let (arm, control) = (of(0.9, [0.8, 0.95, 0.85])?, of(0.7, [0.6, 0.75, 0.66])?);
 /// let difference = arm.less(&control)?;
-/// assert!((difference.value - 0.2).abs() < 1e-12);
+/// assert!((difference.value() - 0.2).abs() < 1e-12);
 /// assert!(difference.standard_error().unwrap() < arm.standard_error().unwrap() / 5.0);
 /// # Ok::<(), jackknife::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Jackknifed {
-    /// Of all examples.
-    pub value: f64,
-    /// Without each group.
-    pub without: Vec<f64>,
-    /// Examples of each group.
-    pub sizes: Vec<u64>,
+    value: f64,
+    without: Vec<f64>,
+    sizes: Vec<u64>,
+}
+
+#[derive(Deserialize)]
+struct Unchecked {
+    value: f64,
+    without: Vec<f64>,
+    sizes: Vec<u64>,
+}
+
+impl TryFrom<Unchecked> for Jackknifed {
+    type Error = Error;
+
+    fn try_from(Unchecked { value, without, sizes }: Unchecked) -> Result<Self, Error> {
+        Self::new(value, without, sizes)
+    }
 }
 
 impl Jackknifed {
+    /// A value of everything, the values without each group, and how many examples each group has. Without groups it is a value
+    /// alone, which has no interval.
+    ///
+    /// # Errors
+    /// Another number of values than of groups, a single group, a group without examples, a value that is not finite.
+    pub fn new(value: f64, without: Vec<f64>, sizes: Vec<u64>) -> Result<Self, Error> {
+        if without.len() != sizes.len() {
+            return Err(Error::Lengths { values: without.len(), groups: sizes.len() });
+        }
+        if sizes.len() == 1 || sizes.contains(&0) {
+            return Err(Error::Sizes { sizes });
+        }
+        match std::iter::once(value).chain(without.iter().copied()).find(|v| !v.is_finite()) {
+            Some(value) => Err(Error::NotFinite { value }),
+            None => Ok(Self { value, without, sizes }),
+        }
+    }
+
+    /// Of all examples.
+    pub fn value(&self) -> f64 {
+        self.value
+    }
+
+    /// Without each group.
+    pub fn without(&self) -> &[f64] {
+        &self.without
+    }
+
+    /// Examples of each group.
+    pub fn sizes(&self) -> &[u64] {
+        &self.sizes
+    }
+
     /// How many groups there are.
     pub fn groups(&self) -> usize {
         self.without.len()
@@ -66,24 +112,20 @@ impl Jackknifed {
         Some((self.value - half, self.value + half))
     }
 
-    /// The same on the scale of atanh, where −1 and 1 are infinitely far: for a value that lies between them, as CKA does.
-    /// Neither end leaves that range, however few groups there are.
-    pub fn bounded_interval(&self, level: f64) -> Option<(f64, f64)> {
-        let slope = 1.0 - self.value * self.value;
+    /// The same for a value that lies within limits, such as −1 and 1 for CKA: on the scale of atanh, on which these are infinitely
+    /// far. Neither end leaves them, however few groups there are.
+    pub fn bounded_interval(&self, level: f64, (low, high): (f64, f64)) -> Option<(f64, f64)> {
+        let half_range = (high - low) / 2.0;
+        let place = (self.value - low) / half_range - 1.0;
+        let slope = 1.0 - place * place;
         if slope < 1e-12 {
             // At the end of the range: nothing but rounding is left of the error.
             return self.interval(level);
         }
-        let half = self.t(level)? * self.standard_error()? / slope;
-        let centre = self.value.atanh();
-        Some(((centre - half).tanh(), (centre + half).tanh()))
-    }
-
-    /// The smallest value other than 0 that as many such documents show with the chance `power`, at the two-sided level
-    /// 1 − `level`: (t(½ + level/2) + t(power)) standard errors. `None` below two groups or for shares outside (0, 1).
-    pub fn detectable(&self, level: f64, power: f64) -> Option<f64> {
-        let power = self.quantile(power)?.max(0.0);
-        Some((self.t(level)? + power) * self.standard_error()?)
+        let half = self.t(level)? * self.standard_error()? / (half_range * slope);
+        let end = |place: f64| low + half_range * (1.0 + place);
+        let centre = place.atanh();
+        Some((end((centre - half).tanh()), end((centre + half).tanh())))
     }
 
     /// This less another value of the same groups.
@@ -124,14 +166,9 @@ impl Jackknifed {
     }
 
     fn t(&self, level: f64) -> Option<f64> {
-        self.quantile(0.5 + level / 2.0).filter(|_| level > 0.0)
-    }
-
-    /// Of Student's t with G − 1 degrees of freedom.
-    fn quantile(&self, probability: f64) -> Option<f64> {
         let freedom = self.without.len().checked_sub(1).filter(|f| *f > 0)? as f64;
         let t = StudentsT::new(0.0, 1.0, freedom).ok()?;
-        (probability > 0.0 && probability < 1.0).then(|| t.inverse_cdf(probability))
+        (level > 0.0 && level < 1.0).then(|| t.inverse_cdf(0.5 + level / 2.0))
     }
 }
 
@@ -139,11 +176,13 @@ impl Jackknifed {
 mod tests {
     use super::*;
 
+    fn of(value: f64, without: &[f64], sizes: &[u64]) -> Jackknifed {
+        Jackknifed::new(value, without.to_vec(), sizes.to_vec()).unwrap()
+    }
+
     /// Groups of one value each: leaving one out of a mean.
     fn of_mean() -> Jackknifed {
-        let values = [1.0, 2.0, 4.0, 7.0];
-        let without = values.iter().map(|v| (14.0 - v) / 3.0).collect();
-        Jackknifed { value: 3.5, without, sizes: vec![1; 4] }
+        of(3.5, &[1.0, 2.0, 4.0, 7.0].map(|v| (14.0 - v) / 3.0), &[1; 4])
     }
 
     #[test]
@@ -151,38 +190,47 @@ mod tests {
         let variance = [1.0, 2.0, 4.0, 7.0].iter().map(|v| (v - 3.5f64).powi(2)).sum::<f64>() / 3.0;
         assert!((of_mean().standard_error().unwrap() - (variance / 4.0).sqrt()).abs() < 1e-12);
         assert!((of_mean().bias_corrected().unwrap() - 3.5).abs() < 1e-12 && of_mean().bias().unwrap().abs() < 1e-12);
-        let one = Jackknifed { without: vec![1.0], sizes: vec![4], ..of_mean() };
-        assert_eq!((one.standard_error(), one.interval(0.95), one.bounded_interval(0.95)), (None, None, None));
+        let alone = of(3.5, &[], &[]);
         assert_eq!(
-            (of_mean().interval(1.0), of_mean().interval(0.0), of_mean().detectable(0.95, 1.0)),
+            (alone.standard_error(), alone.interval(0.95), alone.bounded_interval(0.95, (-1.0, 1.0))),
             (None, None, None)
         );
-        // t(0.975, 3) = 3.182 and t(0.8, 3) = 0.978.
-        let share = of_mean().detectable(0.95, 0.8).unwrap() / of_mean().standard_error().unwrap();
-        assert!((share - 4.1609).abs() < 1e-3, "{share}");
+        assert_eq!((of_mean().interval(1.0), of_mean().interval(0.0)), (None, None));
     }
 
     #[test]
     fn bounded_intervals_stay_inside() {
         // Two documents, far apart.
-        let two = Jackknifed { value: 0.95, without: vec![0.99, 0.4], sizes: vec![5, 5] };
+        let two = of(0.95, &[0.99, 0.4], &[5, 5]);
         assert!(two.interval(0.95).unwrap().1 > 2.0);
-        let (low, high) = two.bounded_interval(0.95).unwrap();
-        assert!((-1.0..0.95).contains(&low) && 0.95 < high && high <= 1.0, "{low} {high}");
-        // Where the error is small both are the same.
-        let narrow = Jackknifed { value: 0.5, without: vec![0.5001, 0.4999, 0.5002, 0.4998], sizes: vec![5; 4] };
-        let (plain, bounded) = (narrow.interval(0.95).unwrap(), narrow.bounded_interval(0.95).unwrap());
+        for limits in [(-1.0, 1.0), (0.0, 1.0)] {
+            let (low, high) = two.bounded_interval(0.95, limits).unwrap();
+            assert!((limits.0..0.95).contains(&low) && 0.95 < high && high <= 1.0, "{low} {high}");
+        }
+        // Where the error is small they are the same.
+        let narrow = of(0.3, &[0.3001, 0.2999, 0.3002, 0.2998], &[5; 4]);
+        let (plain, bounded) = (narrow.interval(0.95).unwrap(), narrow.bounded_interval(0.95, (0.0, 1.0)).unwrap());
         assert!((plain.0 - bounded.0).abs() < 1e-6 && (plain.1 - bounded.1).abs() < 1e-6);
-        let itself = Jackknifed { value: 1.0, without: vec![1.0; 4], sizes: vec![5; 4] };
-        assert_eq!(itself.bounded_interval(0.95), Some((1.0, 1.0)));
+        assert_eq!(of(1.0, &[1.0; 4], &[5; 4]).bounded_interval(0.95, (-1.0, 1.0)), Some((1.0, 1.0)));
     }
 
     #[test]
     fn other_groups_are_refused() {
-        let other = Jackknifed { sizes: vec![1, 1, 2, 1], ..of_mean() };
+        let other = of(3.5, of_mean().without(), &[1, 1, 2, 1]);
         assert!(matches!(of_mean().less(&other), Err(Error::Groups { .. })));
         assert!(Jackknifed::mean(&[of_mean(), other]).is_err() && Jackknifed::mean(&[]).is_err());
         assert_eq!(Jackknifed::mean(&[of_mean(), of_mean()]).unwrap(), of_mean());
         assert_eq!(of_mean().less(&of_mean()).unwrap().interval(0.95), Some((0.0, 0.0)));
+    }
+
+    #[test]
+    fn what_is_no_jackknife_is_refused() {
+        let new = |without: &[f64], sizes: &[u64]| Jackknifed::new(1.0, without.to_vec(), sizes.to_vec()).unwrap_err();
+        assert_eq!(new(&[1.0, 2.0], &[1]), Error::Lengths { values: 2, groups: 1 });
+        assert!(
+            matches!(new(&[1.0], &[4]), Error::Sizes { .. })
+                && matches!(new(&[1.0, 2.0], &[4, 0]), Error::Sizes { .. })
+        );
+        assert!(matches!(new(&[1.0, f64::NAN], &[4, 4]), Error::NotFinite { .. }));
     }
 }

@@ -7,10 +7,30 @@ mod jackknifed;
 
 pub use jackknifed::Jackknifed;
 
-/// Values that have no difference or mean.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Values that are no jackknife, or have no difference or mean.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// Not a value without each group.
+    #[error("{values} values without a group for {groups} groups")]
+    Lengths {
+        /// Values.
+        values: usize,
+        /// Groups.
+        groups: usize,
+    },
+    /// Groups that cannot be left out.
+    #[error("groups of {sizes:?} examples: there must be two at least, each with examples")]
+    Sizes {
+        /// Their sizes.
+        sizes: Vec<u64>,
+    },
+    /// A value that is not finite.
+    #[error("a value is {value}, which is not finite")]
+    NotFinite {
+        /// The value.
+        value: f64,
+    },
     /// Values over other groups.
     #[error("groups of {left:?} cannot be paired with groups of {right:?}")]
     Groups {

@@ -8,6 +8,8 @@ use crate::{Jackknifed, Layer, Reason, Side};
 
 /// The level of intervals where none is chosen.
 pub(crate) const LEVEL: f64 = 0.95;
+/// By Cauchy and Schwarz.
+const LIMITS: (f64, f64) = (-1.0, 1.0);
 
 /// CKA of two layers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -167,10 +169,10 @@ impl Found<'_> {
         let without = (1..self.across.len()).map(|replicate| self.value(replicate)).collect::<Result<Vec<_>, _>>();
         // Without its largest group a comparison must still have a value.
         let enough = sizes.len() >= 2 && sizes.iter().all(|m| self.n - m >= self.least);
-        let jackknifed =
-            without.ok().filter(|_| enough).map(|without| Jackknifed { value, without, sizes: sizes.to_vec() });
+        let without = without.ok().filter(|_| enough);
+        let jackknifed = without.and_then(|without| Jackknifed::new(value, without, sizes.to_vec()).ok());
         let standard_error = jackknifed.as_ref().and_then(Jackknifed::standard_error);
-        let interval = jackknifed.as_ref().and_then(|j| j.bounded_interval(level));
+        let interval = jackknifed.as_ref().and_then(|j| j.bounded_interval(level, LIMITS));
         (Cell { value, reason: None, standard_error, interval }, jackknifed)
     }
 

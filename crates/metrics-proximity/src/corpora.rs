@@ -117,10 +117,11 @@ impl Corpora {
             let pair = pair(row.min(column), row.max(column), rows);
             let turn = |s: &Similarity| if row <= column { *s } else { s.turned() };
             let found: [Jackknifed; 8] = std::array::from_fn(|i| found.of(|drawn| turn(&drawn[pair]).values()[i]));
-            let ends = found.each_ref().map(|j| j.bounded_interval(LEVEL).unwrap_or((j.value, j.value)));
+            let ends =
+                found.each_ref().map(|j| j.bounded_interval(LEVEL, (0.0, 1.0)).unwrap_or((j.value(), j.value())));
             let (low, high) = (ends.map(|(low, _)| low), ends.map(|(_, high)| high));
             let of = Similarity::from_values;
-            (of(found.map(|j| j.value)), (of(low), of(high)))
+            (of(found.each_ref().map(Jackknifed::value)), (of(low), of(high)))
         };
         let grid: Vec<Vec<_>> =
             (0..rows).into_par_iter().map(|row| (0..rows).map(|column| cell(row, column)).collect()).collect();
@@ -155,8 +156,8 @@ impl Corpora {
                 |value: fn((f64, f64)) -> f64| found.of(|drawn| value(drawn[mixture * self.targets.len() + target]));
             Advantage {
                 advantage: of(|(mixture, general)| mixture - general),
-                mixture: of(|(mixture, _)| mixture).value,
-                general: of(|(_, general)| general).value,
+                mixture: of(|(mixture, _)| mixture).value(),
+                general: of(|(_, general)| general).value(),
             }
         };
         let of = |mixture: usize| (0..self.targets.len()).map(|target| advantage(mixture, target)).collect();
@@ -217,8 +218,9 @@ impl<T> Replicates<T> {
         let mut means = self.draws.chunks(self.per_mean).map(mean);
         let value = means.next().unwrap_or(f64::NAN);
         let without: Vec<f64> = means.collect();
-        // Every G-th document of each corpus: groups of one size.
-        Jackknifed { value, sizes: vec![1; without.len()], without }
+        // Every G-th document of each corpus: groups that differ by a document at most are taken as equal.
+        let sizes = vec![1; without.len()];
+        Jackknifed::new(value, without, sizes).expect("means of similarities, one for each group")
     }
 }
 
@@ -235,7 +237,7 @@ impl<'a> Drawing<'a> {
         let fewest = corpora.corpora.iter().map(|(_, documents)| documents.len()).min().unwrap_or(0);
         let groups = Some(draws.groups.min(fewest / 2)).filter(|groups| *groups >= Draws::LEAST_GROUPS);
         let circles: Vec<Circle<'_>> =
-            (0..).zip(&corpora.corpora).map(|(i, (_, documents))| Circle::new(documents, draws.seed, i)).collect();
+            corpora.corpora.iter().map(|(name, documents)| Circle::new(documents, draws.seed, name)).collect();
         let most = circles.par_iter().map(|circle| circle.most(draws.draws, groups));
         let (most, smallest) = most
             .collect::<Vec<u64>>()
@@ -245,7 +247,7 @@ impl<'a> Drawing<'a> {
             .unwrap_or_else(|| unreachable!("validation found the general corpus among the corpora"));
         let budget = draws.budget.unwrap_or(most);
         if budget > most || budget == 0 {
-            return Err(Error::Budget { budget: budget.max(1), corpus: smallest.0.clone(), most });
+            return Err(Error::Budget { budget, corpus: smallest.0.clone(), most });
         }
         let mixtures = corpora.mixtures.iter().map(|(_, parts)| whole_tokens(parts, budget)).collect();
         let vocabulary = corpora.corpora[corpora.general].1.vocabulary();

@@ -75,9 +75,9 @@ pub(crate) struct Circle<'a> {
 }
 
 impl<'a> Circle<'a> {
-    /// `corpus`: its place among several, so that each has an order of its own.
-    pub(crate) fn new(documents: &'a Documents, seed: u64, corpus: u64) -> Self {
-        let seed = rank(seed, corpus);
+    /// `corpus`: its name, so that each has an order of its own, whatever others there are.
+    pub(crate) fn new(documents: &'a Documents, seed: u64, corpus: &str) -> Self {
+        let seed = rank(seed, xxhash_rust::xxh3::xxh3_64(corpus.as_bytes()));
         let mut order: Vec<(u64, u32)> =
             (0..documents.len() as u64).map(|document| (rank(seed, document), document as u32)).collect();
         order.sort_unstable();

@@ -23,7 +23,7 @@ pub enum Error {
     /// A corpus without tokens has no distribution.
     #[error("an empty corpus has no token distribution")]
     Empty,
-    /// Weights of a mixture that are none.
+    /// Weights that are not valid for a mixture.
     #[error("weights = {weights:?} must each be from 0 to 1 and add up to 1")]
     Weights {
         /// The weights.

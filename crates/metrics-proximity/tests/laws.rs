@@ -134,7 +134,7 @@ proptest! {
         let least = corpora.corpora.iter().map(|(_, documents)| documents.tokens()).min().unwrap();
         prop_assert!(basis.budget >= 1 && 2 * basis.budget <= least);
         for advantage in &advantages[0] {
-            prop_assert_eq!(advantage.advantage.value, 0.0);
+            prop_assert_eq!(advantage.advantage.value(), 0.0);
             prop_assert!(advantage.advantage.interval(0.95).is_none_or(|ends| ends == (0.0, 0.0)));
         }
         for (i, row) in matrix.cells.iter().enumerate() {
@@ -145,10 +145,10 @@ proptest! {
             }
         }
         for advantage in advantages.iter().flatten() {
-            let inside = |(low, high)| low <= advantage.advantage.value && advantage.advantage.value <= high;
+            let inside = |(low, high)| low <= advantage.advantage.value() && advantage.advantage.value() <= high;
             prop_assert!(advantage.advantage.interval(0.95).is_none_or(inside));
             let difference = advantage.mixture - advantage.general;
-            prop_assert!((advantage.advantage.value - difference).abs() < 1e-12);
+            prop_assert!((advantage.advantage.value() - difference).abs() < 1e-12);
         }
         prop_assert_eq!((basis, advantages), corpora.advantages(&options, &asked).unwrap());
         let more = Draws { budget: Some(basis.budget + 1), ..asked };
@@ -192,11 +192,11 @@ fn what_is_mixed_in_shows() {
     let (_, advantages) = landscape().advantages(&options, &Draws::default()).unwrap();
     let code = &advantages[2][0].advantage;
     let (low, high) = code.interval(0.95).unwrap();
-    assert!(low > 0.0 && low < code.value && code.value < high, "{code:?}");
+    assert!(low > 0.0 && low < code.value() && code.value() < high, "{code:?}");
     assert!(code.bias().unwrap().abs() < code.standard_error().unwrap());
     // A millionth of code is no whole token here; towards general text code costs.
-    assert_eq!(advantages[1][0].advantage.value, 0.0);
-    assert!(advantages[2][1].advantage.value < 0.0);
+    assert_eq!(advantages[1][0].advantage.value(), 0.0);
+    assert!(advantages[2][1].advantage.value() < 0.0);
     // Two halves of the general corpus are alike, not the same.
     let (_, matrix) = landscape().similarities(&options, &Draws::default()).unwrap();
     let itself = matrix.cells[4][4].combined;
@@ -215,7 +215,7 @@ fn intervals_need_documents() {
     };
     let (groups, code, intervals) = of(&few);
     assert_eq!((groups, code.interval(0.95), intervals), (None, None, None));
-    assert!(code.value > 0.0);
+    assert!(code.value() > 0.0);
     few.corpora[2].1 = documents(8, 14);
     let (groups, code, intervals) = of(&few);
     assert!(groups == Some(7) && code.interval(0.95).is_some() && intervals.is_some());

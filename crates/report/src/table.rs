@@ -74,8 +74,10 @@ impl Column {
 
     /// Of intervals, lower end first, where there are any.
     pub fn interval(name: &str, format: Format, values: impl IntoIterator<Item = Option<(f64, f64)>>) -> Self {
-        let value =
-            |v: Option<(f64, f64)>| v.map_or(Value::Missing, |(low, high)| Value::Interval { low, high, format });
+        let value = |v: Option<(f64, f64)>| match v {
+            Some((low, high)) if !(low.is_nan() || high.is_nan()) => Value::Interval { low, high, format },
+            _ => Value::Missing,
+        };
         Self::new(name, Kind::Interval, values.into_iter().map(value))
     }
 

@@ -45,11 +45,10 @@ impl Summary {
         Some(self.sd? / (self.n as f64).sqrt())
     }
 
-    /// The smallest mean other than 0 that a t-test of as many values with this spread finds with the chance `power`, at the
-    /// two-sided level 1 − `level`: (t(½ + level/2) + t(power)) standard errors. `None` below two values or for shares outside
-    /// (0, 1).
+    /// The smallest true mean other than 0 that a t-test of as many values finds with the chance `power`
+    /// ([`detectable`](super::detectable)), as far as these values' spread is the true one. `None` below two values.
     pub fn detectable(&self, level: f64, power: f64) -> Option<f64> {
-        detectable(self.standard_error()?, (self.n - 1) as f64, level, power)
+        super::detectable(self.standard_error()?, (self.n - 1) as f64, level, power)
     }
 
     /// t of the mean against 0, and its two-sided p; `None` below two values or where all are the same.
@@ -57,13 +56,6 @@ impl Summary {
         let t = self.mean / self.standard_error().filter(|e| *e > 0.0)?;
         Some((t, t_two_sided_p(t, (self.n - 1) as f64)))
     }
-}
-
-/// The smallest true effect that is found with the chance `power`, from a standard error with `df` degrees of freedom.
-pub(crate) fn detectable(error: f64, df: f64, level: f64, power: f64) -> Option<f64> {
-    let inside = |share: f64| share > 0.0 && share < 1.0;
-    (inside(level) && inside(power) && df >= 1.0)
-        .then(|| (t_quantile(0.5 + level / 2.0, df) + t_quantile(power, df).max(0.0)) * error)
 }
 
 /// Differences of values that belong together (the same seed in two arms).
@@ -103,18 +95,6 @@ mod tests {
         let (low, high) = s.interval(0.95).unwrap();
         let half = 2.776_445_105_197_793 * (2.5f64 / 5.0).sqrt();
         assert!((low - (3.0 - half)).abs() < 1e-14 && (high - (3.0 + half)).abs() < 1e-14, "{low} {high}");
-    }
-
-    /// With many values: (1.96 + 0.84) standard errors.
-    #[test]
-    fn what_can_be_detected() {
-        let values: Vec<f64> = (0..10_000).map(|i| f64::from(i % 2) * 2.0 - 1.0).collect();
-        let found = Summary::of(&values).detectable(0.95, 0.8).unwrap();
-        assert!((found / 0.01 - 2.8015).abs() < 2e-3, "{found}");
-        // Two seeds: t(0.975, 1) = 12.7 and t(0.8, 1) = 1.38.
-        let two = Summary::of(&[0.0, 2.0]);
-        assert!((two.detectable(0.95, 0.8).unwrap() - (12.706_204_736 + 1.376_381_920)).abs() < 1e-6);
-        assert_eq!((two.detectable(1.0, 0.8), Summary::of(&[1.0]).detectable(0.95, 0.8)), (None, None));
     }
 
     #[test]

@@ -63,18 +63,21 @@ impl Initialisation {
     /// The largest L_T with which Eq. 15 holds, −2⟨∇J_T, δ⟩/‖δ‖²: where the true constant is larger, it does not. `None` where δ
     /// does not descend.
     pub fn largest_l_t(&self) -> Option<f64> {
-        (self.linear < 0.0).then(|| -2.0 * self.linear / self.displacement_square)
+        (self.linear < 0.0 && self.displacement_square > 0.0).then(|| -2.0 * self.linear / self.displacement_square)
     }
 
     /// The smallest L_T with which Eq. 14 holds here: curvature along δ that any valid constant must have. (With it Eq. 14 holds
-    /// by definition: that says nothing of an estimate from elsewhere.)
-    pub fn least_l_t(&self) -> f64 {
-        2.0 * (self.loss_after - self.loss_before - self.linear) / self.displacement_square
+    /// by definition, and Eq. 15 wherever J_T fell: that says nothing of an estimate from elsewhere.) `None` where nothing moved.
+    pub fn least_l_t(&self) -> Option<f64> {
+        let moved = self.displacement_square > 0.0;
+        moved.then(|| 2.0 * (self.loss_after - self.loss_before - self.linear) / self.displacement_square)
     }
 
-    /// Cosine of the descent direction −∇J_T(θ_pre) and δ: 1 if midtraining went where fine-tuning would.
-    pub fn cosine(&self) -> f64 {
-        -self.linear / (self.grad_square.sqrt() * self.displacement_square.sqrt())
+    /// Cosine of the descent direction −∇J_T(θ_pre) and δ: 1 if midtraining went where fine-tuning would. `None` where nothing
+    /// moved or the gradient is 0.
+    pub fn cosine(&self) -> Option<f64> {
+        let norms = self.grad_square.sqrt() * self.displacement_square.sqrt();
+        (norms > 0.0).then(|| -self.linear / norms)
     }
 }
 
@@ -138,9 +141,10 @@ impl Displacement {
         l_t / 2.0 * self.eq17().powi(2)
     }
 
-    /// Right side of Eq. 19: the fine-tuning path's alignment, and L_P η times what is left to learn from θ_pre on.
+    /// Right side of Eq. 19: the fine-tuning path's alignment, and L_P η times what is left to learn from θ_pre on. As Eq. 3, it
+    /// needs a path of single steps.
     pub fn eq19(&self, path: &Bounds, before: &Initialisation) -> f64 {
-        let rate = path.rate_times_l_t / path.smoothness.l_t;
+        let rate = path.largest_rate;
         let left = before.loss_before - path.best_t + before.linear + self.eq18(path.smoothness.l_t);
         path.alignment + path.smoothness.l_p * rate * left
     }
@@ -163,7 +167,9 @@ mod tests {
     fn eq14_is_exact_for_a_parabola() {
         // J_T(θ) = θ², L_T = 2, from 3 to 1.
         let i = Initialisation::of(&[3.0], &[1.0], &[6.0], (9.0, 1.0)).unwrap();
-        assert_eq!((i.eq14(2.0), i.least_l_t(), i.cosine()), (1.0, 2.0, 1.0));
+        assert_eq!((i.eq14(2.0), i.least_l_t(), i.cosine()), (1.0, Some(2.0), Some(1.0)));
+        let still = Initialisation::of(&[3.0], &[3.0], &[6.0], (9.0, 9.0)).unwrap();
+        assert_eq!((still.least_l_t(), still.cosine(), still.largest_l_t()), (None, None, None));
         assert_eq!(i.largest_l_t(), Some(6.0));
         let (left, right) = i.eq15(2.0);
         assert!(left <= right);

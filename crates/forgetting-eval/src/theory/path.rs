@@ -125,6 +125,8 @@ pub struct Bounds {
     pub smoothness: Smoothness,
     /// J_T* as given.
     pub best_t: f64,
+    /// The largest η.
+    pub largest_rate: f64,
     /// η · L_T with the largest η: Eq. 4 and 5 assume at most 1 (assumption A.2).
     pub rate_times_l_t: f64,
 }
@@ -220,17 +222,6 @@ impl Path {
         Smoothness { l_p: largest(|s| s.change_p_square), l_t: largest(|s| s.change_t_square) }
     }
 
-    /// The smallest L_P and L_T with which Eq. 7 holds on every step: curvature along the steps. The true constants are at
-    /// least as large, as they are for [`smoothness`](Self::smoothness); neither estimate is always the larger one. 0 where no
-    /// step needs any.
-    pub fn least_smoothness(&self) -> Smoothness {
-        let largest = |losses: &[f64], dot: fn(&Segment) -> f64| {
-            let steps = self.segments.iter().zip(losses.windows(2)).filter(|(s, _)| s.step_square > 0.0);
-            steps.map(|(s, pair)| 2.0 * (pair[1] - pair[0] - dot(s)) / s.step_square).fold(0.0, f64::max)
-        };
-        Smoothness { l_p: largest(&self.losses_p, |s| s.step_dot_p), l_t: largest(&self.losses_t, |s| s.step_dot_t) }
-    }
-
     /// All terms, for given constants and a given J_T* (0 is always valid for a log loss; the lowest loss on the path
     /// is not, but closer).
     pub fn bounds(&self, smoothness: Smoothness, best_t: f64) -> Bounds {
@@ -247,6 +238,7 @@ impl Path {
             actual_energy: smoothness.l_p / 2.0 * sum(&|s| s.step_square),
             smoothness,
             best_t,
+            largest_rate: rate,
             rate_times_l_t: rate * smoothness.l_t,
         }
     }

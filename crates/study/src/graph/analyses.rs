@@ -8,8 +8,9 @@ use crate::{ArmId, Error, ProbeId, SetId};
 
 /// Groups of documents for the jackknife over representations.
 pub(crate) const GROUPS: usize = 10;
-/// Of the four states of a probe, the base and the midtrained model before and after fine-tuning.
+/// Of the four states of a probe: the base model before and after fine-tuning.
 pub(crate) const BASE_TUNED: (usize, usize) = (0, 2);
+/// The midtrained model before and after it.
 pub(crate) const MIDTRAINED_TUNED: (usize, usize) = (1, 3);
 /// A dimension of a hundred times the median variance is massive.
 const MASSIVE: f64 = 100.0;

@@ -44,7 +44,7 @@ pub use finetune::Finetune;
 pub(crate) use held_out::{FindHeldOut, HeldOut, Side};
 pub use pretrain::Pretrain;
 pub(crate) use pretrain::{BaseState, Begun, Pretrained, Setup};
-pub(crate) use probe::{Probe, ProbeResult};
+pub(crate) use probe::{Probe, ProbeResult, StateComparison};
 pub(crate) use proximity::{Closeness, Proximity};
 pub(crate) use rows::{CountRows, Examples, Replayed, RowCounts};
 pub(crate) use select::{Candidate, Select, Selected};

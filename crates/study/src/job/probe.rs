@@ -14,7 +14,8 @@ use super::{Context, Cost, Input, Kind, Model};
 use crate::Error;
 use crate::address::Address;
 
-/// Most bytes of all sums: it changes no more than the number of passes.
+/// Most bytes of all sums and collected examples. (It decides how many passes there are and up to how many examples Gram matrices are
+/// used, hence last digits: whoever changes it raises the version.)
 const MEMORY: u64 = 4 << 30;
 
 /// Compares model states in pairs.

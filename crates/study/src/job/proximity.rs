@@ -25,8 +25,10 @@ pub(crate) struct Proximity {
     pub(crate) mixtures: Vec<(String, Vec<(usize, f64)>)>,
     /// Fine-tuning sets: name, corpus (place).
     pub(crate) targets: Vec<(String, usize)>,
-    /// Seed of the order in which documents are drawn.
-    pub(crate) seed: u64,
+    /// How similarities are weighed.
+    pub(crate) options: SimilarityOptions,
+    /// How the controlled variant draws documents.
+    pub(crate) draws: Draws,
 }
 
 /// What was counted of a corpus.
@@ -70,7 +72,8 @@ impl Kind for Proximity {
             "sample": self.sample,
             "mixtures": self.mixtures,
             "targets": self.targets,
-            "seed": self.seed,
+            "options": self.options,
+            "draws": self.draws,
         });
         Self::identified_by(&identity)
     }
@@ -109,10 +112,9 @@ impl Kind for Proximity {
         });
         let corpora = sizes.collect();
         cx.report.check()?;
-        let (options, draws) = (SimilarityOptions::default(), Draws { seed: self.seed, ..Draws::default() });
-        let (basis, controlled) = landscape.similarities(&options, &draws)?;
+        let (basis, controlled) = landscape.similarities(&self.options, &self.draws)?;
         cx.report.check()?;
-        let (_, advantages) = landscape.advantages(&options, &draws)?;
-        Ok(Closeness { corpora, basis, controlled, advantages, observed: landscape.observed(&options)? })
+        let (_, advantages) = landscape.advantages(&self.options, &self.draws)?;
+        Ok(Closeness { corpora, basis, controlled, advantages, observed: landscape.observed(&self.options)? })
     }
 }

@@ -1,6 +1,6 @@
 //! Every arm against the control: over seeds, over documents, and with what several comparisons cost.
 
-use forgetting_eval::{ArmComparison, DocumentComparison, Level, Nested, Summary, compare_arms, holm};
+use forgetting_eval::{ArmComparison, DocumentComparison, Level, Nested, OverDocuments, Summary, compare_arms, holm};
 use report::{Column, Format, Table};
 
 use super::losses::{Loss, Losses};
@@ -10,8 +10,10 @@ use crate::{ArmId, Error, SetId, Study};
 pub(super) const LEVEL: f64 = 0.95;
 /// With which chance an effect is to be found, where the smallest one is said.
 pub(super) const POWER: f64 = 0.8;
-/// Fewer documents of equal length than this have no interval.
-const LEAST_DOCUMENTS: f64 = 5.0;
+/// Fewer documents than this, of equal length, or fewer groups of them, give no interval.
+pub(super) const LEAST: usize = 5;
+/// What is said of an interval that stands for itself.
+pub(super) const ALONE: &str = "each interval alone";
 
 /// What an interval is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub(super) fn unit(study: &Study) -> String {
              With one seed of each kind nothing is claimed about mixes."
         }
         Unit::FineTuning => {
-            "Intervals are over fine-tuning seeds of one pretrained model a mix: they speak of these models, not of other \
+            "Intervals are over fine-tuning seeds of one pretrained model per mix: they speak of these models, not of other \
              pretraining runs, and nothing is claimed about mixes."
         }
         Unit::Pretraining => "Intervals are over pretraining seeds: they speak of other runs on this corpus.",
@@ -87,7 +89,6 @@ impl Difference {
         let (Some(left), Some(right)) = (values(arm), values(against)) else { return Ok(None) };
         let seeds = forgetting_eval::Paired::of(&left, &right)?.summary;
         let documents = losses.over_documents((arm, against), set, loss)?;
-        let documents = documents.filter(|d| d.effective_documents >= LEAST_DOCUMENTS);
         Ok(Some(Self { seeds, documents, unit: Unit::of(study) }))
     }
 
@@ -100,19 +101,25 @@ impl Difference {
     }
 
     pub(super) fn document_interval(&self) -> Option<(f64, f64)> {
-        Some(self.documents.as_ref()?.jackknife.interval)
+        Some(self.over_documents()?.interval)
+    }
+
+    /// Where there are documents enough.
+    fn over_documents(&self) -> Option<&OverDocuments> {
+        let documents = self.documents.as_ref()?;
+        (documents.effective_documents >= LEAST as f64).then_some(&documents.jackknife)
     }
 
     fn p(&self) -> Option<f64> {
         match self.unit {
-            Unit::Documents => self.documents.as_ref()?.jackknife.p,
+            Unit::Documents => self.over_documents()?.p,
             _ => Some(self.seeds.t_test()?.1),
         }
     }
 
     fn detectable(&self) -> Option<f64> {
         match self.unit {
-            Unit::Documents => self.documents.as_ref()?.jackknife.detectable(LEVEL, POWER),
+            Unit::Documents => self.over_documents()?.detectable(LEVEL, POWER),
             _ => self.seeds.detectable(LEVEL, POWER),
         }
     }
@@ -234,33 +241,75 @@ pub(super) fn rows(study: &Study, losses: &Losses) -> Result<Vec<Row>, Error> {
                     continue;
                 };
                 let nested = Nested::of(&losses.nested(*arm, set, |m| loss.of(m)));
-                let mixes = if arms.len() == 1 { "1 mix".to_owned() } else { format!("{} mixes", arms.len()) };
-                let family = format!("{mixes} on {}, {}", study[set].name, loss.name());
                 // Forgetting over fine-tuning seeds is the general loss less a constant.
                 let constant = loss == Loss::Forgetting && difference.unit == Unit::FineTuning;
                 let p = difference.p().filter(|_| !constant);
-                out.push(Row { set, loss, compared, nested, difference, p, p_adjusted: None, family });
+                out.push(Row { set, loss, compared, nested, difference, p, p_adjusted: None, family: String::new() });
             }
             let adjusted = holm(&out[first..].iter().map(|r| r.p).collect::<Vec<_>>());
-            out[first..].iter_mut().zip(adjusted).for_each(|(row, p)| row.p_adjusted = p);
+            let members = match adjusted.iter().flatten().count() {
+                1 => "1 mix".to_owned(),
+                members => format!("{members} mixes"),
+            };
+            for (row, p) in out[first..].iter_mut().zip(adjusted) {
+                row.p_adjusted = p;
+                // What has no p is no member.
+                row.family =
+                    p.map_or_else(String::new, |_| format!("{members} on {}, {}", study[set].name, loss.name()));
+            }
         }
     }
     Ok(out)
 }
 
-/// In a sentence: the smallest differences that the design finds.
-pub(super) fn detectable(rows: &[Row]) -> Option<String> {
-    let of = |loss: Loss| {
-        let mut found: Vec<f64> =
+/// In sentences: the smallest differences that the design finds, and why intervals are missing.
+pub(super) fn detectable(study: &Study, rows: &[Row]) -> Vec<String> {
+    let of = |loss: Loss, what: &str| {
+        let found: Vec<f64> =
             rows.iter().filter(|r| r.loss == loss).filter_map(|r| r.difference.detectable()).collect();
-        found.sort_by(f64::total_cmp);
-        let (low, high) = (found.first()?, found.last()?);
-        Some(format!("{:.3} nats per token (from {low:.3} to {high:.3})", found[found.len() / 2]))
+        let (low, high) = (found.iter().copied().reduce(f64::min)?, found.iter().copied().reduce(f64::max)?);
+        Some(format!("{what} {:.3} nats per token in the median (from {low:.3} to {high:.3})", median(&found)?))
     };
-    Some(format!(
-        "The smallest true difference that this design finds with a chance of 80 % (two-sided 5 %, one comparison): on a set, in \
-         the median, {}; on general text {}.",
-        of(Loss::Sft)?,
-        of(Loss::C4)?
-    ))
+    let said: Vec<String> =
+        [of(Loss::Sft, "on a set"), of(Loss::C4, "on general text")].into_iter().flatten().collect();
+    let mut out = Vec::new();
+    if !said.is_empty() {
+        out.push(format!(
+            "The smallest true difference that this design finds with a chance of 80 % (two-sided 5 %, one comparison): {}.{}",
+            said.join("; "),
+            uncertain(study)
+        ));
+    }
+    let few = |r: &&Row| r.difference.documents.as_ref().is_none_or(|d| d.effective_documents < LEAST as f64);
+    let few = rows.iter().filter(few).count();
+    if few > 0 {
+        out.push(format!(
+            "{few} of {} comparisons have no interval over documents: these are worth fewer than {LEAST} documents of one length.",
+            rows.len()
+        ));
+    }
+    out
+}
+
+/// What few values leave open of an effect that they are said to detect.
+pub(super) fn uncertain(study: &Study) -> String {
+    let values = match Unit::of(study) {
+        Unit::Documents => return String::new(),
+        Unit::FineTuning => study.spec().sft_seeds,
+        Unit::Pretraining => study.spec().pretrain_seeds,
+    };
+    if values >= 5 {
+        return String::new();
+    }
+    format!(
+        " It follows from the spread over {values} seeds, which so few show only roughly: it may be several times too low or too high."
+    )
+}
+
+/// The middle value, or the mean of the two middle ones.
+pub(super) fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (low, high) = (sorted.len().checked_sub(1)? / 2, sorted.len() / 2);
+    Some(0.5 * (sorted[low] + sorted[high]))
 }

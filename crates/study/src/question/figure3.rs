@@ -3,7 +3,7 @@
 use forgetting_eval::{Crossed, Influence, Summary, leave_one_pair_out, pearson, relative_improvement, spearman};
 use report::{Column, Dot, Estimate, Figure, Format, Page, Scatter, Table};
 
-use super::comparison::{Difference, LEVEL, Unit, unit};
+use super::comparison::{self, ALONE, Difference, LEVEL, Unit, unit};
 use super::losses::{self, Loss, Losses};
 use super::{Question, proximity};
 use crate::graph::Graph;
@@ -54,11 +54,13 @@ impl Question for Figure3 {
             "Every mix is measured on every set, so that the pairs are not independent: what is peculiar to a mix is in its values \
              on all sets, and the mixes of a set share its control. Correlations of all pairs therefore have neither p nor interval. \
              The test standardises both values within each set and exchanges whole mixes, on all sets together: its p holds \
-             however much the mixes differ."
+             however much the mixes differ, as long as each has sources of its own. (Mixes that share a source resemble each other \
+             more than others: then there is no p.)"
                 .to_owned(),
             format!("Improvements are means over seeds. {}", unit(study)),
         ];
         page.notes.extend(correlations.left_out.clone());
+        page.notes.extend(comparison::detectable(study, &comparison::rows(study, &losses)?));
         page.found.extend(losses.failures());
         page.details = losses.details();
         Ok(page)
@@ -77,7 +79,7 @@ fn pairs(study: &Study, closeness: &proximity::Closeness, losses: &Losses) -> Re
             pairs.push(Pair {
                 arm,
                 set,
-                advantage: Estimate { value: advantage.value, interval: advantage.interval(LEVEL) },
+                advantage: Estimate { value: advantage.value(), interval: advantage.interval(LEVEL) },
                 improvement: Estimate {
                     value: relative_improvement(base, loss),
                     interval: difference.and_then(|d| d.interval()).map(|(low, high)| (-high / base, -low / base)),
@@ -101,9 +103,14 @@ fn columns(table: Table, study: &Study, pairs: &[Pair]) -> Table {
                 .heading("its 95 % interval")
                 .documents_only(),
         )
-        .with(Column::text("pa_unit", pairs.iter().map(|_| "documents")).file_only())
-        .with(Column::text("improvement_unit", pairs.iter().map(|_| Unit::of(study).name())).file_only())
-        .with(Column::text("family", pairs.iter().map(|_| "each interval alone")).file_only())
+        .with(
+            Column::text("pa_unit", pairs.iter().map(|p| p.advantage.interval.map_or("", |_| "documents"))).file_only(),
+        )
+        .with(
+            Column::text("unit", pairs.iter().map(|p| p.improvement.interval.map_or("", |_| Unit::of(study).name())))
+                .file_only(),
+        )
+        .with(Column::text("family", pairs.iter().map(|_| ALONE)).file_only())
 }
 
 fn points(name: &str, study: &Study, pairs: &[Pair]) -> Table {
@@ -186,7 +193,8 @@ impl Correlations {
         };
         let (within, left_out) = Self::within_sets(study, pairs);
         let mut rows = vec![raw, ranked, within];
-        rows.extend(study.sets().map(|set| of_set(study, pairs, set)));
+        let own = have_sources_of_their_own(study, &study.treated().collect::<Vec<_>>());
+        rows.extend(study.sets().map(|set| of_set(study, pairs, set, own)));
         Self { rows, left_out }
     }
 
@@ -201,28 +209,50 @@ impl Correlations {
         };
         let n = whole.len() * sets.len();
         let row = Row { name: WITHIN.to_owned(), n, unit: "mixes", ..Row::default() };
-        let seed = study.seed("permutations of mixes", 0);
-        let tested = Crossed::new(values(|p| p.advantage.value), values(|p| p.improvement.value))
-            .and_then(|crossed| crossed.standardised())
-            .and_then(|crossed| Ok((crossed.permute_arms(PERMUTATIONS, seed)?, crossed.leave_one_pair_out().ok())));
-        let row = match tested {
-            Err(reason) => Row { how: reason.to_string(), ..row },
-            Ok((test, influence)) => {
-                let name = |i: usize| {
-                    format!("{} on {}", study[whole[i / sets.len()]].name(), study[sets[i % sets.len()]].name)
-                };
-                let count = test.permuted.len();
-                let how =
-                    if test.complete { format!("all {count} permutations") } else { format!("{count} permutations") };
-                let how = format!("z-scores within each set; {how} of the {} mixes, on all sets together", whole.len());
-                let least_p = Some(test.least_p());
-                Row { value: Some(test.r), p: Some(test.p()), least_p, how, ..row }.with(influence, name)
+        let row = match whole.len() {
+            0..3 => Row {
+                how: "fewer than three mixes cannot be told from each other by exchanging them".to_owned(),
+                ..row
+            },
+            _ => {
+                let crossed = Crossed::new(values(|p| p.advantage.value), values(|p| p.improvement.value));
+                Self::exchanged(study, row, crossed.and_then(|crossed| crossed.standardised()), (&whole, &sets))
             }
         };
         let names: Vec<&str> = lacking.iter().map(|arm| study[*arm].name()).collect();
         let left_out = (!names.is_empty())
             .then(|| format!("Without a result on every set, and so not in the test: {}.", names.join(", ")));
         (row, left_out)
+    }
+
+    /// r within sets, and what exchanging mixes makes of it.
+    fn exchanged(
+        study: &Study,
+        row: Row,
+        crossed: Result<Crossed, forgetting_eval::Error>,
+        (whole, sets): (&[ArmId], &[SetId]),
+    ) -> Row {
+        let seed = study.seed("permutations of mixes", 0);
+        let tested = crossed
+            .and_then(|crossed| Ok((crossed.permute_arms(PERMUTATIONS, seed)?, crossed.leave_one_pair_out().ok())));
+        let (test, influence) = match tested {
+            Ok(tested) => tested,
+            Err(forgetting_eval::Error::Block { block, .. }) => {
+                let set = sets.get(block).map_or("a set", |set| study[*set].name.as_str());
+                return Row { how: format!("on {set} proximity advantage or improvement does not vary"), ..row };
+            }
+            Err(reason) => return Row { how: reason.to_string(), ..row },
+        };
+        let name =
+            |i: usize| format!("{} on {}", study[whole[i / sets.len()]].name(), study[sets[i % sets.len()]].name);
+        let count = test.permuted.len();
+        let drawn = if test.complete { format!("all {count} permutations") } else { format!("{count} permutations") };
+        let row = Row { value: Some(test.r), ..row }.with(influence, name);
+        if !have_sources_of_their_own(study, whole) {
+            return Row { how: "z-scores within each set; no p, because mixes share a source".to_owned(), ..row };
+        }
+        let how = format!("z-scores within each set; {drawn} of the {} mixes, on all sets together", whole.len());
+        Row { p: Some(test.p()), least_p: Some(test.least_p()), how, ..row }
     }
 
     fn table(&self) -> Table {
@@ -272,7 +302,7 @@ impl Correlations {
                 .documents_only(),
             )
             .with(Column::text("unit", rows().map(|r| r.unit)).file_only())
-            .with(Column::text("family", rows().map(|r| if r.p.is_some() { "one test" } else { "" })).file_only())
+            .with(Column::text("family", rows().map(Row::family)).file_only())
             .with(Column::text("how", rows().map(|r| r.how.as_str())))
     }
 
@@ -287,6 +317,7 @@ impl Correlations {
         let influence = influence.map_or_else(String::new, |(pair, r)| format!(" ({r:+.2} without {pair})"));
         let mut lines = vec![format!("Pearson r = {r:+.2} over {} pairs of a mix and a set{influence}.", raw.n)];
         lines.push(match (within.value, within.p, within.least_p) {
+            (Some(r), None, _) => format!("Standardised within sets: r = {r:+.2} ({}).", within.how),
             (Some(r), Some(p), Some(least)) => format!(
                 "Standardised within sets: r = {r:+.2}, p = {p:.4} by exchanging mixes on all sets together ({least:.4} is the lowest p \
                  that so many mixes allow)."
@@ -297,22 +328,36 @@ impl Correlations {
     }
 }
 
+/// Whether no two of these mixes have a specialised source in common, so that they can be exchanged.
+fn have_sources_of_their_own(study: &Study, arms: &[ArmId]) -> bool {
+    let sources: Vec<&str> = arms.iter().flat_map(|arm| study[*arm].timeline().specialised_sources()).collect();
+    sources.iter().all(|source| sources.iter().filter(|other| *other == source).count() == 1)
+}
+
 impl Row {
+    fn family(&self) -> &'static str {
+        match (self.p, self.interval) {
+            (Some(_), _) => "one test",
+            (None, Some(_)) => ALONE,
+            (None, None) => "",
+        }
+    }
+
     fn with(self, influence: Option<Influence>, name: impl Fn(usize) -> String) -> Self {
         let most = influence.as_ref().map(|i| (name(i.most_influential), i.without_most_influential()));
         Self { without_one: influence.map(|i| i.range()), most_influential: most, ..self }
     }
 }
 
-/// Ranks of the mixes of one set: these are independent of each other, as far as mixes are.
-fn of_set(study: &Study, pairs: &[Pair], set: SetId) -> Row {
+/// Ranks of the mixes of one set: these are independent of each other where each has sources of its own.
+fn of_set(study: &Study, pairs: &[Pair], set: SetId, independent: bool) -> Row {
     let of_set = || pairs.iter().filter(move |p| p.set == set);
     let x: Vec<f64> = of_set().map(|p| p.advantage.value).collect();
     let y: Vec<f64> = of_set().map(|p| p.improvement.value).collect();
     let name = format!("Spearman rho, {}", study[set].name);
     let row = Row { name, n: x.len(), unit: "mixes", how: "over the mixes of the set".to_owned(), ..Row::default() };
     match spearman(&x, &y) {
-        Ok(found) => Row { value: Some(found.rho), interval: found.interval(LEVEL), ..row },
+        Ok(found) => Row { value: Some(found.rho), interval: found.interval(LEVEL).filter(|_| independent), ..row },
         Err(reason) => Row { how: reason.to_string(), ..row },
     }
 }

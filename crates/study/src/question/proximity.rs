@@ -1,10 +1,10 @@
 //! How close the mixes and the fine-tuning sets are (Appendix D; Figures 2 and 7).
 
-use metrics_proximity::{Advantage, JsForm, Similarity, SimilarityMatrix};
+use metrics_proximity::{Advantage, Draws, Jackknifed, JsForm, Similarity, SimilarityMatrix, SimilarityOptions};
 use report::{Column, Figure, Format, Heatmap, Heatmaps, Page, Table};
 
 use super::Question;
-use super::comparison::{LEVEL, POWER};
+use super::comparison::{ALONE, LEVEL, POWER, median};
 use crate::graph::Graph;
 use crate::job;
 use crate::spec::GENERAL;
@@ -84,7 +84,8 @@ pub(super) fn job(graph: &mut Graph<'_>) -> job::Proximity {
     }
     let place = |role: &str| roles.iter().position(|r| r == role).unwrap_or_default();
     let corpus = |role: &String| {
-        let seed = study.seed("documents for proximity", place(role) as u64);
+        // By name: another arm changes no other corpus's documents.
+        let seed = study.seed(&format!("documents of {role} for proximity"), 0);
         (role.clone(), graph.data().role(role).train.clone(), seed)
     };
     let named = study.arms().zip(&mixtures).map(|(arm, parts)| {
@@ -96,7 +97,8 @@ pub(super) fn job(graph: &mut Graph<'_>) -> job::Proximity {
         sample: SAMPLE,
         mixtures: named.collect(),
         targets: study.sets().map(|set| (study[set].name.clone(), place(&study[set].role))).collect(),
-        seed: study.seed("draws of proximity", 0),
+        options: SimilarityOptions::default(),
+        draws: Draws { seed: study.seed("draws of proximity", 0), ..Draws::default() },
     };
     graph.add(job.clone(), Payload::Result);
     job
@@ -180,24 +182,28 @@ impl Shown<'_> {
             None => "There are no intervals: a corpus has too few documents for groups of them.".to_owned(),
         };
         format!(
-            "Controlled variant: means over {} seeded draws of whole documents, {} tokens on every side, the two sides from \
-             different halves of each corpus, so that sizes change nothing but how sure a number is. A mix has its sources' shares \
-             of all tokens from its first phase to the end. {intervals}",
+            "Of each corpus at most {SAMPLE} documents are read, drawn by the study's seed. Controlled variant: means over {} seeded draws \
+             of whole documents, {} tokens on every side, the two sides from different halves of each corpus, so that sizes change \
+             nothing but how sure a number is. A mix has its sources' shares of all tokens from its first phase to the end. {intervals}",
             basis.draws, basis.budget
         )
     }
 
     /// How far PA may be off, and what it can show.
-    fn how_sure(&self) -> Option<String> {
+    fn how_sure(&self) -> Vec<String> {
         let all = || self.closeness.advantages.iter().flatten().map(|a| &a.advantage);
-        let bias = all().filter_map(|a| a.bias()).map(f64::abs).max_by(f64::total_cmp)?;
-        let mut detectable: Vec<f64> = all().filter_map(|a| a.detectable(LEVEL, POWER)).filter(|d| *d > 0.0).collect();
-        detectable.sort_by(f64::total_cmp);
-        let median = detectable.get(detectable.len() / 2)?;
-        Some(format!(
-            "The largest bias that the jackknife estimates of a PA is {bias:.5}; it is not taken out. The smallest PA that these documents \
-             show with a chance of 80 % (two-sided 5 %, one comparison) is {median:.4} in the median."
-        ))
+        let bias = all().filter_map(Jackknifed::bias).map(f64::abs).max_by(f64::total_cmp);
+        let detected: Vec<f64> = all().filter_map(detectable).collect();
+        let bias = bias.map(|bias| {
+            format!("The largest bias that the jackknife estimates of a PA is {bias:.5}; it is not taken out.")
+        });
+        let smallest = median(&detected).map(|smallest| {
+            format!(
+                "The smallest PA that these documents show with a chance of 80 % (two-sided 5 %, one comparison) is {smallest:.4} in the \
+                 median."
+            )
+        });
+        bias.into_iter().chain(smallest).collect()
     }
 
     fn unit(&self) -> &'static str {
@@ -219,9 +225,9 @@ impl Shown<'_> {
                 .collect();
             let others = match others.as_slice() {
                 [] => String::new(),
-                others => format!(" Not to be told apart from it: {}.", others.join(", ")),
+                others => format!(" Not distinguishable from it: {}.", others.join(", ")),
             };
-            let (set, arm, value) = (&self.study[set].name, self.study[arm].name(), a.advantage.value);
+            let (set, arm, value) = (&self.study[set].name, self.study[arm].name(), a.advantage.value());
             Some(format!("Closest to {set}: {arm}, with a proximity advantage of {value:+.4}{interval}.{others}"))
         };
         self.study.sets().filter_map(line).collect()
@@ -229,7 +235,7 @@ impl Shown<'_> {
 
     fn best(&self, set: SetId) -> Option<(ArmId, &Advantage)> {
         let of = |arm| (arm, advantage(self.closeness, arm, set));
-        self.study.arms().map(of).max_by(|a, b| a.1.advantage.value.total_cmp(&b.1.advantage.value))
+        self.study.arms().map(of).max_by(|a, b| a.1.advantage.value().total_cmp(&b.1.advantage.value()))
     }
 
     /// Whether the difference of two mixes' PA towards a set, on the same documents, has an interval that holds 0, or none.
@@ -269,9 +275,9 @@ impl Shown<'_> {
         Table::new("proximity_advantage", &title)
             .with(Column::text("dataset", pairs.iter().map(|(set, _)| study[*set].name.as_str())).heading("set"))
             .with(Column::text("mix", pairs.iter().map(|(_, arm)| study[*arm].name())))
-            .with(number("PA", change, &|p| Some(of(p).advantage.value)).marked(marked))
+            .with(number("PA", change, &|p| Some(of(p).advantage.value())).marked(marked))
             .with(
-                Column::interval("pa_ci", change, pairs.iter().map(|p| of(p).advantage.interval(LEVEL)))
+                Column::interval("pa_ci", change, pairs.iter().map(|p| interval(&of(p).advantage)))
                     .heading("95 % interval"),
             )
             .with(
@@ -303,15 +309,18 @@ impl Shown<'_> {
                     "KL(T‖general) − KL(T‖M) in nats (Xie et al. 2023), with 1 % of the uniform distribution mixed in",
                 ),
             )
-            .with(number("detectable", score, &|p| of(p).advantage.detectable(LEVEL, POWER)).file_only())
+            .with(number("detectable", score, &|p| detectable(&of(p).advantage)).file_only())
             .with(Column::count("closest", closest.map(u64::from)).file_only())
             .with(Column::text("unit", pairs.iter().map(|_| self.unit())).file_only())
-            .with(Column::text("family", pairs.iter().map(|_| "each interval alone")).file_only())
+            .with(Column::text("family", pairs.iter().map(|_| ALONE)).file_only())
             .grouped()
-            .note(
-                "Intervals are over documents, each at 95 % by itself. * or bold: the closest mix of each set, and all whose \
-                 difference to it, on the same documents, has a 95 % interval that holds 0.",
-            )
+            .note(match self.closeness.basis.groups {
+                Some(_) => {
+                    "Intervals are over documents, each at 95 % by itself; where nothing is mixed in, PA is 0 and has none. * or bold: the \
+                     closest mix of each set, and all whose difference to it, on the same documents, has a 95 % interval that holds 0."
+                }
+                None => "There are no intervals, so that nothing is distinguishable: all are marked.",
+            })
     }
 
     /// The controlled variant's combined score, as a matrix to read.
@@ -365,7 +374,7 @@ impl Shown<'_> {
             .with(number("overlap", |s| s.overlap))
             .with(number("shared_mass", |s| s.shared_mass))
             .with(Column::text("unit", cells.iter().map(|c| c.interval.map_or("", |_| "documents"))))
-            .with(Column::text("family", cells.iter().map(|c| c.interval.map_or("", |_| "each interval alone"))));
+            .with(Column::text("family", cells.iter().map(|c| c.interval.map_or("", |_| ALONE))));
         Figure::new(data, picture).subtitle([
             "combined = 0.4 · cosine + 0.3 · Jaccard + 0.3 · (1 − JSD in bits) of token distributions; mixes with their \
              share of general text"
@@ -382,6 +391,17 @@ fn cells<'a>(variant: &'static str, matrix: &'a SimilarityMatrix) -> impl Iterat
             Cell { variant, row, column, similarity: &matrix.cells[i][j], interval }
         })
     })
+}
+
+/// The smallest PA that such documents show; none where nothing is mixed in.
+fn detectable(advantage: &Jackknifed) -> Option<f64> {
+    let error = advantage.standard_error().filter(|error| *error > 0.0)?;
+    forgetting_eval::detectable(error, (advantage.groups() - 1) as f64, LEVEL, POWER)
+}
+
+/// The interval of a PA; none where nothing is mixed in and it is 0 by definition.
+fn interval(advantage: &Jackknifed) -> Option<(f64, f64)> {
+    advantage.interval(LEVEL).filter(|_| advantage.standard_error() > Some(0.0))
 }
 
 /// What the comparison of very different corpora warns of.

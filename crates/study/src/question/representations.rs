@@ -1,13 +1,13 @@
 //! How representations move: CKA between the states of a study (Section 7; Figures 6 and 9 to 13).
 
-use forgetting_eval::{Nested, Summary};
+use forgetting_eval::{Level, Nested, Summary};
 use metrics_cka::{Cell, Jackknifed, Matrix, Treatment};
 use report::{Column, Figure, Format, Heatmap, Heatmaps, Page, Table};
 
 use super::Question;
-use super::comparison::{LEVEL, POWER, Unit, unit};
+use super::comparison::{ALONE, LEAST, LEVEL, POWER, Unit, median, uncertain, unit};
 use crate::graph::{BASE_TUNED, Graph, MIDTRAINED_TUNED, Rate};
-use crate::job::ProbeResult;
+use crate::job::{ProbeResult, StateComparison};
 use crate::protocol::{Arm, Probe, SftSet};
 use crate::store::Failure;
 use crate::{ArmId, Error, ProbeId, SetId, Study};
@@ -67,16 +67,20 @@ impl Question for Representations<'_> {
         failed.dedup();
         let title = format!("{} ({}): CKA between model states", super::heading(name), study.spec().model_name);
         let mut page = Page::new(&title);
-        if let Some((_, first)) = results.iter().find(|(seeds, _)| *seeds == (0, 0)) {
-            page = Shown { name, study, of: self, first, all: &results }.page(page)?;
+        if let Some((_, any)) = results.first() {
+            let first = results.iter().find(|(seeds, _)| *seeds == (0, 0)).map(|(_, first)| first);
+            page = Shown { name, study, of: self, any, first, all: &results }.page(page)?;
         }
         page.notes.extend(failed);
         Ok(page)
     }
 }
 
+/// A pretraining and a fine-tuning seed.
+type Seeds = (u64, u64);
+
 /// Pretraining and fine-tuning seeds, the first ones first.
-fn seeds(study: &Study) -> impl Iterator<Item = (u64, u64)> + use<> {
+fn seeds(study: &Study) -> impl Iterator<Item = Seeds> + use<> {
     let (pretraining, fine_tuning) = (study.spec().pretrain_seeds, study.spec().sft_seeds);
     (0..pretraining).flat_map(move |p| (0..fine_tuning).map(move |s| (p, s)))
 }
@@ -99,65 +103,71 @@ impl Representations<'_> {
     }
 }
 
-/// Fewer groups of documents than this give no interval.
-const LEAST_GROUPS: usize = 5;
-
 struct Shown<'a> {
     name: &'a str,
     study: &'a Study,
     of: &'a Representations<'a>,
-    /// All pairs of states, of the first seeds.
-    first: &'a ProbeResult,
+    /// A result, whatever its seeds.
+    any: &'a ProbeResult,
+    /// That of the first seeds, which holds all pairs of states.
+    first: Option<&'a ProbeResult>,
     /// Of all seeds that have a result.
     all: &'a [((u64, u64), ProbeResult)],
 }
 
-/// How a layer stays itself in fine-tuning, without and with midtraining: CKA with itself before.
+/// How a layer stays itself in fine-tuning, without and with midtraining: CKA with itself before, means over seeds.
 struct Shift<'a> {
     treatment: Treatment,
     layer: &'a str,
-    /// Means over seeds.
-    base: Jackknifed,
-    midtrained: Jackknifed,
+    /// `None` where a seed has no value.
+    base: Option<f64>,
+    midtrained: Option<f64>,
     /// Midtrained less base: above 0, midtraining lessened the change.
-    difference: Jackknifed,
-    /// The same difference over seeds.
-    seeds: Summary,
+    difference: Option<f64>,
+    /// The same three over documents.
+    documents: Option<[Jackknifed; 3]>,
+    /// The difference over the study's seeds.
+    seeds: Option<Summary>,
     unit: Unit,
     left_out: u64,
 }
 
-/// An interval over documents, where there are enough groups of them.
-fn over_documents(value: &Jackknifed, interval: Option<(f64, f64)>) -> Option<(f64, f64)> {
-    interval.filter(|_| value.groups() >= LEAST_GROUPS)
-}
-
 impl Shift<'_> {
+    /// Over documents, where there are enough groups of them.
+    fn over_documents(&self, which: usize) -> Option<&Jackknifed> {
+        Some(&self.documents.as_ref()?[which]).filter(|value| value.groups() >= LEAST)
+    }
+
     /// Of the difference, over the study's unit.
     fn interval(&self, level: f64) -> Option<(f64, f64)> {
         match self.unit {
-            Unit::Documents => over_documents(&self.difference, self.difference.interval(level)),
-            _ => self.seeds.interval(level),
+            Unit::Documents => self.over_documents(DIFFERENCE)?.interval(level),
+            _ => self.seeds?.interval(level),
         }
     }
 
     fn detectable(&self) -> Option<f64> {
         match self.unit {
             Unit::Documents => {
-                self.difference.detectable(LEVEL, POWER).filter(|_| self.difference.groups() >= LEAST_GROUPS)
+                let value = self.over_documents(DIFFERENCE)?;
+                forgetting_eval::detectable(value.standard_error()?, (value.groups() - 1) as f64, LEVEL, POWER)
             }
-            _ => self.seeds.detectable(LEVEL, POWER),
+            _ => self.seeds?.detectable(LEVEL, POWER),
         }
     }
 }
 
+const BASE: usize = 0;
+const MIDTRAINED: usize = 1;
+const DIFFERENCE: usize = 2;
+/// What CKA lies between.
+const LIMITS: (f64, f64) = (-1.0, 1.0);
+
 impl Shown<'_> {
     fn page(&self, mut page: Page) -> Result<Page, Error> {
-        let treatments: Vec<Treatment> = self
-            .first
-            .comparisons
-            .first()
-            .map_or_else(Vec::new, |c| c.report.results.iter().map(|r| r.treatment).collect());
+        let of_pair = self.any.comparisons.first();
+        let treatments: Vec<Treatment> =
+            of_pair.map_or_else(Vec::new, |c| c.report.results.iter().map(|r| r.treatment).collect());
         let shifts = self.shifts(&treatments)?;
         let Representations { arm, set, probe } = self.of;
         page.asked = format!(
@@ -167,23 +177,49 @@ impl Shown<'_> {
         page.found = moved_most(&shifts);
         page.found.push(unit(self.study));
         page.tables = vec![self.shift_table(&shifts)];
-        page.figures = treatments.iter().enumerate().map(|(i, t)| self.figure(i, *t)).collect();
-        let groups = shifts.first().map_or(0, |s| s.difference.groups());
-        let over = match groups {
-            0..LEAST_GROUPS => "too few for intervals over them".to_owned(),
-            groups => format!(
-                "intervals over documents leave out one of {groups} groups of them at a time, the same for all states"
-            ),
-        };
-        page.notes = vec![format!(
-            "base: {}; midtrained: {arm}; + {set}: fine-tuned on it. {} documents, {} tokens of {probe} ({over}). Heatmaps are those \
-             of the first seeds, the table's numbers means over {} pairs of seeds.",
-            self.study[self.study.control()].name(),
-            self.first.documents,
-            self.first.tokens,
-            self.all.len()
-        )];
+        if self.first.is_some() {
+            page.figures = treatments.iter().enumerate().map(|(i, t)| self.figure(i, *t)).collect();
+        }
+        page.notes = self.notes(&shifts);
         Ok(page)
+    }
+
+    fn notes(&self, shifts: &[Shift<'_>]) -> Vec<String> {
+        let Representations { arm, set, probe } = self.of;
+        let groups = of_pair_groups(self.any);
+        let over = if groups < LEAST {
+            "too few for intervals over them".to_owned()
+        } else {
+            format!(
+                "intervals over documents leave out one of {groups} groups of them at a time, the same for all states"
+            )
+        };
+        let planned = self.study.spec().pretrain_seeds * self.study.spec().sft_seeds;
+        let mut notes = vec![format!(
+            "base: {}; midtrained: {arm}; + {set}: fine-tuned on it. {} documents, {} tokens of {probe} ({over}). Heatmaps are those \
+             of the first seeds, the table's numbers means over {} of {planned} pairs of seeds.",
+            self.study[self.study.control()].name(),
+            self.any.documents,
+            self.any.tokens,
+            self.complete().count()
+        )];
+        let detected: Vec<f64> =
+            shifts.iter().filter(|s| s.treatment == Treatment::Raw).filter_map(Shift::detectable).collect();
+        notes.extend(median(&detected).map(|smallest| {
+            format!(
+                "The smallest true Δ that this design finds with a chance of 80 % (two-sided 5 %, one comparison): {smallest:.3} in the \
+                 median of the layers.{}",
+                uncertain(self.study)
+            )
+        }));
+        notes
+    }
+
+    /// The results that means are over: with several pretraining seeds those of which all fine-tunes have one.
+    fn complete(&self) -> impl Iterator<Item = &(Seeds, ProbeResult)> {
+        let (pretraining, fine_tuning) = (self.study.spec().pretrain_seeds, self.study.spec().sft_seeds as usize);
+        let whole = move |p: u64| self.all.iter().filter(|((other, _), _)| *other == p).count() == fine_tuning;
+        self.all.iter().filter(move |((p, _), _)| pretraining == 1 || whole(*p))
     }
 
     /// The four states' names.
@@ -194,7 +230,7 @@ impl Shown<'_> {
 
     /// The comparison of two states under a treatment.
     fn matrix(&self, pair: (usize, usize), treatment: usize) -> Option<&Matrix> {
-        let of = self.first.comparisons.iter().find(|c| (c.left, c.right) == pair)?;
+        let of = self.first?.comparisons.iter().find(|c| (c.left, c.right) == pair)?;
         Some(&of.report.results.get(treatment)?.matrix)
     }
 
@@ -223,12 +259,14 @@ impl Shown<'_> {
             measure: "CKA".to_owned(),
         };
         Figure::new(self.cells(&format!("{}{ending}", self.name), &what, index), picture)
-            .subtitle([format!("{} tokens of {}", self.first.tokens, self.of.probe)])
+            .subtitle([format!("{} tokens of {}", self.any.tokens, self.of.probe)])
     }
 
     /// Every cell of every pair.
     fn cells(&self, name: &str, what: &str, treatment: usize) -> Table {
         let states = self.states();
+        let enough = of_pair_groups(self.any) >= LEAST;
+        let interval = |cell: &Cell| cell.interval.filter(|_| enough);
         let mut cells: Vec<([&str; 4], &Cell, &Cell)> = Vec::new();
         for (left, right) in PAIRS {
             let Some(m) = self.matrix((left, right), treatment) else { continue };
@@ -247,61 +285,78 @@ impl Shown<'_> {
             .with(words("left_layer", 2))
             .with(words("right_layer", 3))
             .with(Column::number("debiased", Format::Fixed(4), cells.iter().map(|c| value(c.1))))
-            .with(Column::interval("debiased_ci", Format::Fixed(4), cells.iter().map(|c| c.1.interval)))
+            .with(Column::interval("debiased_ci", Format::Fixed(4), cells.iter().map(|c| interval(c.1))))
             .with(Column::number("biased", Format::Fixed(4), cells.iter().map(|c| value(c.2))))
             .with(Column::text("reason", cells.iter().map(reason)))
-            .with(Column::text("unit", cells.iter().map(|c| c.1.interval.map_or("", |_| "documents"))))
-            .with(Column::text("family", cells.iter().map(|c| c.1.interval.map_or("", |_| "each interval alone"))))
+            .with(Column::text("unit", cells.iter().map(|c| interval(c.1).map_or("", |_| "documents"))))
+            .with(Column::text("family", cells.iter().map(|c| interval(c.1).map_or("", |_| ALONE))))
     }
 
     /// Finding 5: how similar each layer stays to itself in fine-tuning, with and without midtraining.
     fn shifts(&self, treatments: &[Treatment]) -> Result<Vec<Shift<'_>>, Error> {
         let mut shifts = Vec::new();
         for (index, treatment) in treatments.iter().enumerate() {
-            let Some(base) = self.first.comparisons.iter().find(|c| (c.left, c.right) == BASE_TUNED) else { continue };
+            let Some(base) = compared(self.any, BASE_TUNED) else { continue };
             let result = &base.report.results[index];
             for (layer, name) in result.matrix.rows.iter().enumerate() {
-                let left_out = result.left_out_left[layer] as u64;
-                shifts.extend(self.shift(index, *treatment, (layer, name), left_out)?);
+                shifts.push(self.shift(index, *treatment, (layer, name), result.left_out_left[layer] as u64)?);
             }
         }
         Ok(shifts)
     }
 
-    /// `None` where a value is missing: the heatmaps' table says why.
     fn shift<'s>(
         &'s self,
         index: usize,
         treatment: Treatment,
         (layer, name): (usize, &'s str),
         left_out: u64,
-    ) -> Result<Option<Shift<'s>>, Error> {
-        let of = |result: &ProbeResult, pair: (usize, usize)| {
-            let compared = result.comparisons.iter().find(|c| (c.left, c.right) == pair)?;
-            compared.same_layer.get(index)?.get(layer)?.clone()
-        };
-        let (mut base, mut midtrained) = (Vec::new(), Vec::new());
+    ) -> Result<Shift<'s>, Error> {
+        let unit = Unit::of(self.study);
+        let (mut values, mut documents) = (Vec::new(), Vec::new());
         let mut by_seed = vec![Vec::new(); self.study.spec().pretrain_seeds as usize];
-        for ((pretrain_seed, _), result) in self.all {
-            let (Some(b), Some(m)) = (of(result, BASE_TUNED), of(result, MIDTRAINED_TUNED)) else { return Ok(None) };
-            by_seed[*pretrain_seed as usize].push(m.value - b.value);
-            base.push(b);
-            midtrained.push(m);
+        for ((pretrain_seed, _), result) in self.complete() {
+            let of = |pair| self_similarity(compared(result, pair)?, index, layer);
+            if let (Some(base), Some(midtrained)) = (of(BASE_TUNED), of(MIDTRAINED_TUNED)) {
+                values.push([base.0, midtrained.0]);
+                by_seed[*pretrain_seed as usize].push(midtrained.0 - base.0);
+                documents.extend(base.1.zip(midtrained.1));
+            }
         }
-        let mean = |all: &[Jackknifed]| Jackknifed::mean(all).map_err(metrics_cka::Error::from);
-        let (base, midtrained) = (mean(&base)?, mean(&midtrained)?);
-        let difference = midtrained.less(&base).map_err(metrics_cka::Error::from)?;
-        let (seeds, unit) = (Nested::of(&by_seed).summary, Unit::of(self.study));
-        Ok(Some(Shift { treatment, layer: name, base, midtrained, difference, seeds, unit, left_out }))
+        // A mean over some of the seeds would be another number than its neighbours.
+        let whole = !values.is_empty() && values.len() == self.complete().count();
+        let mean = |of: fn(&[f64; 2]) -> f64| whole.then(|| values.iter().map(of).sum::<f64>() / values.len() as f64);
+        let documents = match whole && documents.len() == values.len() {
+            true => Some(over_documents(documents)?),
+            false => None,
+        };
+        let nested = Nested::of(&by_seed);
+        let same_unit = unit != Unit::Pretraining || nested.level == Level::Pretraining;
+        Ok(Shift {
+            treatment,
+            layer: name,
+            base: mean(|[base, _]| *base),
+            midtrained: mean(|[_, midtrained]| *midtrained),
+            difference: mean(|[base, midtrained]| midtrained - base),
+            documents,
+            seeds: (whole && same_unit).then_some(nested.summary),
+            unit,
+            left_out,
+        })
     }
 
     fn shift_table(&self, shifts: &[Shift<'_>]) -> Table {
         let (four, change) = (Format::Fixed(4), Format::Signed(4));
-        let bounded = |value: fn(&Shift<'_>) -> Jackknifed| {
-            shifts.iter().map(move |s| over_documents(&value(s), value(s).bounded_interval(LEVEL)))
+        let bounded = |which: usize| {
+            shifts.iter().map(move |s| s.over_documents(which).and_then(|v| v.bounded_interval(LEVEL, LIMITS)))
         };
         let unit = Unit::of(self.study).name();
-        let family = |s: &Shift<'_>| format!("{} layers, {} features", layers(shifts, s.treatment), short(s.treatment));
+        let layers = shifts.iter().filter(|s| s.treatment == Treatment::Raw).count();
+        let number =
+            |name: &str, value: fn(&Shift<'_>) -> Option<f64>| Column::number(name, four, shifts.iter().map(value));
+        let interval =
+            |name: &str, level: f64| Column::interval(name, change, shifts.iter().map(move |s| s.interval(level)));
+        let family = |s: &Shift<'_>| format!("{layers} layers, {} features", short(s.treatment));
         Table::new(
             &format!("{}_shift", self.name),
             &format!(
@@ -314,53 +369,42 @@ impl Shown<'_> {
              variance in any of the states",
         ))
         .with(Column::text("layer", shifts.iter().map(|s| s.layer)))
-        .with(Column::number("base", four, shifts.iter().map(|s| s.base.value)))
+        .with(number("base", |s| s.base))
+        .with(Column::interval("base_ci", four, bounded(BASE)).heading("over documents").documents_only())
+        .with(number("midtrained", |s| s.midtrained))
+        .with(Column::interval("midtrained_ci", four, bounded(MIDTRAINED)).heading("over documents").documents_only())
         .with(
-            Column::interval("base_ci", four, bounded(|s| s.base.clone()))
-                .heading("over documents")
-                .documents_only(),
-        )
-        .with(Column::number("midtrained", four, shifts.iter().map(|s| s.midtrained.value)))
-        .with(
-            Column::interval("midtrained_ci", four, bounded(|s| s.midtrained.clone()))
-                .heading("over documents")
-                .documents_only(),
-        )
-        .with(
-            Column::number("difference", change, shifts.iter().map(|s| s.difference.value))
+            Column::number("difference", change, shifts.iter().map(|s| s.difference))
                 .heading("Δ")
                 .meaning("midtrained less base: above 0, the layer moved less with midtraining"),
         )
+        .with(interval("difference_ci", LEVEL).heading("95 % interval"))
         .with(
-            Column::interval("difference_ci", change, shifts.iter().map(|s| s.interval(LEVEL))).heading("95 % interval"),
-        )
-        .with(
-            Column::interval(
-                "difference_all_ci",
-                change,
-                shifts.iter().map(|s| s.interval(simultaneous(layers(shifts, s.treatment)))),
-            )
-            .heading("over all layers")
-            .documents_only()
-            .meaning("intervals that hold for all layers together at 95 % (Bonferroni)"),
+            interval("difference_all_ci", simultaneous(layers))
+                .heading("over all layers")
+                .documents_only()
+                .meaning("intervals that hold for all layers together at 95 % (Bonferroni)"),
         )
         .with(
             Column::interval(
                 "difference_document_ci",
                 change,
-                shifts.iter().map(|s| over_documents(&s.difference, s.difference.interval(LEVEL))),
+                shifts.iter().map(|s| s.over_documents(DIFFERENCE).and_then(|v| v.interval(LEVEL))),
             )
             .heading("Δ over documents")
             .documents_only()
             .meaning("95 % interval over the same groups of documents, mean over seeds"),
         )
         .with(
-            Column::number("detectable", four, shifts.iter().map(Shift::detectable))
+            number("detectable", |s| s.detectable())
                 .documents_only()
                 .meaning("the smallest true Δ that is found with a chance of 80 % (two-sided 5 %, one comparison)"),
         )
-        .with(Column::count("seeds", shifts.iter().map(|s| s.seeds.n as u64)).file_only())
-        .with(Column::count("groups", shifts.iter().map(|s| s.difference.groups() as u64)).file_only())
+        .with(Column::count("seeds", shifts.iter().map(|s| s.seeds.map(|s| s.n as u64))).file_only())
+        .with(
+            Column::count("groups", shifts.iter().map(|s| s.documents.as_ref().map(|d| d[BASE].groups() as u64)))
+                .file_only(),
+        )
         .with(Column::text("unit", shifts.iter().map(|_| unit)).file_only())
         .with(Column::text("family", shifts.iter().map(family)).file_only())
         .with(
@@ -369,12 +413,34 @@ impl Shown<'_> {
                 .meaning("dimensions of the layer that the treatment leaves out"),
         )
         .grouped()
+        .note("Without a value: CKA is undefined there for some of the seeds; the figures' tables say why.")
     }
 }
 
-/// Layers that a treatment has values of.
-fn layers(shifts: &[Shift<'_>], treatment: Treatment) -> usize {
-    shifts.iter().filter(|s| s.treatment == treatment).count()
+/// The comparison of two states.
+fn compared(result: &ProbeResult, pair: (usize, usize)) -> Option<&StateComparison> {
+    result.comparisons.iter().find(|c| (c.left, c.right) == pair)
+}
+
+/// CKA of a layer with the one of the same name, and what it is without each group of documents.
+fn self_similarity(of: &StateComparison, treatment: usize, layer: usize) -> Option<(f64, Option<Jackknifed>)> {
+    let matrix = &of.report.results.get(treatment)?.matrix;
+    let column = matrix.columns.iter().position(|column| *column == matrix.rows[layer])?;
+    Some((value(&matrix.debiased[layer][column])?, of.same_layer.get(treatment)?.get(layer)?.clone()))
+}
+
+/// Means over seeds of the base's, the midtrained model's, and their difference.
+fn over_documents(seeds: Vec<(Jackknifed, Jackknifed)>) -> Result<[Jackknifed; 3], metrics_cka::Error> {
+    let (base, midtrained): (Vec<Jackknifed>, Vec<Jackknifed>) = seeds.into_iter().unzip();
+    let (base, midtrained) = (Jackknifed::mean(&base)?, Jackknifed::mean(&midtrained)?);
+    let difference = midtrained.less(&base)?;
+    Ok([base, midtrained, difference])
+}
+
+/// Groups of documents of a probe.
+fn of_pair_groups(result: &ProbeResult) -> usize {
+    let first = result.comparisons.first().and_then(|c| c.report.results.first());
+    first.map_or(0, |result| result.matrix.groups)
 }
 
 /// The level of intervals that hold for so many together.
@@ -399,18 +465,20 @@ fn value(cell: &Cell) -> Option<f64> {
 /// The layer that fine-tuning moved most, without and with midtraining; and on how many layers midtraining made a difference.
 fn moved_most(shifts: &[Shift<'_>]) -> Vec<String> {
     let raw: Vec<&Shift<'_>> = shifts.iter().filter(|s| s.treatment == Treatment::Raw).collect();
-    let Some(most) = raw.iter().min_by(|a, b| a.base.value.total_cmp(&b.base.value)) else { return Vec::new() };
+    let moved = raw.iter().filter_map(|s| Some((s, s.base?, s.midtrained?, s.difference?)));
+    let Some((most, base, midtrained, difference)) = moved.min_by(|a, b| a.1.total_cmp(&b.1)) else {
+        return Vec::new();
+    };
     let interval = most
         .interval(LEVEL)
         .map_or_else(|| "no interval".to_owned(), |(low, high)| format!("95 % interval {low:+.3} to {high:+.3}"));
     let mut lines = vec![format!(
-        "Fine-tuning moved {} of the base model most: its CKA with itself before is {:.3}; with midtraining it is {:.3}, a \
-         difference of {:+.3} ({interval}).",
-        most.layer, most.base.value, most.midtrained.value, most.difference.value
+        "Fine-tuning moved {} of the base model most: its CKA with itself before is {base:.3}; with midtraining it is {midtrained:.3}, a \
+         difference of {difference:+.3} ({interval}).",
+        most.layer
     )];
-    let level = simultaneous(raw.len());
-    let ends: Vec<(f64, f64)> = raw.iter().filter_map(|s| s.interval(level)).collect();
-    if ends.len() == raw.len() {
+    let ends: Vec<(f64, f64)> = raw.iter().filter_map(|s| s.interval(simultaneous(raw.len()))).collect();
+    if !ends.is_empty() {
         let (less, more) = (ends.iter().filter(|i| i.0 > 0.0).count(), ends.iter().filter(|i| i.1 < 0.0).count());
         lines[0] += &format!(
             " With midtraining {less} of {} layers moved less, {more} moved more, and {} are undecided (intervals that hold for all \

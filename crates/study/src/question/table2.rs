@@ -1,10 +1,10 @@
 //! Table 2: does midtraining help fine-tuning on the domain it resembles, and what does it cost in general loss?
 
-use forgetting_eval::{Summary, forgetting, relative_improvement};
+use forgetting_eval::{RandomisedBlocks, Summary, forgetting, relative_improvement};
 use report::{BarPanel, Bars, Column, Estimate, Figure, Format, Page, Table};
 
 use super::Question;
-use super::comparison::{self, Difference, LEVEL, Unit, comparison, detectable, unit};
+use super::comparison::{self, ALONE, Difference, LEVEL, Unit, comparison, detectable, unit};
 use super::losses::{self, Losses, Measurement};
 use crate::graph::Graph;
 use crate::{ArmId, Error, SetId, Study};
@@ -39,7 +39,7 @@ impl Question for Table2 {
         page.found.extend(losses.failures());
         page.notes
             .push(format!("Fine-tuning rates: {}. The losses are those of test splits.", crate::recipe::rates(study)));
-        page.notes.extend(detectable(&compared));
+        page.notes.extend(detectable(study, &compared));
         page.notes.extend(losses.at_the_edge());
         if let Some(base) = &study.spec().base {
             page.notes
@@ -127,8 +127,8 @@ fn row(study: &Study, losses: &Losses, arm: ArmId, set: SetId) -> Result<Row, Er
     })
 }
 
-/// Marks the lowest mean of a set, and what is not to be told from it: whose difference to it has an interval that holds 0,
-/// or none.
+/// Marks the lowest mean of a set, and what is not distinguishable from it: over seeds by the spread that all mixes of the set
+/// have in common, so that a lower mean is never less marked than a higher one; with one seed by the interval over documents.
 fn mark_best(
     study: &Study,
     losses: &Losses,
@@ -138,12 +138,21 @@ fn mark_best(
 ) -> Result<(), Error> {
     let mean = |(i, row): (usize, &mut Row)| Some((i, loss(row).as_ref()?.values.mean));
     let means: Vec<(usize, f64)> = rows.iter_mut().enumerate().filter_map(mean).collect();
-    let Some(&(lowest, _)) = means.iter().min_by(|a, b| a.1.total_cmp(&b.1)) else { return Ok(()) };
+    let Some(&(lowest, least)) = means.iter().min_by(|a, b| a.1.total_cmp(&b.1)) else { return Ok(()) };
+    let values = means.iter().filter_map(|(i, _)| losses.values(rows[*i].arm, rows[*i].set, |m| of.of(m)));
+    // `None` of a single mix or a single seed.
+    let apart =
+        RandomisedBlocks::of(&values.collect::<Vec<_>>()).ok().and_then(|b| b.least_significant_difference(LEVEL));
     let best = rows[lowest].arm;
-    for (i, _) in means {
-        let (arm, set) = (rows[i].arm, rows[i].set);
-        let difference = Difference::of(study, losses, (arm, best), set, of)?;
-        let told_apart = difference.and_then(|d| d.interval()).is_some_and(|(low, _)| low > 0.0);
+    for (i, mean) in means {
+        let told_apart = match (Unit::of(study), apart) {
+            (Unit::Documents, _) => {
+                let difference = Difference::of(study, losses, (rows[i].arm, best), rows[i].set, of)?;
+                difference.and_then(|d| d.interval()).is_some_and(|(low, _)| low > 0.0)
+            }
+            (_, Some(apart)) => mean - least > apart,
+            (_, None) => false,
+        };
         if let Some(loss) = loss(&mut rows[i]) {
             loss.best = i == lowest || !told_apart;
         }
@@ -160,7 +169,7 @@ fn found(study: &Study, rows: &[Row], compared: &[comparison::Row], control: &st
         .collect();
     let lowest = treated.iter().min_by(|a, b| a.2.seeds.mean.total_cmp(&b.2.seeds.mean));
     let Some((row, loss, delta)) = lowest else {
-        return vec![format!("There is no mix to compare with {control}.")];
+        return vec![format!("There is no mix with a result to compare with {control}."), unit(study)];
     };
     let delta = delta.seeds.mean;
     let largest = if delta < 0.0 { "The largest gain" } else { "No mix lowers the loss on a set; the smallest rise" };
@@ -170,9 +179,13 @@ fn found(study: &Study, rows: &[Row], compared: &[comparison::Row], control: &st
         study[row.set].name,
         loss.interval().map_or_else(
             || " (no interval)".to_owned(),
-            |(low, high)| format!(" (95 % interval {low:+.3} to {high:+.3})")
+            |(low, high)| format!(
+                " (95 % interval {low:+.3} to {high:+.3}, that of one comparison; this is the largest of {})",
+                treated.len()
+            )
         )
     )];
+    let these = if Unit::of(study) == Unit::Pretraining { "" } else { " of these checkpoints" };
     let with_p: Vec<&comparison::Row> =
         compared.iter().filter(|r| r.loss == losses::Loss::Sft && r.p_adjusted.is_some()).collect();
     if !with_p.is_empty() {
@@ -182,8 +195,8 @@ fn found(study: &Study, rows: &[Row], compared: &[comparison::Row], control: &st
         };
         let (lower, higher) = (told(true), told(false));
         lines[0] += &format!(
-            " Of {} comparisons of a mix with {control}, the loss on the set is lower in {lower} and higher in {higher} at 5 % (p \
-             adjusted by Holm over the mixes of each set); {} are undecided.",
+            " In {} comparisons{these} with {control}, the loss on the set is lower in {lower} and higher in {higher} at 5 % (p adjusted by \
+             Holm over the mixes of each set); {} are undecided.",
             with_p.len(),
             with_p.len() - lower - higher
         );
@@ -248,7 +261,7 @@ fn table(name: &str, study: &Study, rows: &[Row], control: &str) -> Table {
             Column::count("seeds", rows.iter().map(|r| r.sft.as_ref().map(|l| l.values.n as u64))).file_only(),
         )
         .with(Column::text("unit", rows.iter().map(|_| Unit::of(study).name())).file_only())
-        .with(Column::text("family", rows.iter().map(|_| "each interval alone")).file_only())
+        .with(Column::text("family", rows.iter().map(|_| ALONE)).file_only())
         .with(
             Column::interval("sft_delta_document_ci", change, document_intervals(|r| &r.sft))
                 .heading("Δ over documents")
@@ -269,9 +282,13 @@ fn table(name: &str, study: &Study, rows: &[Row], control: &str) -> Table {
         .with(Column::number("c4_bits_per_byte", loss, rows.iter().map(|r| r.c4_bits_per_byte)).file_only())
         .grouped()
         .note(format!(
-            "Δ: difference to {control}, paired by seed; its 95 % interval is over {}. * or bold: the lowest of its set, and all \
-             whose difference to it has such an interval that holds 0.",
-            Unit::of(study).name()
+            "Δ: difference to {control}, paired by seed; its 95 % interval is over {}. * or bold: the lowest of its set, and all that is \
+             not distinguishable from it at 5 % ({}).",
+            Unit::of(study).name(),
+            match Unit::of(study) {
+                Unit::Documents => "by the interval of the difference over documents, or without one",
+                _ => "by the spread over seeds, pooled over the mixes of the set",
+            }
         ))
 }
 
@@ -322,7 +339,7 @@ fn figure(name: &str, study: &Study, rows: &[Row], control: &str) -> Figure {
         .with(Column::number("c4_delta", change, values(|r| &r.c4).map(|e| e.map(|e| e.value))))
         .with(Column::interval("c4_delta_ci", change, values(|r| &r.c4).map(|e| e?.interval)))
         .with(Column::text("unit", treated.iter().map(|_| Unit::of(study).name())))
-        .with(Column::text("family", treated.iter().map(|_| "each interval alone")));
+        .with(Column::text("family", treated.iter().map(|_| ALONE)));
     Figure::new(data, picture)
         .subtitle([format!("Lines: 95 % intervals of paired differences, over {}.", Unit::of(study).name())])
 }

@@ -4,6 +4,7 @@ use forgetting_eval::theory::{Bounds, Displacement, Initialisation, Path, Segmen
 use report::{Column, Curves, Figure, Format, Lines, Page, Table, TextFile};
 
 use super::Question;
+use super::comparison::median;
 use crate::graph::{Graph, Rate};
 use crate::job;
 use crate::{ArmId, Error, SetId, Study};
@@ -90,15 +91,16 @@ impl Shown<'_> {
         }
         page.notes = vec![
             format!(
-                "J_P: {} fixed held-out general sequences; J_T: {} fixed training examples. Each fine-tune was walked again \
+                "J_P: fixed held-out general sequences, J_T: fixed training examples, at most {} of each, drawn by the study's seed. Each fine-tune was walked again \
                  from its base, {} step(s) between points; its end differs from the stored model by at most {replayed:e} in \
-                 any parameter (0e0: not at all).",
-                eval.path_rows, eval.path_rows, eval.path_stride
+                 any parameter (0e0: identical).",
+                eval.path_rows, eval.path_stride
             ),
             "Eq. 3 to 5 are for gradient descent with η ≤ 1/L_T. Fine-tuning used AdamW, whose steps are far longer than \
              η·∇J_T: the columns A_alignment to eq5 are the paper's formulas at the learning rates used, and bound nothing \
-             here; the columns steps_* are the same argument with the steps that were taken. Eq. 8 follows from assumption A.2 and \
-             needs no constant: steps on which it fails refute that assumption."
+             here; the columns steps_* are the same argument with the steps that were taken. Eq. 8 needs no constant: it follows \
+             from gradient descent on this J_T with η ≤ 1/L_T (assumption A.2), and a step on which it fails shows that this supposition as \
+             a whole is not met there."
                 .to_owned(),
             "L_P and L_T are the largest ‖∇J(θ+Δθ) − ∇J(θ)‖/‖Δθ‖ between neighbouring points of a path: lower estimates, from the path \
              whose forgetting they bound. That a bound holds with them says little where it is many times the forgetting: tightness is \
@@ -130,20 +132,25 @@ impl Shown<'_> {
         let most = self.walked.iter().max_by(|a, b| a.bounds().forgetting.total_cmp(&b.bounds().forgetting));
         let Some(most) = most else { return Vec::new() };
         let [set, mix] = self.names(most);
-        let mut tightness: Vec<f64> = self.walked.iter().filter_map(|w| w.bounds().tightness()).collect();
-        tightness.sort_by(f64::total_cmp);
-        let tightness = tightness.get(tightness.len() / 2).map_or_else(String::new, |share| {
-            format!("; in the median the forgetting is {:.0} % of the bound", 100.0 * share)
+        let shares: Vec<f64> = self.walked.iter().filter_map(|w| w.bounds().tightness()).collect();
+        let tightness = median(&shares).map_or_else(String::new, |share| {
+            format!(" In the median of {} paths the forgetting is {:.0} % of it.", shares.len(), 100.0 * share)
         });
-        let count = |held: fn(&Self, &Walked) -> bool| self.walked.iter().filter(|w| held(self, w)).count();
+        let held = self.walked.iter().filter(|w| holds(&w.bounds())).count();
+        let of_others: Vec<bool> =
+            self.walked.iter().filter_map(|w| Some(w.bounds().forgetting <= self.bound_of_others(w)?)).collect();
+        let others = match of_others.as_slice() {
+            [] => String::new(),
+            all => {
+                let held = all.iter().filter(|held| **held).count();
+                format!(", with the largest L_P of the other paths on {held} of {}", all.len())
+            }
+        };
         vec![format!(
             "The general loss rose most (or fell least) for {mix} on {set}: {:+.4} nats per token. The bound from the steps that were \
-             taken held on {} of {} paths with the path's own L_P, on {} with the largest of the others'{tightness}. One path a mix and \
-             set: there are no intervals.",
+             taken held on {held} of {} paths with the path's own L_P{others}.{tightness} One path a mix and set: there are no intervals.",
             most.bounds().forgetting,
-            count(|_, w| holds(&w.bounds())),
             self.walked.len(),
-            count(|this, w| this.bound_of_others(w).is_some_and(|bound| w.bounds().forgetting <= bound)),
         )]
     }
 
@@ -187,6 +194,12 @@ impl Shown<'_> {
             };
             Column::text(name, rows.iter().map(of)).documents_only()
         };
+        // How far the worst step was from holding: above 0 it did not.
+        let worst = |name: &str, check: fn(&Path, Smoothness) -> StepCheck| {
+            let of =
+                |r: &Row<'_>| check(r.path, r.bounds.smoothness).worst.filter(|_| single).map(|(_, excess)| excess);
+            Column::number(name, Format::Signed(6), rows.iter().map(of)).file_only()
+        };
         let of_path = |name: &str, format, value: fn(&Path) -> Option<f64>| {
             Column::number(name, format, rows.iter().map(|r| value(r.path)))
         };
@@ -224,16 +237,18 @@ impl Shown<'_> {
                     .heading("Eq. 2, steps")
                     .meaning("the same with −η·∇J_T for the step, which AdamW does not take"),
             )
-            .with(
-                held("eq8_steps", |p, _| p.eq8())
-                    .heading("Eq. 8, steps")
-                    .meaning("on how many steps J_T fell by at least η/2·‖∇J_T‖², as assumption A.2 implies"),
-            )
+            .with(held("eq8_steps", |p, _| p.eq8()).heading("Eq. 8, steps").meaning(
+                "on how many steps J_T fell by at least η/2·‖∇J_T‖², as gradient descent under assumption A.2 would",
+            ))
             .with(
                 held("eq13_steps", |p, s| p.eq13(s.l_t))
                     .heading("Eq. 13, steps")
                     .meaning("on how many steps J_T rose by at most ⟨∇J_T, Δθ⟩ + L_T/2·‖Δθ‖²"),
             )
+            .with(worst("eq7_worst", |p, s| p.eq7(s.l_p)))
+            .with(worst("eq2_worst", |p, s| p.eq2(s.l_p)))
+            .with(worst("eq8_worst", |p, _| p.eq8()))
+            .with(worst("eq13_worst", |p, s| p.eq13(s.l_t)))
             .with(
                 of_path("cosine_first", Format::Signed(3), |p| p.segments.first().map(Segment::cosine))
                     .documents_only(),
@@ -251,10 +266,14 @@ impl Shown<'_> {
             .with(fixed("L_P", |b| b.smoothness.l_p).documents_only())
             .with(fixed("L_T", |b| b.smoothness.l_t).documents_only())
             .with(
-                fixed("eta_L_T", |b| b.rate_times_l_t)
-                    .heading("η·L_T")
-                    .documents_only()
-                    .meaning("the largest step size times L_T; above 1, Eq. 4 and 5 assume what is not so"),
+                Column::number(
+                    "eta_L_T",
+                    Format::Fixed(2),
+                    rows.iter().map(|r| single.then_some(r.bounds.rate_times_l_t)),
+                )
+                .heading("η·L_T")
+                .documents_only()
+                .meaning("the largest step size times L_T; above 1, Eq. 4 and 5 assume what is not so"),
             )
             .with(of_path("J_T_first", Format::Fixed(4), |p| p.losses_t.first().copied()).documents_only())
             .with(of_path("J_T_last", Format::Fixed(4), |p| p.losses_t.last().copied()).documents_only())
@@ -277,10 +296,14 @@ impl Shown<'_> {
         let rows: Vec<Row<'_>> = self.walked.iter().filter_map(row).collect();
         let number =
             |name: &str, format, value: fn(&Row<'_>) -> f64| Column::number(name, format, rows.iter().map(value));
+        let maybe = |name: &str, format, value: fn(&Row<'_>) -> Option<f64>| {
+            Column::number(name, format, rows.iter().map(value))
+        };
+        let single = self.study.spec().eval.path_stride == 1;
         let (three, four, signed) = (Format::Fixed(3), Format::Fixed(4), Format::Signed(4));
         // A lower estimate of L_T can refute the condition, not show it.
         let eq15 = |r: &Row<'_>| {
-            let (left, right) = r.i.eq15(r.l_t.max(r.i.least_l_t()));
+            let (left, right) = r.i.eq15(r.l_t);
             if left <= right { "not refuted" } else { "refuted" }
         };
         Table::new("midtraining", "What midtraining changed before fine-tuning began (Eq. 14 to 19)")
@@ -290,17 +313,17 @@ impl Shown<'_> {
             .with(number("J_T_after", four, |r| r.i.loss_after).heading("J_T after"))
             .with(number("linear", signed, |r| r.i.linear).meaning("⟨∇J_T(θ_pre), δ⟩"))
             .with(number("delta_norm", four, |r| r.i.displacement_square.sqrt()).heading("‖δ‖"))
-            .with(number("cosine", Format::Signed(3), |r| r.i.cosine()))
+            .with(maybe("cosine", Format::Signed(3), |r| r.i.cosine()))
             .with(
                 number("L_T", three, |r| r.l_t).documents_only().meaning("as the fine-tuning path shows it: a lower estimate"),
             )
             .with(
-                number("L_T_least", three, |r| r.i.least_l_t())
+                maybe("L_T_least", three, |r| r.i.least_l_t())
                     .documents_only()
                     .meaning("the least L_T with which Eq. 14 holds: also a lower estimate"),
             )
             .with(
-                Column::number("L_T_largest", three, rows.iter().map(|r| r.i.largest_l_t()))
+                maybe("L_T_largest", three, |r| r.i.largest_l_t())
                     .documents_only()
                     .meaning("the largest L_T with which Eq. 15 would hold"),
             )
@@ -321,8 +344,7 @@ impl Shown<'_> {
                     .heading("Eq. 15")
                     .documents_only()
                     .meaning(
-                        "the sufficient condition for a lower J_T, with the larger of both estimates of L_T: they are lower ones, and can \
-                         only refute it",
+                        "the sufficient condition for a lower J_T, with the path's L_T: a lower estimate, which can only refute it",
                     ),
             )
             .with(Column::count("steps", rows.iter().map(|r| r.d.steps)).documents_only())
@@ -341,7 +363,11 @@ impl Shown<'_> {
                     .meaning("α·G·S, at least path_length"),
             )
             .with(number("eq18", three, |r| r.d.eq18(r.l_t)).heading("Eq. 18").documents_only())
-            .with(number("eq19", three, |r| r.d.eq19(&r.bounds, r.i)).heading("Eq. 19").documents_only())
+            .with(
+                Column::number("eq19", three, rows.iter().map(|r| single.then(|| r.d.eq19(&r.bounds, r.i))))
+                    .heading("Eq. 19")
+                    .documents_only(),
+            )
             .grouped()
     }
 
