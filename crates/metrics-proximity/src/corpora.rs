@@ -49,6 +49,9 @@ pub struct Advantage {
     /// PA, and what it is without each group of documents of all corpora involved: its interval is over documents. The
     /// differences of several mixtures' PA have intervals too.
     pub advantage: Jackknifed,
+    /// The jackknife's estimate of the bias of PA at this budget, and that estimate's own standard error over the draws; `None`
+    /// without groups. Draws are unbiased for their own size, so that nothing but chance should be seen here. It is not taken out.
+    pub bias: Option<(f64, f64)>,
     /// prox(M, T)
     pub mixture: f64,
     /// prox(general, T), with general text that differs from the mixture's only where that has something else.
@@ -156,6 +159,10 @@ impl Corpora {
                 |value: fn((f64, f64)) -> f64| found.of(|drawn| value(drawn[mixture * self.targets.len() + target]));
             Advantage {
                 advantage: of(|(mixture, general)| mixture - general),
+                bias: found.bias(|drawn| {
+                    let (mixture, general) = drawn[mixture * self.targets.len() + target];
+                    mixture - general
+                }),
                 mixture: of(|(mixture, _)| mixture).value(),
                 general: of(|(_, general)| general).value(),
             }
@@ -213,6 +220,23 @@ struct Replicates<T> {
 }
 
 impl<T> Replicates<T> {
+    /// (G − 1)·(mean without a group − value) of each draw: their mean, and its standard error. What takes the place of documents
+    /// that are left out is much the same for all groups of a draw: it moves this estimate, and the error says by how much.
+    fn bias(&self, value: impl Fn(&[T]) -> f64) -> Option<(f64, f64)> {
+        let (draws, groups) = (self.per_mean, (self.draws.len() / self.per_mean).checked_sub(1).filter(|g| *g > 1)?);
+        let of_draw = |draw: usize| {
+            let whole = value(&self.draws[draw]);
+            let without = (1..=groups).map(|group| value(&self.draws[group * draws + draw]) - whole).sum::<f64>();
+            (groups - 1) as f64 * without / groups as f64
+        };
+        let of_draws: Vec<f64> = (0..draws).map(of_draw).collect();
+        let mean = of_draws.iter().sum::<f64>() / draws as f64;
+        let spread = of_draws.iter().map(|b| (b - mean).powi(2)).sum::<f64>();
+        // A single draw says nothing of its spread.
+        let error = (draws > 1).then(|| (spread / (draws - 1) as f64 / draws as f64).sqrt())?;
+        Some((mean, error))
+    }
+
     fn of(&self, value: impl Fn(&[T]) -> f64) -> Jackknifed {
         let mean = |draws: &[Vec<T>]| draws.iter().map(|drawn| value(drawn)).sum::<f64>() / draws.len() as f64;
         let mut means = self.draws.chunks(self.per_mean).map(mean);

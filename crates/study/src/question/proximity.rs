@@ -191,12 +191,18 @@ impl Shown<'_> {
 
     /// How far PA may be off, and what it can show.
     fn how_sure(&self) -> Vec<String> {
-        let all = || self.closeness.advantages.iter().flatten().map(|a| &a.advantage);
-        let bias = all().filter_map(Jackknifed::bias).map(f64::abs).max_by(f64::total_cmp);
-        let detected: Vec<f64> = all().filter_map(detectable).collect();
-        let bias = bias.map(|bias| {
-            format!("The largest bias that the jackknife estimates of a PA is {bias:.5}; it is not taken out.")
+        let all = || self.closeness.advantages.iter().flatten();
+        let biases: Vec<(f64, f64)> = all().filter_map(|a| a.bias).filter(|(_, error)| *error > 0.0).collect();
+        let beyond = biases.iter().filter(|(bias, error)| bias.abs() > 2.0 * error).count();
+        let largest = biases.iter().copied().max_by(|a, b| a.0.abs().total_cmp(&b.0.abs()));
+        let bias = largest.map(|(bias, error)| {
+            format!(
+                "The largest bias that the jackknife estimates of a PA is {bias:+.5} (its own standard error: {error:.5}); {beyond} of {} such \
+                 estimates are more than two of their standard errors from 0. They are not taken out.",
+                biases.len()
+            )
         });
+        let detected: Vec<f64> = all().filter_map(|a| detectable(&a.advantage)).collect();
         let smallest = median(&detected).map(|smallest| {
             format!(
                 "The smallest PA that these documents show with a chance of 80 % (two-sided 5 %, one comparison) is {smallest:.4} in the \
@@ -281,9 +287,15 @@ impl Shown<'_> {
                     .heading("95 % interval"),
             )
             .with(
-                number("bias", Format::Signed(5), &|p| of(p).advantage.bias())
+                number("bias", Format::Signed(5), &|p| Some(of(p).bias?.0))
                     .documents_only()
                     .meaning("the jackknife's estimate of the bias of PA at this number of tokens; it is not taken out"),
+            )
+            .with(
+                number("bias_error", Format::Fixed(5), &|p| Some(of(p).bias?.1))
+                    .heading("its error")
+                    .documents_only()
+                    .meaning("standard error of that estimate, over the draws"),
             )
             .with(number("prox_mix", score, &|p| Some(of(p).mixture)).documents_only().heading("prox(M, T)"))
             .with(
