@@ -47,7 +47,7 @@ fn rates(
     seed: u64,
 ) -> Vec<Rate> {
     let mut rates = Vec::new();
-    let settings = [0.5, 1.0, 1.5].map(|spread| (spread, 0.0)).into_iter().chain([(0.5, 0.5), (1.0, 0.5)]);
+    let settings = [0.5, 1.0, 1.5].map(|spread| (spread, 0.0)).into_iter().chain([(0.5, 0.5), (1.0, 0.5), (1.5, 0.5)]);
     for (spread, by_length) in settings {
         for count in [15, 30, 60, 200, 1000] {
             let found = repeat(repetitions, seed, |random| comparison(count, spread, by_length, random));

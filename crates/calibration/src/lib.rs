@@ -93,7 +93,7 @@ pub const HEADER: &str = "simulation,setting,counted,stated,rate,rate_low,rate_h
 pub fn row(rate: &Rate) -> String {
     let (low, high) = rate.interval();
     format!(
-        "{},\"{}\",\"{}\",{},{:.4},{low:.4},{high:.4},{},{}",
+        "\"{}\",\"{}\",\"{}\",{},{:.4},{low:.4},{high:.4},{},{}",
         rate.simulation,
         rate.setting,
         rate.counted,
