@@ -35,6 +35,40 @@ pub fn permutation(repetitions: usize, seed: u64) -> Vec<Rate> {
     [0.0, 0.5, 1.0, 2.0].map(of).into()
 }
 
+/// The same where mixes weigh more or less, and both values with them: of z-scores, and of ranks.
+pub fn scales(repetitions: usize, seed: u64) -> Vec<Rate> {
+    let mut rates = Vec::new();
+    let weights = [[0.2; ARMS], [0.2, 0.12, 0.05, 0.2, 0.2], [1.0, 0.2, 0.2, 0.2, 0.2], [1.0, 0.05, 0.05, 0.05, 0.05]];
+    for weights in weights {
+        let found = repeat(repetitions, seed, |random| {
+            let scaled = |random: &mut Random| -> Vec<Vec<f64>> {
+                let arm = |weight: f64, random: &mut Random| {
+                    let own = random.normal();
+                    (0..SETS).map(|_| weight * (own + random.normal())).collect()
+                };
+                weights.iter().map(|weight| arm(*weight, random)).collect()
+            };
+            let crossed = Crossed::new(scaled(random), scaled(random)).expect("normal values vary");
+            let p = |crossed: Result<Crossed, forgetting_eval::Error>| {
+                crossed.and_then(|c| c.permute_arms(10_000, 0)).expect("normal values vary").p()
+            };
+            [p(crossed.standardised()), p(crossed.ranked())]
+        });
+        for (i, what) in ["z-scores", "ranks"].into_iter().enumerate() {
+            let setting = format!("{ARMS} mixes on {SETS} sets, shares and scales {weights:?}, {what}");
+            let rejected = found.iter().map(|ps| ps[i] <= LEVEL + 1e-12);
+            rates.push(Rate::of(
+                "exchanging mixes of unlike shares",
+                setting,
+                "p <= 0.05 where nothing is related",
+                LEVEL,
+                rejected,
+            ));
+        }
+    }
+    rates
+}
+
 /// The same for shuffles within each set, which take what one mix does on all sets for several facts. No page uses them.
 pub fn shuffling(repetitions: usize, seed: u64) -> Vec<Rate> {
     const SHUFFLES: usize = 199;

@@ -25,10 +25,11 @@ struct Args {
 
 type Simulation = fn(usize, u64) -> Vec<Rate>;
 
-const SIMULATIONS: [(&str, Simulation); 10] = [
+const SIMULATIONS: [(&str, Simulation); 11] = [
     ("proximity", |repetitions, seed| proximity::coverage(Mixtures::All, repetitions, seed)),
     ("size", proximity::size),
     ("permutation", arms::permutation),
+    ("scales", arms::scales),
     ("shuffling", arms::shuffling),
     ("ranks", arms::ranks),
     ("seeds", seeds::differences),

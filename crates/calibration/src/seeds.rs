@@ -1,6 +1,6 @@
 //! Differences of an arm and the control over seeds.
 
-use forgetting_eval::{Nested, RandomisedBlocks, Summary, compare_arms, detectable};
+use forgetting_eval::{Nested, Paired, Summary, compare_arms, detectable};
 
 use crate::{Random, Rate, covers, repeat};
 
@@ -37,13 +37,17 @@ pub fn power_and_marks(repetitions: usize, seed: u64) -> Vec<Rate> {
             let shared = random.normals(seeds);
             let arms: Vec<Vec<f64>> =
                 (0..=ARMS).map(|_| shared.iter().map(|s| s + random.normal()).collect()).collect();
-            let mean = |arm: &[f64]| Summary::of(arm).mean;
-            let apart = RandomisedBlocks::of(&arms).ok().and_then(|b| b.least_significant_difference(1.0 - LEVEL));
-            // Two mixes that were chosen beforehand.
-            (mean(&arms[0]) - mean(&arms[1])).abs() > apart.expect("six mixes, two seeds or more")
+            let mean = |arm: &Vec<f64>| Summary::of(arm).mean;
+            let best = arms.iter().min_by(|a, b| mean(a).total_cmp(&mean(b))).expect("six mixes");
+            let pairs = (arms.len() * (arms.len() - 1) / 2) as f64;
+            let apart = |arm: &Vec<f64>| {
+                let test = Paired::of(arm, best).expect("the same seeds").summary.t_test();
+                test.is_some_and(|(_, p)| p * pairs < LEVEL)
+            };
+            arms.iter().any(apart)
         });
-        let setting = format!("{seeds} seeds, {} mixes that are as good, two of them chosen beforehand", ARMS + 1);
-        rates.push(Rate::of("marks", setting, "told apart at 5 %", LEVEL, found));
+        let setting = format!("{seeds} seeds, {} mixes that are as good", ARMS + 1);
+        rates.push(Rate::of("marks", setting, "any told apart from the best at 5 %", LEVEL, found));
     }
     rates
 }

@@ -44,6 +44,15 @@ fn exchanging_mixes_rejects_as_often_as_stated_however_much_they_differ() {
     assert_rates(&arms::permutation(1000, 0), 0.03, 0.07);
 }
 
+/// Where shares differ, ranks are the safer ones.
+#[test]
+fn exchanging_mixes_of_unlike_shares() {
+    let (ranks, z): (Vec<Rate>, Vec<Rate>) =
+        arms::scales(500, 0).into_iter().partition(|rate| rate.setting.ends_with("ranks"));
+    assert_rates(&ranks, 0.01, 0.1);
+    assert_rates(&z, 0.02, 0.25);
+}
+
 #[test]
 fn intervals_of_rank_correlations_cover() {
     assert_rates(&arms::ranks(500, 0), 0.9, 1.0);
@@ -58,7 +67,8 @@ fn differences_over_seeds_are_as_sure_as_stated() {
 #[test]
 fn effects_are_found_and_marks_are_right_as_often_as_stated() {
     assert_rates(&stated(seeds::power_and_marks(1000, 0), 0.8), 0.76, 0.84);
-    assert_rates(&stated(seeds::power_and_marks(1000, 0), 0.05), 0.03, 0.07);
+    // Adjusted for all pairs: at most as often.
+    assert_rates(&stated(seeds::power_and_marks(1000, 0), 0.05), 0.0, 0.06);
 }
 
 #[test]

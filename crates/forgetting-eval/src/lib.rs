@@ -43,9 +43,9 @@ pub use comparison::{ArmComparison, compare_arms};
 pub use documents::{DocumentComparison, DocumentDifferences, OverDocuments};
 pub use loss::{DocumentLosses, HeldOut, forgetting, relative_improvement};
 pub use stats::{
-    ArmPermutation, Block, Correlation, Crossed, Error, Influence, Level, Nested, Paired, RandomisedBlocks,
-    RankCorrelation, Summary, detectable, holm, leave_one_pair_out, pearson, pearson_within_blocks,
-    percentile_interval, spearman, t_quantile, t_two_sided_p,
+    ArmPermutation, Block, Correlation, Crossed, Error, Influence, Level, Nested, Paired, RankCorrelation, Summary,
+    detectable, holm, leave_one_pair_out, pearson, pearson_within_blocks, percentile_interval, spearman, t_quantile,
+    t_two_sided_p,
 };
 
 /// The README's example.

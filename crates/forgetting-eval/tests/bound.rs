@@ -1,7 +1,7 @@
 //! The bounds hold on random quadratics.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use forgetting_eval::theory::{Displacement, Initialisation, Path, PathError, Point, Smoothness};
+use forgetting_eval::theory::{Descent, Displacement, Initialisation, Path, PathError, Point, Smoothness};
 use proptest::prelude::*;
 
 const D: usize = 4;
@@ -77,7 +77,10 @@ proptest! {
         // With plain gradient descent the actual steps are the paper's.
         prop_assert!((bounds.actual() - bounds.eq3()).abs() <= slack);
         // Nor does any step break any of the inequalities.
-        for check in [path.eq2(l_p), path.eq7(l_p), path.eq8(), path.eq13(l_t)] {
+        let after = path.losses_p[1..].iter().zip(&path.losses_t[1..]);
+        let descents = after.map(|(p, t)| Descent { loss_p: *p, loss_t: *t }).collect();
+        let path = path.with_descents(descents).unwrap();
+        for check in [path.eq2(l_p).unwrap(), path.eq7(l_p), path.eq8().unwrap(), path.eq13(l_t)] {
             prop_assert!(check.all() && check.steps == steps, "{check:?}");
         }
         // Estimates along the path are lower ones.

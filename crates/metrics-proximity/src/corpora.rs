@@ -33,10 +33,13 @@ pub struct Observed {
 }
 
 /// What controlled numbers were computed from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Basis {
     /// Tokens of every side.
     pub budget: u64,
+    /// The corpus whose halves hold the fewest tokens: it decides the budget where none is given, and with it the level of every
+    /// number.
+    pub smallest: String,
     /// Draws that each number is the mean of.
     pub draws: usize,
     /// Groups of documents that intervals are over; `None`: too few documents for intervals.
@@ -138,7 +141,7 @@ impl Corpora {
             intervals: drawing.basis.groups.map(|_| intervals()),
             warnings: Vec::new(),
         };
-        Ok((drawing.basis, matrix))
+        Ok((drawing.basis.clone(), matrix))
     }
 
     /// PA of mixtures by targets in the controlled variant, from the same kind of draws as
@@ -168,7 +171,7 @@ impl Corpora {
             }
         };
         let of = |mixture: usize| (0..self.targets.len()).map(|target| advantage(mixture, target)).collect();
-        Ok((drawing.basis, (0..self.mixtures.len()).map(of).collect()))
+        Ok((drawing.basis.clone(), (0..self.mixtures.len()).map(of).collect()))
     }
 
     /// Indices, weights and vocabularies.
@@ -275,7 +278,7 @@ impl<'a> Drawing<'a> {
         }
         let mixtures = corpora.mixtures.iter().map(|(_, parts)| whole_tokens(parts, budget)).collect();
         let vocabulary = corpora.corpora[corpora.general].1.vocabulary();
-        let basis = Basis { budget, draws: draws.draws, groups };
+        let basis = Basis { budget, smallest: smallest.0.clone(), draws: draws.draws, groups };
         Ok(Self { corpora, options, circles, mixtures, basis, vocabulary, logs: Logs::new() })
     }
 

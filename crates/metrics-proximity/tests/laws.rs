@@ -130,7 +130,7 @@ proptest! {
         let asked = Draws { draws, groups, seed, ..Draws::default() };
         let (basis, advantages) = corpora.advantages(&options, &asked).unwrap();
         let (same, matrix) = corpora.similarities(&options, &asked).unwrap();
-        prop_assert_eq!(basis, same);
+        prop_assert_eq!(&basis, &same);
         let least = corpora.corpora.iter().map(|(_, documents)| documents.tokens()).min().unwrap();
         prop_assert!(basis.budget >= 1 && 2 * basis.budget <= least);
         for advantage in &advantages[0] {
@@ -150,7 +150,7 @@ proptest! {
             let difference = advantage.mixture - advantage.general;
             prop_assert!((advantage.advantage.value() - difference).abs() < 1e-12);
         }
-        prop_assert_eq!((basis, advantages), corpora.advantages(&options, &asked).unwrap());
+        prop_assert_eq!((basis.clone(), advantages), corpora.advantages(&options, &asked).unwrap());
         let more = Draws { budget: Some(basis.budget + 1), ..asked };
         let refused = corpora.advantages(&options, &more);
         let named = matches!(refused, Err(Error::Budget { most, .. }) if most == basis.budget);
@@ -222,6 +222,8 @@ fn intervals_need_documents() {
     few.corpora[2].1 = documents(8, 14);
     let (groups, code, intervals) = of(&few);
     assert!(groups == Some(7) && code.interval(0.95).is_some() && intervals.is_some());
+    let (basis, _) = few.advantages(&SimilarityOptions::default(), &Draws::default()).unwrap();
+    assert_eq!(basis.smallest, "target");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use data_mixer::Batch;
 use fused_ops::{FusedOps, TrainingBackend};
-use gptneox_model::{GptNeoX, export_gradients, export_parameters};
+use gptneox_model::{GptNeoX, export_gradients, export_parameters, parameter_shapes};
 
 use crate::step::{check, input, tensor};
 use crate::{Error, TrainSpec};
@@ -55,4 +55,49 @@ pub fn loss_gradient<AB: TrainingBackend>(
     let gradients = accumulator.grads();
     let gradient = export_gradients(model, &gradients).into_iter().flat_map(|g| g.values).collect();
     Ok(LossGradient { loss: nats * scale, gradient })
+}
+
+/// A model like another one with these parameters, in the order of [`parameter_vector`].
+///
+/// # Errors
+/// Another number of values than the model has parameters.
+pub fn with_parameters<B: FusedOps>(
+    model: &GptNeoX<B>,
+    values: &[f32],
+    device: &B::Device,
+) -> Result<GptNeoX<B>, Error> {
+    let mut places = std::collections::BTreeMap::new();
+    let mut from = 0;
+    for (name, shape) in parameter_shapes(model) {
+        let to = from + shape.iter().product::<usize>();
+        places.insert(name, from..to);
+        from = to;
+    }
+    if from != values.len() {
+        let reason = format!("{} values cannot be the parameters of a model that has {from}", values.len());
+        return Err(Error::Batch { step: 0, reason });
+    }
+    Ok(GptNeoX::from_parameters(model.config(), device, |name, _| Ok(values[places[name].clone()].to_vec()))?)
+}
+
+/// The mean loss over all predicted tokens of the batches, in nats per token.
+///
+/// # Errors
+/// Batches that the model cannot take, or without a predicted token.
+pub fn mean_loss<B: FusedOps>(
+    model: &GptNeoX<B>,
+    batches: &[Batch],
+    spec: &TrainSpec,
+    device: &B::Device,
+) -> Result<f64, Error> {
+    let targets: usize = batches.iter().map(Batch::target_count).sum();
+    if targets == 0 {
+        return Err(Error::Batch { step: 0, reason: "no token of the batches is predicted".to_owned() });
+    }
+    batches.iter().try_for_each(|batch| check(model.config(), batch, 0))?;
+    let mut nats = 0.0;
+    crate::evaluate_tokens(model, batches.iter().cloned().map(Ok), spec, device, &mut |_, losses| {
+        nats += losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();
+    })?;
+    Ok(nats / targets as f64)
 }

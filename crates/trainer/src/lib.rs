@@ -42,7 +42,7 @@ pub use {data_mixer, fused_ops, gptneox_model, schedule};
 pub use checkpoint::{checkpoints, keep_weights, load_weights, verify_checkpoint};
 pub use error::Error;
 pub use evaluate::evaluate_tokens;
-pub use gradient::{LossGradient, loss_gradient, parameter_vector};
+pub use gradient::{LossGradient, loss_gradient, mean_loss, parameter_vector, with_parameters};
 pub use log::{SourceLoss, StepRecord, StepTimes};
 pub use run::{Control, Outcome, RunOptions, run};
 pub use spec::{AdamWSpec, DecayGroup, TrainSpec};

@@ -117,7 +117,8 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Result<RankCorrelation, Error> {
     Ok(RankCorrelation { rho: r, n, p: if n == 2 { f64::NAN } else { p } })
 }
 
-fn ranks(values: &[f64]) -> Vec<f64> {
+/// Ranks from 1 on, ties at their mean.
+pub(super) fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
     let mut ranks = vec![0.0; values.len()];

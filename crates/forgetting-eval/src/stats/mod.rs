@@ -1,7 +1,6 @@
 //! The statistics of a study over its seeds and over its (mix, set) pairs.
 
 mod block;
-mod blocks;
 mod correlation;
 mod crossed;
 mod error;
@@ -14,7 +13,6 @@ mod students_t;
 mod summary;
 
 pub use block::Block;
-pub use blocks::RandomisedBlocks;
 pub use correlation::{Correlation, RankCorrelation, pearson, pearson_within_blocks, spearman};
 pub use crossed::{ArmPermutation, Crossed};
 pub use error::Error;

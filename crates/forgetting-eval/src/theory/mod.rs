@@ -9,6 +9,6 @@ mod steps;
 mod vector;
 
 pub use initialisation::{Displacement, Initialisation};
-pub use path::{Bounds, Path, PathError, Point, Segment, Smoothness};
+pub use path::{Bounds, Descent, Path, PathError, Point, Segment, Smoothness};
 pub use steps::StepCheck;
 pub use vector::Scalar;

@@ -102,6 +102,18 @@ pub struct Path {
     pub losses_t: Vec<f64>,
     /// Between them.
     pub segments: Vec<Segment>,
+    /// What a step of gradient descent would have led to from each point but the last; empty where that was not measured.
+    #[serde(default)]
+    pub descents: Vec<Descent>,
+}
+
+/// The losses at θ − η∇J_T(θ): where the paper's step leads, whatever step was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Descent {
+    /// J_P there.
+    pub loss_p: f64,
+    /// J_T there.
+    pub loss_t: f64,
 }
 
 /// Bounds on Δ_P(K), and what they consist of.
@@ -182,6 +194,7 @@ impl Path {
             losses_p: vec![before.loss_p],
             losses_t: vec![before.loss_t],
             segments: Vec::with_capacity(rates.len()),
+            descents: Vec::new(),
         };
         for (k, rate) in rates.iter().enumerate() {
             if !(rate.is_finite() && *rate >= 0.0) {
@@ -200,6 +213,21 @@ impl Path {
             before = after;
         }
         Ok(path)
+    }
+
+    /// With the losses that a step of gradient descent from each point but the last leads to.
+    ///
+    /// # Errors
+    /// Another number of them than of segments, losses that are not finite.
+    pub fn with_descents(self, descents: Vec<Descent>) -> Result<Self, PathError> {
+        if descents.len() != self.segments.len() {
+            let (found, expected) = (descents.len(), self.segments.len());
+            return Err(PathError::Length { point: 0, what: "the list of descents", found, expected });
+        }
+        match descents.iter().position(|d| !(d.loss_p.is_finite() && d.loss_t.is_finite())) {
+            Some(point) => Err(PathError::NotFinite { point, what: "a loss after a step of gradient descent" }),
+            None => Ok(Self { descents, ..self }),
+        }
     }
 
     /// Δ_P(K) = J_P(θ_K) − J_P(θ_0) (Eq. 9).

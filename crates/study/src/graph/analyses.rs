@@ -107,7 +107,9 @@ impl Graph<'_> {
         let rows = &self.data.rows(set).train;
         let points = (steps / walk.stride.max(1) + 2) as f64;
         let path = rows.padded as f64 * spec.sft.epochs as f64;
-        let gradients = points * walk.path_rows as f64 * (walk.time + rows.mean_length()) as f64;
+        // A step of descent is evaluated too: a third of what a gradient takes.
+        let evaluated = if walk.stride == 1 { 4.0 / 3.0 } else { 1.0 };
+        let gradients = evaluated * points * walk.path_rows as f64 * (walk.time + rows.mean_length()) as f64;
         let each = spec.model.training_flops(walk.time).total();
         Cost::with_model("walk", &spec.model, &walk.recipe, each * (path + gradients))
     }

@@ -2,12 +2,12 @@
 
 use burn::module::AutodiffModule as _;
 use data_mixer::{Batch, BatchSource as _, Sequences};
-use forgetting_eval::theory::{Displacement, Initialisation, Path, Point};
+use forgetting_eval::theory::{Descent, Displacement, Initialisation, Path, Point};
 use fused_ops::TrainingBackend;
 use schedule::Step;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use trainer::{TrainSpec, Trainer, loss_gradient, parameter_vector};
+use trainer::{TrainSpec, Trainer, loss_gradient, mean_loss, parameter_vector, with_parameters};
 
 use metrics_proximity::sample_documents as sample;
 
@@ -69,7 +69,7 @@ pub(crate) struct Walked {
 
 impl Kind for Walk {
     const NAME: &'static str = "walk";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = Walked;
 
     fn address(&self) -> Address {
@@ -119,7 +119,7 @@ impl Kind for Walk {
         let rates: Vec<f64> = points.windows(2).map(rate).collect();
         let base = Model::Pretrained(self.base.clone()).load::<AB>(cx.store, cx.device)?;
         let mut trainer = Trainer::<AB>::new(base, self.recipe.clone(), cx.device)?;
-        let mut last = Vec::new();
+        let (mut last, mut descents) = (Vec::new(), Vec::new());
         let path = Path::walk(&rates, |k| {
             while trainer.steps_done() < points[k] {
                 cx.report.check()?;
@@ -130,11 +130,22 @@ impl Kind for Walk {
             let done = k as f64 / points.len() as f64;
             cx.report.advanced(done, || format!("{}: point {k} of {}", self.label, points.len() - 1));
             let theta = parameter_vector(&trainer.model().valid());
-            if k + 1 == points.len() {
-                last.clone_from(&theta);
+            match rates.get(k) {
+                // The paper's step: of a single step's size alone.
+                Some(rate) if self.stride == 1 => {
+                    let step =
+                        theta.iter().zip(&t.gradient).map(|(x, g)| (f64::from(*x) - rate * f64::from(*g)) as f32);
+                    let moved = with_parameters(&trainer.model().valid(), &step.collect::<Vec<_>>(), cx.device)?;
+                    let moved = moved.with_compute(self.recipe.compute());
+                    let loss = |batches: &[Batch]| mean_loss(&moved, batches, &self.recipe, cx.device);
+                    descents.push(Descent { loss_p: loss(&general)?, loss_t: loss(&examples)? });
+                }
+                Some(_) => {}
+                None => last.clone_from(&theta),
             }
             Ok::<_, Error>(Point { theta, loss_p: p.loss, grad_p: p.gradient, loss_t: t.loss, grad_t: t.gradient })
         })?;
+        let path = if self.stride == 1 { path.with_descents(descents)? } else { path };
         let stored = Model::Finetuned(self.finetuned.clone()).load::<AB::InnerBackend>(cx.store, cx.device)?;
         let stored = parameter_vector(&stored);
         let difference = last.iter().zip(&stored).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);

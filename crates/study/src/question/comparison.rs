@@ -110,18 +110,21 @@ impl Difference {
         (documents.effective_documents >= LEAST as f64).then_some(&documents.jackknife)
     }
 
-    fn p(&self) -> Option<f64> {
+    /// Of no difference, over the study's unit.
+    pub(super) fn p(&self) -> Option<f64> {
         match self.unit {
             Unit::Documents => self.over_documents()?.p,
             _ => Some(self.seeds.t_test()?.1),
         }
     }
 
+    /// `None` also of what does not vary at all, such as an arm that is the control.
     fn detectable(&self) -> Option<f64> {
-        match self.unit {
+        let detectable = match self.unit {
             Unit::Documents => self.over_documents()?.detectable(LEVEL, POWER),
             _ => self.seeds.detectable(LEVEL, POWER),
-        }
+        };
+        detectable.filter(|smallest| *smallest > 0.0)
     }
 }
 
@@ -182,7 +185,9 @@ pub(super) fn comparison(study: &Study, rows: &[Row]) -> Table {
         .with(Column::number("arm", loss, compared(|c| Some(c.values.mean))).documents_only())
         .with(Column::number("difference", change, compared(|c| Some(c.difference.mean))).heading("Δ"))
         .with(Column::interval("ci", change, rows.iter().map(|r| r.difference.interval())).heading("95 % interval"))
-        .with(Column::text("unit", rows.iter().map(|_| unit.name())).file_only())
+        .with(
+            Column::text("unit", rows.iter().map(|r| r.difference.interval().map_or("", |_| unit.name()))).file_only(),
+        )
         .with(Column::number("p", Format::Probability, rows.iter().map(|r| r.p)).documents_only())
         .with(Column::number("p_adjusted", Format::Probability, rows.iter().map(|r| r.p_adjusted)).heading("p (Holm)"))
         .with(Column::text("family", rows.iter().map(|r| r.family.as_str())).file_only())

@@ -183,9 +183,11 @@ impl Shown<'_> {
         };
         format!(
             "Of each corpus at most {SAMPLE} documents are read, drawn by the study's seed. Controlled variant: means over {} seeded draws \
-             of whole documents, {} tokens on every side, the two sides from different halves of each corpus, so that sizes change \
-             nothing but how sure a number is. A mix has its sources' shares of all tokens from its first phase to the end. {intervals}",
-            basis.draws, basis.budget
+             of whole documents, {} tokens on every side, the two sides from different halves of each corpus, so that at this number \
+             of tokens sizes change nothing but how sure a number is. The number is what both halves of {} hold: with a smaller corpus \
+             in the study all similarities are lower. A mix has its sources' shares of all tokens from its first phase to the end. \
+             {intervals}",
+            basis.draws, basis.budget, basis.smallest
         )
     }
 
@@ -220,7 +222,11 @@ impl Shown<'_> {
     fn closest(&self) -> Vec<String> {
         let line = |set: SetId| {
             let (arm, a) = self.best(set)?;
-            let interval = a.advantage.interval(LEVEL).map_or_else(String::new, |(low, high)| {
+            if a.advantage.value() == 0.0 {
+                let (set, general) = (&self.study[set].name, self.study[self.study.control()].name());
+                return Some(format!("No mix is closer to {set} than {general}."));
+            }
+            let interval = interval(&a.advantage).map_or_else(String::new, |(low, high)| {
                 format!(" (95 % interval over documents {low:+.4} to {high:+.4})")
             });
             let others: Vec<&str> = self
@@ -269,9 +275,10 @@ impl Shown<'_> {
             Column::number(name, format, pairs.iter().map(value))
         };
         let closest = pairs.iter().map(|(set, arm)| self.best(*set).is_some_and(|(best, _)| best == *arm));
-        let marked = pairs
+        let marked: Vec<bool> = pairs
             .iter()
-            .map(|(set, arm)| self.best(*set).is_some_and(|(best, _)| self.is_not_told_apart(*arm, best, *set)));
+            .map(|(set, arm)| self.best(*set).is_some_and(|(best, _)| self.is_not_told_apart(*arm, best, *set)))
+            .collect();
         let title = format!(
             "Proximity advantage PA(M→T) = prox(M, T) − prox({}, T) (Eq. 6), every side at {} tokens",
             study[study.control()].name(),
@@ -281,7 +288,7 @@ impl Shown<'_> {
         Table::new("proximity_advantage", &title)
             .with(Column::text("dataset", pairs.iter().map(|(set, _)| study[*set].name.as_str())).heading("set"))
             .with(Column::text("mix", pairs.iter().map(|(_, arm)| study[*arm].name())))
-            .with(number("PA", change, &|p| Some(of(p).advantage.value())).marked(marked))
+            .with(number("PA", change, &|p| Some(of(p).advantage.value())).marked(marked.clone()))
             .with(
                 Column::interval("pa_ci", change, pairs.iter().map(|p| interval(&of(p).advantage)))
                     .heading("95 % interval"),
@@ -323,6 +330,7 @@ impl Shown<'_> {
             )
             .with(number("detectable", score, &|p| detectable(&of(p).advantage)).file_only())
             .with(Column::count("closest", closest.map(u64::from)).file_only())
+            .with(Column::count("among_closest", marked.iter().map(|m| u64::from(*m))).file_only())
             .with(Column::text("unit", pairs.iter().map(|_| self.unit())).file_only())
             .with(Column::text("family", pairs.iter().map(|_| ALONE)).file_only())
             .grouped()

@@ -1,6 +1,6 @@
 //! Table 2: does midtraining help fine-tuning on the domain it resembles, and what does it cost in general loss?
 
-use forgetting_eval::{RandomisedBlocks, Summary, forgetting, relative_improvement};
+use forgetting_eval::{Summary, forgetting, relative_improvement};
 use report::{BarPanel, Bars, Column, Estimate, Figure, Format, Page, Table};
 
 use super::Question;
@@ -40,6 +40,7 @@ impl Question for Table2 {
         page.notes
             .push(format!("Fine-tuning rates: {}. The losses are those of test splits.", crate::recipe::rates(study)));
         page.notes.extend(detectable(study, &compared));
+        page.notes.extend(worse_than_no_context(study, &losses, &rows));
         page.notes.extend(losses.at_the_edge());
         if let Some(base) = &study.spec().base {
             page.notes
@@ -48,6 +49,23 @@ impl Question for Table2 {
         page.details = losses.details();
         Ok(page)
     }
+}
+
+/// What predicts general text worse than a model that ignores context: it diverged, or forgot nearly everything.
+fn worse_than_no_context(study: &Study, losses: &Losses, rows: &[Row]) -> Option<String> {
+    let worse = |r: &&Row| r.c4.as_ref().is_some_and(|l| l.values.mean > losses.unigram_entropy);
+    let named = rows.iter().filter(worse).map(|r| format!("{} on {}", study[r.arm].name(), study[r.set].name));
+    let named: Vec<String> = named.collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "After fine-tuning, {} of {} models predict general text worse than a model that ignores context ({:.3}): they diverged, or \
+             forgot nearly all of it: {}.",
+            named.len(),
+            rows.len(),
+            losses.unigram_entropy,
+            named.join("; ")
+        )
+    })
 }
 
 /// An arm on a set.
@@ -73,8 +91,10 @@ struct Loss {
     improvement: Option<f64>,
     /// Standard error over held-out documents, mean over seeds: what the held-out set's size alone leaves open.
     document_se: Option<f64>,
-    /// The lowest of its set, or not to be told from it.
+    /// The lowest of its set, or not distinguishable from it.
     best: bool,
+    /// Its difference to the control is 0 by definition.
+    is_control: bool,
 }
 
 impl Loss {
@@ -114,7 +134,14 @@ fn row(study: &Study, losses: &Losses, arm: ArmId, set: SetId) -> Result<Row, Er
         let delta = Difference::of(study, losses, (arm, study.control()), set, of)?;
         let control = losses.values(study.control(), set, |m| of.of(m));
         let improvement = control.as_ref().map(|base| relative_improvement(Summary::of(base).mean, summary.mean));
-        Ok::<_, Error>(Some(Loss { values: summary, delta, improvement, document_se: mean(error), best: false }))
+        Ok::<_, Error>(Some(Loss {
+            values: summary,
+            delta,
+            improvement,
+            document_se: mean(error),
+            best: false,
+            is_control: arm == study.control(),
+        }))
     };
     Ok(Row {
         arm,
@@ -127,8 +154,11 @@ fn row(study: &Study, losses: &Losses, arm: ArmId, set: SetId) -> Result<Row, Er
     })
 }
 
-/// Marks the lowest mean of a set, and what is not distinguishable from it: over seeds by the spread that all mixes of the set
-/// have in common, so that a lower mean is never less marked than a higher one; with one seed by the interval over documents.
+/// Marks the lowest mean of a set, and what is not distinguishable from it.
+///
+/// 1. A mix is distinguishable from the lowest where their difference has p < 5 %, adjusted by Bonferroni for all pairs of mixes of
+///    the set: which mix is the lowest was not known beforehand.
+/// 2. What is lower than a marked mix is marked too.
 fn mark_best(
     study: &Study,
     losses: &Losses,
@@ -137,24 +167,22 @@ fn mark_best(
     loss: impl Fn(&mut Row) -> &mut Option<Loss>,
 ) -> Result<(), Error> {
     let mean = |(i, row): (usize, &mut Row)| Some((i, loss(row).as_ref()?.values.mean));
-    let means: Vec<(usize, f64)> = rows.iter_mut().enumerate().filter_map(mean).collect();
-    let Some(&(lowest, least)) = means.iter().min_by(|a, b| a.1.total_cmp(&b.1)) else { return Ok(()) };
-    let values = means.iter().filter_map(|(i, _)| losses.values(rows[*i].arm, rows[*i].set, |m| of.of(m)));
-    // `None` of a single mix or a single seed.
-    let apart =
-        RandomisedBlocks::of(&values.collect::<Vec<_>>()).ok().and_then(|b| b.least_significant_difference(LEVEL));
+    let mut means: Vec<(usize, f64)> = rows.iter_mut().enumerate().filter_map(mean).collect();
+    means.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let Some(&(lowest, _)) = means.first() else { return Ok(()) };
     let best = rows[lowest].arm;
-    for (i, mean) in means {
-        let told_apart = match (Unit::of(study), apart) {
-            (Unit::Documents, _) => {
-                let difference = Difference::of(study, losses, (rows[i].arm, best), rows[i].set, of)?;
-                difference.and_then(|d| d.interval()).is_some_and(|(low, _)| low > 0.0)
-            }
-            (_, Some(apart)) => mean - least > apart,
-            (_, None) => false,
-        };
-        if let Some(loss) = loss(&mut rows[i]) {
-            loss.best = i == lowest || !told_apart;
+    let pairs = (means.len() * (means.len() - 1) / 2).max(1) as f64;
+    let mut last = 0;
+    for (place, (i, _)) in means.iter().enumerate() {
+        let difference = Difference::of(study, losses, (rows[*i].arm, best), rows[*i].set, of)?;
+        let told_apart = difference.and_then(|d| d.p()).is_some_and(|p| p * pairs < 1.0 - LEVEL);
+        if !told_apart {
+            last = place;
+        }
+    }
+    for (i, _) in &means[..=last] {
+        if let Some(loss) = loss(&mut rows[*i]) {
+            loss.best = true;
         }
     }
     Ok(())
@@ -195,9 +223,9 @@ fn found(study: &Study, rows: &[Row], compared: &[comparison::Row], control: &st
         };
         let (lower, higher) = (told(true), told(false));
         lines[0] += &format!(
-            " In {} comparisons{these} with {control}, the loss on the set is lower in {lower} and higher in {higher} at 5 % (p adjusted by \
-             Holm over the mixes of each set); {} are undecided.",
-            with_p.len(),
+            " In {}{these} with {control}, the loss on the set is lower in {lower} and higher in {higher} at 5 % (p adjusted by Holm over \
+             the mixes of each set, not over sets); {} undecided.",
+            if with_p.len() == 1 { "1 comparison".to_owned() } else { format!("{} comparisons", with_p.len()) },
             with_p.len() - lower - higher
         );
     }
@@ -260,8 +288,8 @@ fn table(name: &str, study: &Study, rows: &[Row], control: &str) -> Table {
         .with(
             Column::count("seeds", rows.iter().map(|r| r.sft.as_ref().map(|l| l.values.n as u64))).file_only(),
         )
-        .with(Column::text("unit", rows.iter().map(|_| Unit::of(study).name())).file_only())
-        .with(Column::text("family", rows.iter().map(|_| ALONE)).file_only())
+        .with(Column::text("unit", rows.iter().map(|r| said(r, Unit::of(study).name()))).file_only())
+        .with(Column::text("family", rows.iter().map(|r| said(r, ALONE))).file_only())
         .with(
             Column::interval("sft_delta_document_ci", change, document_intervals(|r| &r.sft))
                 .heading("Δ over documents")
@@ -282,14 +310,18 @@ fn table(name: &str, study: &Study, rows: &[Row], control: &str) -> Table {
         .with(Column::number("c4_bits_per_byte", loss, rows.iter().map(|r| r.c4_bits_per_byte)).file_only())
         .grouped()
         .note(format!(
-            "Δ: difference to {control}, paired by seed; its 95 % interval is over {}. * or bold: the lowest of its set, and all that is \
-             not distinguishable from it at 5 % ({}).",
-            Unit::of(study).name(),
-            match Unit::of(study) {
-                Unit::Documents => "by the interval of the difference over documents, or without one",
-                _ => "by the spread over seeds, pooled over the mixes of the set",
-            }
+            "Δ: difference to {control}, paired by seed; its 95 % interval is over {}. * or bold: the lowest of its set, and all that is not \
+             distinguishable from it at 5 % (p of the difference, adjusted by Bonferroni for all pairs of mixes of the set; what is lower than \
+             a marked mix is marked too).",
+            Unit::of(study).name()
         ))
+}
+
+/// Of a row that has an interval.
+fn said<'w>(row: &Row, what: &'w str) -> &'w str {
+    let interval =
+        row.sft.as_ref().and_then(Loss::interval).filter(|_| row.sft.as_ref().is_some_and(|l| !l.is_control));
+    interval.map_or("", |_| what)
 }
 
 /// The general loss before fine-tuning.

@@ -98,9 +98,9 @@ impl Shown<'_> {
             ),
             "Eq. 3 to 5 are for gradient descent with η ≤ 1/L_T. Fine-tuning used AdamW, whose steps are far longer than \
              η·∇J_T: the columns A_alignment to eq5 are the paper's formulas at the learning rates used, and bound nothing \
-             here; the columns steps_* are the same argument with the steps that were taken. Eq. 8 needs no constant: it follows \
-             from gradient descent on this J_T with η ≤ 1/L_T (assumption A.2), and a step on which it fails shows that this supposition as \
-             a whole is not met there."
+             here; the columns steps_* are the same argument with the steps that were taken. Eq. 2 and 8 are checked where a step of \
+             gradient descent, −η·∇J_T, from each point of the path leads; Eq. 8 needs no constant, and fails only where η > 1/L_T, against \
+             assumption A.2. (Gradient descent at these rates meets it easily, because it hardly moves.)"
                 .to_owned(),
             "L_P and L_T are the largest ‖∇J(θ+Δθ) − ∇J(θ)‖/‖Δθ‖ between neighbouring points of a path: lower estimates, from the path \
              whose forgetting they bound. That a bound holds with them says little where it is many times the forgetting: tightness is \
@@ -110,8 +110,8 @@ impl Shown<'_> {
         ];
         if eval.path_stride > 1 {
             page.notes.push(format!(
-                "With {} steps between points there are no sums of the paper's Eq. 3 to 5, and no checks of single steps: \
-                 eval.path_stride = 1 gives them.",
+                "With {} steps between points, first order and energy are those of chords over so many steps, and there are no sums of the \
+                 paper's Eq. 3 to 5 and no checks of single steps: eval.path_stride = 1 gives them.",
                 eval.path_stride
             ));
         }
@@ -148,7 +148,7 @@ impl Shown<'_> {
         };
         vec![format!(
             "The general loss rose most (or fell least) for {mix} on {set}: {:+.4} nats per token. The bound from the steps that were \
-             taken held on {held} of {} paths with the path's own L_P{others}.{tightness} One path a mix and set: there are no intervals.",
+             taken held on {held} of {} paths with the path's own L_P{others}.{tightness} One path per mix and set, that of the first seeds: there are no intervals.",
             most.bounds().forgetting,
             self.walked.len(),
         )]
@@ -187,17 +187,16 @@ impl Shown<'_> {
             let of = |r: &Row<'_>| single.then(|| value(&r.bounds));
             Column::number(name, Format::Signed(4), rows.iter().map(of)).documents_only()
         };
-        let held = |name: &str, check: fn(&Path, Smoothness) -> StepCheck| {
+        let held = |name: &str, check: Check| {
             let of = |r: &Row<'_>| {
-                let found = check(r.path, r.bounds.smoothness);
-                if single { format!("{} of {}", found.held, found.steps) } else { String::new() }
+                let found = check(r.path, r.bounds.smoothness).filter(|_| single);
+                found.map_or_else(String::new, |found| format!("{} of {}", found.held, found.steps))
             };
             Column::text(name, rows.iter().map(of)).documents_only()
         };
         // How far the worst step was from holding: above 0 it did not.
-        let worst = |name: &str, check: fn(&Path, Smoothness) -> StepCheck| {
-            let of =
-                |r: &Row<'_>| check(r.path, r.bounds.smoothness).worst.filter(|_| single).map(|(_, excess)| excess);
+        let worst = |name: &str, check: Check| {
+            let of = |r: &Row<'_>| Some(check(r.path, r.bounds.smoothness).filter(|_| single)?.worst?.1);
             Column::number(name, Format::Signed(6), rows.iter().map(of)).file_only()
         };
         let of_path = |name: &str, format, value: fn(&Path) -> Option<f64>| {
@@ -228,27 +227,27 @@ impl Shown<'_> {
                     .meaning("the bound with the largest L_P of the other paths"),
             )
             .with(
-                held("eq7_steps", |p, s| p.eq7(s.l_p))
+                held("eq7_steps", |p, s| Some(p.eq7(s.l_p)))
                     .heading("Eq. 7, steps")
                     .meaning("on how many steps J_P rose by at most ⟨∇J_P, Δθ⟩ + L_P/2·‖Δθ‖²"),
             )
             .with(
                 held("eq2_steps", |p, s| p.eq2(s.l_p))
                     .heading("Eq. 2, steps")
-                    .meaning("the same with −η·∇J_T for the step, which AdamW does not take"),
+                    .meaning("the same for a step of gradient descent, −η·∇J_T, from each point"),
             )
             .with(held("eq8_steps", |p, _| p.eq8()).heading("Eq. 8, steps").meaning(
                 "on how many steps J_T fell by at least η/2·‖∇J_T‖², as gradient descent under assumption A.2 would",
             ))
             .with(
-                held("eq13_steps", |p, s| p.eq13(s.l_t))
+                held("eq13_steps", |p, s| Some(p.eq13(s.l_t)))
                     .heading("Eq. 13, steps")
                     .meaning("on how many steps J_T rose by at most ⟨∇J_T, Δθ⟩ + L_T/2·‖Δθ‖²"),
             )
-            .with(worst("eq7_worst", |p, s| p.eq7(s.l_p)))
+            .with(worst("eq7_worst", |p, s| Some(p.eq7(s.l_p))))
             .with(worst("eq2_worst", |p, s| p.eq2(s.l_p)))
             .with(worst("eq8_worst", |p, _| p.eq8()))
-            .with(worst("eq13_worst", |p, s| p.eq13(s.l_t)))
+            .with(worst("eq13_worst", |p, s| Some(p.eq13(s.l_t))))
             .with(
                 of_path("cosine_first", Format::Signed(3), |p| p.segments.first().map(Segment::cosine))
                     .documents_only(),
@@ -430,6 +429,9 @@ impl Shown<'_> {
 fn yes(is: bool) -> &'static str {
     if is { "yes" } else { "no" }
 }
+
+/// An inequality checked step by step.
+type Check = fn(&Path, Smoothness) -> Option<StepCheck>;
 
 /// Whether the forgetting is at most the bound from the steps that were taken.
 fn holds(bounds: &Bounds) -> bool {
