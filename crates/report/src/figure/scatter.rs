@@ -90,8 +90,10 @@ impl Scatter {
         for dot in self.dots.iter().filter(|d| d.x.value.is_finite() && d.y.value.is_finite()) {
             let (x, y, ink) = (dot.x.value, dot.y.value, colour(dot.colour));
             let thin = ink.mix(0.55).stroke_width(1);
-            let across = dot.x.interval.map(|(low, high)| PathElement::new(vec![(low, y), (high, y)], thin));
-            let along = dot.y.interval.map(|(low, high)| PathElement::new(vec![(x, low), (x, high)], thin));
+            // A line without length is none.
+            let long = |interval: Option<(f64, f64)>| interval.filter(|(low, high)| low < high);
+            let across = long(dot.x.interval).map(|(low, high)| PathElement::new(vec![(low, y), (high, y)], thin));
+            let along = long(dot.y.interval).map(|(low, high)| PathElement::new(vec![(x, low), (x, high)], thin));
             chart.draw_series(across.into_iter().chain(along))?;
             let (px, py) = chart.backend_coord(&(x, y));
             draw_shape(area, (px - left, py - top), dot.shape, ink)?;

@@ -64,8 +64,8 @@ impl Question for Figure3 {
         let ratio = ratio_of_shares(study, &mixed);
         if mixed.len() >= 3 && ratio > 1.5 {
             page.notes.push(format!(
-                "The mixes' shares differ up to {ratio:.0}-fold. In simulations, at 5 %, the p of standardised values then rejects up to 8 % of \
-                 true nulls at 4-fold and 19 % at 20-fold, the p of ranks up to 7 %."
+                "The mixes' shares differ up to {ratio:.0}-fold. In simulations, at 5 %, the p of standardised values then rejects 6 % of true \
+                 nulls at 4-fold and 16 % at 20-fold, the p of ranks 5 %."
             ));
         }
         page.notes.extend(comparison::detectable(study, &comparison::rows(study, &losses)?));
