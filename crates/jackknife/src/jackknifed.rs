@@ -119,8 +119,8 @@ impl Jackknifed {
         let place = (self.value - low) / half_range - 1.0;
         let slope = 1.0 - place * place;
         if slope < 1e-12 {
-            // At the end of the range: nothing but rounding is left of the error.
-            return self.interval(level);
+            // At a limit the scale ends: the plain interval, as far as the limits.
+            return self.interval(level).map(|(from, to)| (from.max(low), to.min(high)));
         }
         let half = self.t(level)? * self.standard_error()? / (half_range * slope);
         let end = |place: f64| low + half_range * (1.0 + place);
@@ -212,6 +212,8 @@ mod tests {
         let (plain, bounded) = (narrow.interval(0.95).unwrap(), narrow.bounded_interval(0.95, (0.0, 1.0)).unwrap());
         assert!((plain.0 - bounded.0).abs() < 1e-6 && (plain.1 - bounded.1).abs() < 1e-6);
         assert_eq!(of(1.0, &[1.0; 4], &[5; 4]).bounded_interval(0.95, (-1.0, 1.0)), Some((1.0, 1.0)));
+        let (low, high) = of(1.0, &[1.0, 0.996, 1.0, 0.992], &[5; 4]).bounded_interval(0.95, (0.0, 1.0)).unwrap();
+        assert!(low < 1.0 && high == 1.0);
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub struct Advantage {
     /// differences of several mixtures' PA have intervals too.
     pub advantage: Jackknifed,
     /// The jackknife's estimate of the bias of PA at this budget, and that estimate's own standard error over the draws; `None`
-    /// without groups. Draws are unbiased for their own size, so that nothing but chance should be seen here. It is not taken out.
+    /// without groups or with a single draw. Draws are unbiased for their own size, so that nothing but chance should be seen here. It is not taken out.
     pub bias: Option<(f64, f64)>,
     /// prox(M, T)
     pub mixture: f64,

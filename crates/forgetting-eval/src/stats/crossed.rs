@@ -128,8 +128,8 @@ impl Crossed {
         Ok(out)
     }
 
-    /// The same as ranks within each set, from −1 to 1, ties at their mean: what is left where arms that weigh more have larger values
-    /// of both. Exchanging arms of unlike scales rejects a true null too often; of ranks it does so hardly.
+    /// The same as z-scores of ranks within each set, ties at their mean: for arms of unlike scales, such as mixes of unlike shares.
+    /// Exchanging these rejects a true null too often where their values are compared, and hardly ever too often where their ranks are.
     ///
     /// # Errors
     /// A set in which values do not vary.

@@ -25,7 +25,10 @@ pub fn detectable(standard_error: f64, freedom: f64, level: f64, power: f64) -> 
     }
     let critical = t_quantile(0.5 + level / 2.0, freedom);
     // Power grows with the effect: the effect is found by halving.
-    let (mut low, mut high) = (0.0, 2.0 * critical + 10.0);
+    let (mut low, mut high) = (0.0, critical + 1.0);
+    while rejects(high, critical, freedom) < power && high < 1e6 {
+        high *= 2.0;
+    }
     for _ in 0..50 {
         let middle = 0.5 * (low + high);
         if rejects(middle, critical, freedom) < power { low = middle } else { high = middle }
@@ -36,7 +39,8 @@ pub fn detectable(standard_error: f64, freedom: f64, level: f64, power: f64) -> 
 /// The chance that |T| exceeds `critical`, T having this noncentrality: the mean of Φ(δ − c·s) + Φ(−δ − c·s) over s = √(χ²/ν), by
 /// Simpson's rule on u = ln s.
 fn rejects(noncentrality: f64, critical: f64, freedom: f64) -> f64 {
-    const STEPS: usize = 600;
+    // The normal distribution passes from 0 to 1 while c·s changes by a few: steps are finer where c is large.
+    let steps = 2 * (300 + 20 * critical.min(500.0) as usize);
     let normal = Normal::standard();
     // ln of the density of u: s² ν is χ² with ν degrees of freedom.
     let constant = std::f64::consts::LN_2 + freedom / 2.0 * (freedom / 2.0).ln() - ln_gamma(freedom / 2.0);
@@ -44,14 +48,14 @@ fn rejects(noncentrality: f64, critical: f64, freedom: f64) -> f64 {
     // Eight standard deviations of ln s; to the left the density falls like s^ν, to the right it is gone by s = 9.
     let spread = 8.0 / (2.0 * freedom).sqrt();
     let (from, to) = (-spread.max(30.0 / freedom), spread.min(2.2));
-    let width = (to - from) / STEPS as f64;
+    let width = (to - from) / steps as f64;
     let value = |i: usize| {
         let u = from + i as f64 * width;
         let c = critical * u.exp();
         density(u) * (normal.cdf(noncentrality - c) + normal.cdf(-noncentrality - c))
     };
-    let weight = |i: usize| if i == 0 || i == STEPS { 1.0 } else { 2.0 + 2.0 * (i % 2) as f64 };
-    (0..=STEPS).map(|i| weight(i) * value(i)).sum::<f64>() * width / 3.0
+    let weight = |i: usize| if i == 0 || i == steps { 1.0 } else { 2.0 + 2.0 * (i % 2) as f64 };
+    (0..=steps).map(|i| weight(i) * value(i)).sum::<f64>() * width / 3.0
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ pub struct StepCheck {
     pub worst: Option<(usize, f64)>,
 }
 
-/// What rounding of losses in f32 may make of an inequality that is met, as a share of the loss.
+/// What rounding of losses in f32 may make of an inequality that is met, as a share of the loss. (Losses of models whose products
+/// are rounded to fewer bits are rougher than this.)
 const ROUNDING: f64 = 1e-7;
 
 /// One step: left − right, and the loss that both are changes of.
@@ -41,9 +42,9 @@ impl StepCheck {
 }
 
 impl Path {
-    /// An inequality for the change of a loss from each point: `after` it, at most `right`.
+    /// An inequality for the change of a loss from each point: `after` it, at most `right`. Steps of size 0 check nothing.
     fn check(&self, losses: &[f64], after: impl Iterator<Item = f64>, right: impl Fn(&Segment) -> f64) -> StepCheck {
-        let steps = self.segments.iter().zip(losses).zip(after);
+        let steps = self.segments.iter().zip(losses).zip(after).filter(|((segment, _), _)| segment.rate > 0.0);
         StepCheck::of(steps.map(|((segment, before), after)| (after - before - right(segment), *before)))
     }
 

@@ -145,7 +145,9 @@ impl Kind for Walk {
             }
             Ok::<_, Error>(Point { theta, loss_p: p.loss, grad_p: p.gradient, loss_t: t.loss, grad_t: t.gradient })
         })?;
-        let path = if self.stride == 1 { path.with_descents(descents)? } else { path };
+        // A step of descent that diverges voids nothing of the path that was walked.
+        let finite = descents.iter().all(|d| d.loss_p.is_finite() && d.loss_t.is_finite());
+        let path = if self.stride == 1 && finite { path.with_descents(descents)? } else { path };
         let stored = Model::Finetuned(self.finetuned.clone()).load::<AB::InnerBackend>(cx.store, cx.device)?;
         let stored = parameter_vector(&stored);
         let difference = last.iter().zip(&stored).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);

@@ -192,7 +192,7 @@ pub(super) fn comparison(study: &Study, rows: &[Row]) -> Table {
         .with(Column::number("p_adjusted", Format::Probability, rows.iter().map(|r| r.p_adjusted)).heading("p (Holm)"))
         .with(Column::text("family", rows.iter().map(|r| r.family.as_str())).file_only())
         .with(
-            Column::number("detectable", loss, rows.iter().map(|r| r.difference.detectable()))
+            Column::number("detectable", loss, rows.iter().map(|r| r.difference.detectable().filter(|_| r.p.is_some())))
                 .documents_only()
                 .meaning("the smallest true difference that is found with a chance of 80 % (two-sided 5 %, one comparison)"),
         )

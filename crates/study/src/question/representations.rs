@@ -154,6 +154,7 @@ impl Shift<'_> {
             }
             _ => self.seeds?.detectable(LEVEL, POWER),
         }
+        .filter(|smallest| *smallest > 0.0)
     }
 }
 
@@ -196,11 +197,13 @@ impl Shown<'_> {
         };
         let planned = self.study.spec().pretrain_seeds * self.study.spec().sft_seeds;
         let mut notes = vec![format!(
-            "base: {}; midtrained: {arm}; + {set}: fine-tuned on it. {} documents, {} tokens of {probe} ({over}). Heatmaps are those \
-             of the first seeds, the table's numbers means over {} of {planned} pairs of seeds.",
+            "base: {}; midtrained: {arm}; + {set}: fine-tuned on it. {} documents, {} tokens of {probe} ({over}). {} The table's \
+             numbers are means over {} of {planned} pairs of seeds.",
             self.study[self.study.control()].name(),
             self.any.documents,
             self.any.tokens,
+            self.first
+                .map_or("The first seeds failed: there are no heatmaps.", |_| "Heatmaps are those of the first seeds."),
             self.complete().count()
         )];
         let detected: Vec<f64> =
@@ -483,8 +486,8 @@ fn moved_most(shifts: &[Shift<'_>]) -> Vec<String> {
         lines[0] += &format!(
             " With midtraining {less} of {} layers moved less, {more} moved more, and {} are undecided (intervals that hold for all \
              layers together).",
-            raw.len(),
-            raw.len() - less - more
+            ends.len(),
+            ends.len() - less - more
         );
     }
     lines

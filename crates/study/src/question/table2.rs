@@ -58,10 +58,10 @@ fn worse_than_no_context(study: &Study, losses: &Losses, rows: &[Row]) -> Option
     let named: Vec<String> = named.collect();
     (!named.is_empty()).then(|| {
         format!(
-            "After fine-tuning, {} of {} models predict general text worse than a model that ignores context ({:.3}): they diverged, or \
-             forgot nearly all of it: {}.",
+            "After fine-tuning, {} of {} pairs of a mix and a set predict general text worse than a model that ignores context ({:.3}; means \
+             over seeds): they diverged, or forgot nearly all of it: {}.",
             named.len(),
-            rows.len(),
+            rows.iter().filter(|r| r.c4.is_some()).count(),
             losses.unigram_entropy,
             named.join("; ")
         )
@@ -312,7 +312,7 @@ fn table(name: &str, study: &Study, rows: &[Row], control: &str) -> Table {
         .note(format!(
             "Δ: difference to {control}, paired by seed; its 95 % interval is over {}. * or bold: the lowest of its set, and all that is not \
              distinguishable from it at 5 % (p of the difference, adjusted by Bonferroni for all pairs of mixes of the set; what is lower than \
-             a marked mix is marked too).",
+             a marked mix is marked too, and so is what has no p).",
             Unit::of(study).name()
         ))
 }
