@@ -10,7 +10,7 @@ use midtrain::study::Representations;
 midtrain::allocator!();
 
 const PROTOCOL: Protocol<'_> =
-    Protocol { size: Size::L, arms: &[C4, STARCODER], sft: &[PYCODE], probes: PROBES, ..Protocol::PAPER };
+    Protocol { sizes: &[Size::L], arms: &[C4, STARCODER], sft: &[PYCODE], probes: PROBES, ..Protocol::PAPER };
 
 fn main() -> std::process::ExitCode {
     midtrain::run("figure13", &PROTOCOL, Representations::of(STARCODER, PYCODE, GENERAL))

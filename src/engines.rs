@@ -71,7 +71,10 @@ fn on_cores(study: &Study, cores: NonZeroUsize) -> usize {
 /// Whether training fits into the device's memory, where it has some of its own and tells; and else what would.
 pub(crate) fn fits(study: &Study, backend: Backend) -> Result<Option<String>, Error> {
     let memory = backend.device_memory().map_err(|e| Error::Usage { reason: e.to_string() })?;
-    Ok(memory.map(|memory| beside(study, memory)))
+    // What the largest size needs, all need.
+    let need = |size: &study::SizeId| study[*size].training_memory(Place::Gpu).total();
+    let largest = study.sizes().max_by_key(need).map_or(study, |size| &study[size]);
+    Ok(memory.map(|memory| beside(largest, memory)))
 }
 
 /// An estimate with room for what it does not count: the driver's context, a pool's spare pages, scores of attention where they are

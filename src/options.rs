@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser};
 use fused_ops::Precision;
 use study::protocol::{Protocol, Size};
-use study::{Changes, Error, RateChoice, Study, StudySpec, preset};
+use study::{Changes, CurveShape, Error, RateChoice, Study, StudySpec, preset};
 
 /// What is said at the end of `--help`.
 pub(crate) const EXIT_STATUS: &str = "Exit status: 0 done; 2 wrong usage, spec or data; 1 failed later; 130 or 143 stopped \
@@ -19,10 +19,10 @@ pub(crate) struct ExampleOptions {
     /// Size of the study: smoke (minutes), mini (hours on 2 cores), paper (to be planned).
     #[arg(long, default_value = "smoke")]
     pub(crate) preset: String,
-    /// Size of the model: s, m, l, the paper's 70m, 160m and 410m or their stand-ins, or xl, its 1b (default: the
-    /// example's).
-    #[arg(long)]
-    size: Option<Size>,
+    /// Sizes of the model: s, m, l, the paper's 70m, 160m and 410m or their stand-ins, or xl, its 1b (default: the
+    /// example's). What speaks of one size speaks of the first.
+    #[arg(long, value_name = "SIZES", value_delimiter = ',')]
+    size: Vec<Size>,
     /// A checkpoint that every arm begins at, instead of first weights: a Hugging Face folder, or hf://OWNER/NAME[@REVISION].
     /// Model and tokenizer are its own.
     #[arg(long, value_name = "BASE")]
@@ -60,6 +60,14 @@ pub(crate) struct ChangeOptions {
     /// What matrix products are computed in: f32, or bf16 (parameters and optimiser stay f32).
     #[arg(long, value_name = "P", value_parser = precision)]
     precision: Option<Precision>,
+    /// The shape of pretraining's learning rate after its warm-up: cosine, linear, or constant, which keeps apart when something
+    /// is mixed in and how high the rate is then.
+    #[arg(long, value_name = "SHAPE")]
+    curve: Option<CurveShape>,
+    /// Add arms that see the same number of sequences of a source whenever they begin, where arms mix it in from several steps on
+    /// (figure4: when to begin, apart from how much is seen).
+    #[arg(long)]
+    iso_exposure: bool,
     /// How fine-tuning rates are chosen: sweep-base (on the control's checkpoint, the paper's Appendix C), sweep-each (on
     /// each arm's own, its Section 4), paper (its Table 7, at its sizes).
     #[arg(long, value_name = "HOW")]
@@ -146,11 +154,15 @@ impl ExampleOptions {
     pub(crate) fn study(&self, protocol: &Protocol<'_>) -> Result<Study, Error> {
         let spec = match &self.spec {
             Some(path) => StudySpec::read(path)?,
-            None => preset(&self.preset, &Protocol { size: self.size.unwrap_or(protocol.size), ..*protocol })?,
+            None => preset(&self.preset, &Protocol { sizes: self.sizes(protocol), ..*protocol })?,
         };
         let (data, tokenizer, sources) = (self.data.clone(), self.tokenizer.clone(), self.sources.clone());
         let base = self.base.clone();
         Changes { base, data, tokenizer, sources, ..self.changes.changes() }.apply(spec, &self.run.store)
+    }
+
+    fn sizes<'a>(&'a self, protocol: &Protocol<'a>) -> &'a [Size] {
+        if self.size.is_empty() { protocol.sizes } else { &self.size }
     }
 
     /// The output directory.
@@ -167,6 +179,8 @@ impl ChangeOptions {
             sft_seeds: self.seeds,
             study_seed: self.study_seed,
             precision: self.precision,
+            curve: self.curve,
+            iso_exposure: self.iso_exposure,
             rates: self.rates,
             ..Changes::default()
         }

@@ -43,7 +43,10 @@ mod text;
 mod value;
 
 pub use error::Error;
-pub use figure::{BarPanel, Bars, Curves, Dot, Estimate, Figure, Heatmap, Heatmaps, Lines, Picture, Scatter};
+pub use figure::{
+    BarPanel, Bars, Curves, Dot, Estimate, Field, Figure, Heatmap, Heatmaps, Lines, Picture, Plane, Scatter,
+    ScatterPanel, Way,
+};
 pub use page::{Page, TextFile};
 pub use table::{Column, Table};
 pub use value::{Format, Value};

@@ -31,7 +31,7 @@ fn words_that_break_careless_writers_are_written() {
 fn pictures_are_whole() {
     let page = full(&["Pycode", "GSM8K", "LIMA", "SciQ"]);
     let dir = written(&page);
-    for name in ["bars", "scatter", "lines", "heatmaps"] {
+    for name in ["bars", "scatter", "lines", "heatmaps", "plane"] {
         let png = std::fs::read(dir.path().join(format!("figures/{name}.png"))).unwrap();
         assert!(png.starts_with(b"\x89PNG"), "{name}");
         let svg = read(dir.path(), &format!("figures/{name}.svg"));

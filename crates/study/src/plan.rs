@@ -213,13 +213,15 @@ impl Plan {
     }
 
     fn describe_model(&self, study: &Study, out: &mut String) {
+        for s in study.sizes().map(|size| study[size].spec()) {
+            let count = s.model.parameter_count();
+            let _ = writeln!(
+                out,
+                "model {}: {} parameters ({} without embeddings), vocabulary {}",
+                s.model_name, count.total, count.without_embeddings, s.model.vocab_size
+            );
+        }
         let s = study.spec();
-        let count = s.model.parameter_count();
-        let _ = writeln!(
-            out,
-            "model {}: {} parameters ({} without embeddings), vocabulary {}",
-            s.model_name, count.total, count.without_embeddings, s.model.vocab_size
-        );
         let _ = writeln!(
             out,
             "pretraining: {} steps x {} sequences x {} tokens = {} tokens an arm",

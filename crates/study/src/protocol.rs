@@ -4,7 +4,7 @@
 //! use study::protocol::{APPS, C4, PYCODE, Protocol, STARCODER, Size};
 //!
 //! const PROTOCOL: Protocol<'_> =
-//!     Protocol { size: Size::S, arms: &[C4, STARCODER], sft: &[PYCODE], probes: &[APPS], ..Protocol::PAPER };
+//!     Protocol { sizes: &[Size::S], arms: &[C4, STARCODER], sft: &[PYCODE], probes: &[APPS], ..Protocol::PAPER };
 //! assert_eq!(STARCODER.mix.unwrap().weight.as_f64(), 0.2);
 //! # let _ = PROTOCOL;
 //! ```
@@ -57,8 +57,8 @@ impl std::str::FromStr for Size {
 /// A protocol as the paper states it.
 #[derive(Debug, Clone, Copy)]
 pub struct Protocol<'a> {
-    /// The model's size.
-    pub size: Size,
+    /// The model's sizes: what speaks of one size speaks of the first.
+    pub sizes: &'a [Size],
     /// Steps of the paper's pretraining run.
     pub steps: u64,
     /// What is pretrained on; the first is the control.
@@ -72,11 +72,11 @@ pub struct Protocol<'a> {
 impl Protocol<'_> {
     /// What the paper's tables and figures have in common: 61 000 steps (of 1024 sequences of 2048 tokens: 128 B
     /// tokens); no arms, sets and probes yet.
-    pub const PAPER: Protocol<'static> = Protocol { size: Size::M, steps: 61_000, arms: &[], sft: &[], probes: &[] };
+    pub const PAPER: Protocol<'static> = Protocol { sizes: &[Size::M], steps: 61_000, arms: &[], sft: &[], probes: &[] };
 }
 
 /// A pretraining run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Arm<'a> {
     /// Its name.
     pub name: &'a str,
@@ -85,7 +85,7 @@ pub struct Arm<'a> {
 }
 
 /// What an arm mixes into the general text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mix<'a> {
     /// The specialised role.
     pub role: &'a str,
@@ -93,6 +93,8 @@ pub struct Mix<'a> {
     pub weight: Weight,
     /// When it begins; presets scale it to their run.
     pub start: Start,
+    /// How often a sequence of it may be drawn, where the study's own limit is too low: the arm repeats its source.
+    pub epochs: Option<f64>,
 }
 
 /// A point of the paper's run, in what the paper gives it in.
@@ -137,7 +139,16 @@ impl<'a> Arm<'a> {
     /// As [`mixed`](Self::mixed).
     pub const fn mixed_from(name: &'a str, role: &'a str, percent: u32, start: Start) -> Self {
         let Some(weight) = Weight::from_percent(percent) else { panic!("a share is at most 100 %") };
-        Self { name, mix: Some(Mix { role, weight, start }) }
+        Self { name, mix: Some(Mix { role, weight, start, epochs: None }) }
+    }
+
+    /// The same, with a source that may be repeated so often.
+    #[must_use]
+    pub const fn repeating(self, epochs: f64) -> Self {
+        match self.mix {
+            Some(mix) => Self { mix: Some(Mix { epochs: Some(epochs), ..mix }), ..self },
+            None => self,
+        }
     }
 }
 
@@ -189,6 +200,48 @@ pub const FLAN: Arm<'static> = Arm::mixed("FLAN (5%)", "flan", 5, 40_000);
 pub const KNOWLEDGE_QA: Arm<'static> = Arm::mixed("KnowledgeQA (20%)", "knowledgeqa", 20, 40_000);
 /// Filtered web text.
 pub const DCLM: Arm<'static> = Arm::mixed("DCLM (20%)", "dclm", 20, 40_000);
+/// A billion tokens.
+const B: u64 = 1_000_000_000;
+/// Continued pretraining on code: nothing else from 83 B tokens on (Section 5.2).
+pub const CONTINUED_STARCODER: Arm<'static> =
+    Arm::mixed_from("Ctd. pretrain (Starcoder)", "starcoder", 100, Start::Tokens(83 * B));
+/// The same with mathematics from 105 B tokens on: 23 B tokens of a set of 12 B, so that it is read nearly twice.
+pub const CONTINUED_MATH: Arm<'static> =
+    Arm::mixed_from("Ctd. pretrain (Math)", "math", 100, Start::Tokens(105 * B)).repeating(2.0);
+/// Code at another start and share.
+const fn code(name: &'static str, percent: u32, start: Start) -> Arm<'static> {
+    Arm::mixed_from(name, "starcoder", percent, start)
+}
+
+/// Figure 4: code from 12.6 B (step 6 000), 42 B, 63 B, 84 B and 105 B tokens on × 10, 20, 30, 50 and 80 %. (The text names 80 % at
+/// the first start and the last, 10 % at 105 B, and 10 % @ 42 B, 20 % @ 63 B, 30 % @ 84 B; the other cells complete the grid.)
+pub const GRID: &[Arm<'static>] = &[
+    code("Starcoder 10% @ 12.6B", 10, Start::Step(6_000)),
+    STARCODER,
+    code("Starcoder 30% @ 12.6B", 30, Start::Step(6_000)),
+    code("Starcoder 50% @ 12.6B", 50, Start::Step(6_000)),
+    code("Starcoder 80% @ 12.6B", 80, Start::Step(6_000)),
+    code("Starcoder 10% @ 42B", 10, Start::Tokens(42 * B)),
+    code("Starcoder 20% @ 42B", 20, Start::Tokens(42 * B)),
+    code("Starcoder 30% @ 42B", 30, Start::Tokens(42 * B)),
+    code("Starcoder 50% @ 42B", 50, Start::Tokens(42 * B)),
+    code("Starcoder 80% @ 42B", 80, Start::Tokens(42 * B)),
+    code("Starcoder 10% @ 63B", 10, Start::Tokens(63 * B)),
+    code("Starcoder 20% @ 63B", 20, Start::Tokens(63 * B)),
+    code("Starcoder 30% @ 63B", 30, Start::Tokens(63 * B)),
+    code("Starcoder 50% @ 63B", 50, Start::Tokens(63 * B)),
+    code("Starcoder 80% @ 63B", 80, Start::Tokens(63 * B)),
+    code("Starcoder 10% @ 84B", 10, Start::Tokens(84 * B)),
+    code("Starcoder 20% @ 84B", 20, Start::Tokens(84 * B)),
+    code("Starcoder 30% @ 84B", 30, Start::Tokens(84 * B)),
+    code("Starcoder 50% @ 84B", 50, Start::Tokens(84 * B)),
+    code("Starcoder 80% @ 84B", 80, Start::Tokens(84 * B)),
+    code("Starcoder 10% @ 105B", 10, Start::Tokens(105 * B)),
+    code("Starcoder 20% @ 105B", 20, Start::Tokens(105 * B)),
+    code("Starcoder 30% @ 105B", 30, Start::Tokens(105 * B)),
+    code("Starcoder 50% @ 105B", 50, Start::Tokens(105 * B)),
+    code("Starcoder 80% @ 105B", 80, Start::Tokens(105 * B)),
+];
 /// The arms of Tables 2 and 8.
 pub const ARMS: &[Arm<'static>] = &[C4, STARCODER, MATH, FLAN, KNOWLEDGE_QA, DCLM];
 

@@ -10,12 +10,17 @@ use trainer::TrainSpec;
 use crate::Error;
 use crate::job::{Content, Examples, Replayed};
 use crate::rates::Rates;
-use crate::spec::{ArmSpec, DataSpec, FixedRate, GENERAL, LrChoice, ProbeSpec, SftSetSpec, StudySpec, TokenizerSpec};
+use crate::spec::{
+    ArmSpec, CurveShape, DataSpec, FixedRate, GENERAL, LrChoice, PretrainSpec, ProbeSpec, SftSetSpec, StudySpec,
+    TokenizerSpec,
+};
 
 /// The most seeds of a kind: more is a slip of the pen, and would take the memory there is.
 const MAX_SEEDS: u64 = 10_000;
 /// The most optimiser steps of a run: every rate of it is hashed, and no run of a model has nearly as many.
 pub(crate) const MAX_STEPS: u64 = 10_000_000;
+/// Points of a side of a plane's grid, at most: each takes two gradients.
+const MAX_PLANE: u64 = 201;
 /// A grid may grow this often, at most.
 const MAX_EXTEND: u32 = 3;
 
@@ -39,6 +44,15 @@ impl ArmId {
     pub(crate) fn place(self) -> usize {
         self.0
     }
+}
+
+/// A size of a [`Study`]'s model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SizeId(usize);
+
+impl SizeId {
+    /// What speaks of one size speaks of this one.
+    pub(crate) const FIRST: Self = Self(0);
 }
 
 /// A probe of a [`Study`].
@@ -83,6 +97,8 @@ pub struct Study {
     arms: Vec<Arm>,
     control: ArmId,
     rates: Rates,
+    /// The same study at its other sizes, in the file's order.
+    others: Vec<Self>,
 }
 
 impl Study {
@@ -115,7 +131,8 @@ impl Study {
         check_tokenizer(&spec)?;
         check_names(&spec)?;
         check_rates(&spec)?;
-        let study = Self { arms, control: ArmId(control), rates, spec };
+        let others = others(&spec)?;
+        let study = Self { arms, control: ArmId(control), rates, others, spec };
         study.pretrain_recipe().validate().map_err(within("pretrain"))?;
         study.finetune_recipe(1e-3, 1000).validate().map_err(within("sft"))?;
         check_splits(&study.spec)?;
@@ -125,6 +142,12 @@ impl Study {
     /// What the file says.
     pub fn spec(&self) -> &StudySpec {
         &self.spec
+    }
+
+    /// All sizes of the model, the first one first. `&study[size]` is the study at that size alone; arms, sets and probes are the
+    /// same.
+    pub fn sizes(&self) -> impl DoubleEndedIterator<Item = SizeId> + Clone + use<> {
+        (0..=self.others.len()).map(SizeId)
     }
 
     /// All arms, in the file's order.
@@ -313,6 +336,13 @@ impl TryFrom<StudySpec> for Study {
     }
 }
 
+impl Index<SizeId> for Study {
+    type Output = Self;
+    fn index(&self, size: SizeId) -> &Self {
+        size.0.checked_sub(1).map_or(self, |i| &self.others[i])
+    }
+}
+
 impl Index<ArmId> for Study {
     type Output = Arm;
     fn index(&self, arm: ArmId) -> &Arm {
@@ -344,10 +374,42 @@ fn timeline(spec: &StudySpec, arm: &ArmSpec) -> Result<Timeline, Error> {
         .map_err(|source| Error::Schedule { what: format!("arm {}", arm.name), source })
 }
 
+/// The study at each of its other sizes.
+fn others(spec: &StudySpec) -> Result<Vec<Study>, Error> {
+    if let (Some(base), Some(size)) = (&spec.base, spec.sizes.first()) {
+        let limit = format!("is one model: a study that begins at {base} has no other sizes");
+        return Err(Error::field("sizes", &size.model_name, limit));
+    }
+    let mut names = vec![&spec.model_name];
+    let mut out = Vec::new();
+    for size in &spec.sizes {
+        if names.contains(&&size.model_name) {
+            return Err(Error::field("sizes.model_name", &size.model_name, "is named twice"));
+        }
+        names.push(&size.model_name);
+        if size.model.vocab_size != spec.model.vocab_size {
+            let limit = format!("must be the study's, {}", spec.model.vocab_size);
+            return Err(Error::field(format!("model.vocab_size of {}", size.model_name), size.model.vocab_size, limit));
+        }
+        let of_size = |error| match error {
+            Error::Field { field, value, limit } => {
+                Error::Field { field: format!("{field} of the size {}", size.model_name), value, limit }
+            }
+            other => other,
+        };
+        out.push(Study::new(size.alone(spec)).map_err(of_size)?);
+    }
+    Ok(out)
+}
+
 fn pretrain_lr(spec: &StudySpec) -> LrSpec {
-    let p = &spec.pretrain;
-    let (warmup, total) = (p.warmup.into(), p.steps.into());
-    LrSpec::Cosine { peak: p.lr_peak, min: p.lr_min, warmup, total, convention: p.convention }
+    let PretrainSpec { lr_peak: peak, lr_min: min, convention, shape, .. } = spec.pretrain;
+    let (warmup, total) = (spec.pretrain.warmup.into(), spec.pretrain.steps.into());
+    match shape {
+        CurveShape::Cosine => LrSpec::Cosine { peak, min, warmup, total, convention },
+        CurveShape::Linear => LrSpec::Linear { peak, min, warmup, total, convention },
+        CurveShape::Constant => LrSpec::Constant { rate: peak, warmup, convention },
+    }
 }
 
 fn check_numbers(spec: &StudySpec) -> Result<(), Error> {
@@ -366,6 +428,7 @@ fn check_numbers(spec: &StudySpec) -> Result<(), Error> {
         ("eval.probe_documents", spec.eval.probe_documents),
         ("eval.path_rows", spec.eval.path_rows),
         ("eval.path_stride", spec.eval.path_stride),
+        ("eval.checkpoint_every", spec.eval.checkpoint_every.unwrap_or(1)),
         ("eval.examples", spec.eval.examples.unwrap_or(1)),
         ("ngram", spec.ngram as u64),
         ("sft.epochs", spec.sft.epochs),
@@ -379,6 +442,10 @@ fn check_numbers(spec: &StudySpec) -> Result<(), Error> {
         if seeds > MAX_SEEDS {
             return Err(Error::field(field, seeds, format!("must not exceed {MAX_SEEDS}")));
         }
+    }
+    if !(2..=MAX_PLANE).contains(&spec.eval.plane_points) {
+        let limit = format!("must be from 2 to {MAX_PLANE}");
+        return Err(Error::field("eval.plane_points", spec.eval.plane_points, limit));
     }
     if spec.pretrain.steps > MAX_STEPS {
         return Err(Error::field("pretrain.steps", spec.pretrain.steps, format!("must not exceed {MAX_STEPS}")));

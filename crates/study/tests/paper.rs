@@ -1,4 +1,4 @@
-//! The preset `paper` is the paper's: its Tables 4 to 7, copied to tests/fixtures/paper.
+//! The preset `paper` is the paper's: its Tables 4 to 7, copied to data/paper.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use study::{LrChoice, Plan, RateChoice, Study, StudySpec, Table1, Table2, preset
 
 /// A table's rows by their first column, each by the names of the others.
 fn table(number: u32) -> BTreeMap<String, BTreeMap<String, String>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../tests/fixtures/paper/table{number}.csv"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("data/paper/table{number}.csv"));
     let mut reader = csv::Reader::from_path(path).unwrap();
     let names = reader.headers().unwrap().clone();
     let row = |row: csv::StringRecord| {
@@ -22,7 +22,7 @@ fn table(number: u32) -> BTreeMap<String, BTreeMap<String, String>> {
 }
 
 fn spec(size: Size) -> StudySpec {
-    preset("paper", &Protocol { size, arms: ARMS, sft: SFT, ..Protocol::PAPER }).unwrap()
+    preset("paper", &Protocol { sizes: &[size], arms: ARMS, sft: SFT, ..Protocol::PAPER }).unwrap()
 }
 
 fn plan(spec: StudySpec) -> String {
@@ -137,7 +137,7 @@ fn the_papers_arms_fit() {
     const CONTINUED: Arm<'_> = Arm::mixed_from("Ctd. (Math)", "math", 100, Start::Tokens(105_000_000_000));
     let arms: Vec<Arm<'_>> = ARMS.iter().copied().chain([CONTINUED]).collect();
     for size in Size::ALL {
-        let mut spec = preset("paper", &Protocol { size, arms: &arms, sft: SFT, ..Protocol::PAPER }).unwrap();
+        let mut spec = preset("paper", &Protocol { sizes: &[size], arms: &arms, sft: SFT, ..Protocol::PAPER }).unwrap();
         // Tokens stay tokens.
         assert!(toml::to_string(&spec).unwrap().contains("105000000000 tokens"));
         let fits = |spec: &StudySpec| {
@@ -161,7 +161,7 @@ fn the_papers_arms_fit() {
 #[test]
 fn the_largest_size_is_the_papers_alone() {
     for name in ["smoke", "mini"] {
-        let error = preset(name, &Protocol { size: Size::Xl, arms: &[C4], sft: SFT, ..Protocol::PAPER }).unwrap_err();
+        let error = preset(name, &Protocol { sizes: &[Size::Xl], arms: &[C4], sft: SFT, ..Protocol::PAPER }).unwrap_err();
         let message = error.to_string();
         assert!(
             message.contains(&format!("size = xl is the paper's 1b: the preset {name} has s, m and l")),

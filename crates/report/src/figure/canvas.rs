@@ -20,6 +20,8 @@ const MARGIN: u32 = 18;
 pub(super) const INK: RGBColor = RGBColor(27, 27, 27);
 pub(super) const GREY: RGBColor = RGBColor(95, 95, 95);
 pub(super) const PALE: RGBColor = RGBColor(226, 226, 226);
+/// Where nothing was measured.
+pub(super) const NOTHING: RGBColor = RGBColor(225, 225, 225);
 
 /// What tells groups apart, also for most colour-blind readers (Okabe and Ito 2008).
 const COLOURS: [RGBColor; 7] = [
@@ -35,6 +37,12 @@ const COLOURS: [RGBColor; 7] = [
 /// The colour of a group.
 pub(super) fn colour(group: usize) -> RGBColor {
     COLOURS[group % COLOURS.len()]
+}
+
+/// What is legible on a colour.
+pub(super) fn ink_on(fill: RGBColor) -> RGBColor {
+    let brightness = 0.3 * f64::from(fill.0) + 0.6 * f64::from(fill.1) + 0.1 * f64::from(fill.2);
+    if brightness > 125.0 { INK } else { WHITE }
 }
 
 pub(super) type Svg<'a> = SVGBackend<'a>;
@@ -169,10 +177,76 @@ pub(super) fn wrapped(words: &str, size: u32, most: u32) -> Vec<String> {
     lines
 }
 
+/// The names of a plot's axes, broken into lines where they are longer than the plot.
+pub(super) struct AxisNames {
+    below: Vec<String>,
+    beside: Vec<String>,
+    size: u32,
+}
+
+/// Between the lines of an axis name.
+const LINE: u32 = 18;
+
+impl AxisNames {
+    /// Of a plot so wide and high.
+    pub(super) fn new((x, y): (&str, &str), size: u32, (wide, high): (u32, u32)) -> Self {
+        Self { below: wrapped(x, size, wide), beside: wrapped(y, size, high), size }
+    }
+
+    /// The room below and beside the plot that they need more than names of one line.
+    pub(super) fn more(&self) -> (u32, u32) {
+        let more = |lines: &[String]| LINE * (lines.len().max(1) as u32 - 1);
+        (more(&self.below), more(&self.beside))
+    }
+
+    /// Draws them: in the middle of the plot, whose upper left and lower right corners are told, the last line below and the
+    /// first line beside it at the places told.
+    pub(super) fn draw(
+        &self,
+        area: &Area<'_>,
+        [(x0, y0), (x1, y1)]: [(i32, i32); 2],
+        (first, last): (i32, i32),
+    ) -> Drawn {
+        for (i, line) in self.below.iter().rev().enumerate() {
+            let y = last - (LINE as usize * i) as i32;
+            text(area, line, self.size, &INK, CENTRE, ((x0 + x1) / 2, y))?;
+        }
+        for (i, line) in self.beside.iter().enumerate() {
+            let x = first + (LINE as usize * i) as i32;
+            upright(area, line, self.size, CENTRE, (x, (y0 + y1) / 2))?;
+        }
+        Ok(())
+    }
+}
+
+/// Places of names in a legend, each with 22 pixels of a line before it, in lines as the width allows; and the height.
+pub(super) fn legend<'a>(names: impl IntoIterator<Item = &'a String>, most: u32) -> (Vec<(i32, i32)>, u32) {
+    let (mut x, mut y, mut places) = (20, 14, Vec::new());
+    for name in names {
+        let wide = 60 + width(name, SMALL) as i32;
+        if x + wide > most as i32 && x > 20 {
+            (x, y) = (20, y + 22);
+        }
+        places.push((x, y));
+        x += wide;
+    }
+    (places, (y + 18) as u32)
+}
+
+/// A number that has a place on a scale.
+pub(super) fn drawable(value: f64) -> bool {
+    value.abs() < 1e300
+}
+
+/// The least and the greatest of the numbers that have a place.
+fn ends(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    let ends = |(low, high): (f64, f64), v: f64| (low.min(v), high.max(v));
+    values.filter(|v| drawable(*v)).map(|v| (v, v)).reduce(|a, (v, _)| ends(a, v))
+}
+
 /// From the least to the greatest of finite values and 0, with a margin.
 pub(super) fn range(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
-    let finite = values.filter(|v| v.is_finite());
-    let (low, high) = finite.fold((0.0f64, 0.0f64), |(l, h), v| (l.min(v), h.max(v)));
+    let (low, high) = ends(values.chain([0.0])).unwrap_or_default();
     // Without any difference there is no scale: any will do.
     if high - low < 1e-12 {
         return (-1.0, 1.0);
@@ -181,11 +255,59 @@ pub(super) fn range(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64
     (low - margin, high + margin)
 }
 
+/// From the least to the greatest of finite values, with a margin.
+pub(super) fn span(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
+    let (low, high) = ends(values).unwrap_or((-1.0, 1.0));
+    let size = low.abs().max(high.abs());
+    // A difference near rounding is none.
+    if high - low <= 1e-9 * size {
+        let some = if size > 0.0 { 0.1 * size } else { 1.0 };
+        return (low - some, high + some);
+    }
+    let margin = margin * (high - low);
+    (low - margin, high + margin)
+}
+
 /// A number beside an axis: as many decimals as the range needs.
 pub(super) fn tick(value: f64, span: f64) -> String {
+    if span >= 1e7 {
+        return signed(format!("{value:.1e}"));
+    }
     let decimals = if span > 0.0 { (1.0 - span.log10()).ceil().clamp(0.0, 6.0) as usize } else { 2 };
+    number(value, decimals)
+}
+
+/// A number with decimals.
+pub(super) fn number(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     // Adding 0 does not turn a printed −0.00 into 0.00.
     let zero = text.starts_with('-') && text.chars().all(|c| matches!(c, '-' | '0' | '.'));
-    if zero { text[1..].to_owned() } else { text.replace('-', "\u{2212}") }
+    if zero { text[1..].to_owned() } else { signed(text) }
+}
+
+/// With a minus sign in the place of a hyphen.
+fn signed(number: String) -> String {
+    number.replace('-', "\u{2212}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_beside_an_axis_has_the_decimals_that_its_range_needs() {
+        let shown = [(240.0, 240.0), (12.6, 12.6), (0.05, 0.2), (-0.0001, 0.5), (-3.0, 9.0), (2e10, 3e10)];
+        assert_eq!(shown.map(|(v, s)| tick(v, s)), ["240", "13", "0.05", "0.00", "\u{2212}3.0", "2.0e10"]);
+    }
+
+    #[test]
+    fn there_is_a_scale_for_any_numbers() {
+        for odd in [vec![], vec![f64::NAN, f64::INFINITY], vec![3.0, 3.0], vec![0.0], vec![1e12, 1e12 + 1.0]] {
+            for (low, high) in [range(odd.iter().copied(), 0.1), span(odd.iter().copied(), 0.1)] {
+                assert!(low.is_finite() && high.is_finite() && low < high, "{odd:?}: {low} to {high}");
+            }
+        }
+        assert_eq!(span([2.0, 4.0, f64::NAN].into_iter(), 0.5), (1.0, 5.0));
+        assert_eq!(range([2.0, 4.0].into_iter(), 0.5), (-2.0, 6.0));
+    }
 }

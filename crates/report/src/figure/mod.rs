@@ -2,15 +2,20 @@
 
 mod bars;
 mod canvas;
+mod grid;
 mod heatmap;
 mod lines;
+mod plane;
 mod png;
 mod scatter;
+mod ways;
 
 pub use bars::{BarPanel, Bars};
 pub use heatmap::{Heatmap, Heatmaps};
 pub use lines::{Curves, Lines};
-pub use scatter::{Dot, Scatter};
+pub use plane::{Field, Plane};
+pub use scatter::{Dot, Scatter, ScatterPanel};
+pub use ways::Way;
 
 use self::canvas::{Draw, svg};
 use crate::{Error, Table};
@@ -62,6 +67,8 @@ pub enum Picture {
     Lines(Lines),
     /// Matrices.
     Heatmaps(Heatmaps),
+    /// A measured slice through a space.
+    Plane(Plane),
 }
 
 macro_rules! picture_from {
@@ -73,7 +80,7 @@ macro_rules! picture_from {
         }
     )*};
 }
-picture_from!(Bars, Scatter, Lines, Heatmaps);
+picture_from!(Bars, Scatter, Lines, Heatmaps, Plane);
 
 impl Picture {
     fn as_draw(&self) -> &dyn Draw {
@@ -82,6 +89,7 @@ impl Picture {
             Self::Scatter(p) => p,
             Self::Lines(p) => p,
             Self::Heatmaps(p) => p,
+            Self::Plane(p) => p,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! A page with every kind of table and figure; also used by tests/html.
 
 use report::{
-    BarPanel, Bars, Column, Curves, Dot, Estimate, Figure, Format, Heatmap, Heatmaps, Lines, Page, Scatter, Table,
+    BarPanel, Bars, Column, Curves, Dot, Estimate, Field, Figure, Format, Heatmap, Heatmaps, Lines, Page, Plane,
+    Scatter, ScatterPanel, Table, Way,
 };
 
 /// Words that break careless writers.
@@ -45,19 +46,28 @@ pub(crate) fn full(words: &[&str]) -> Page {
         series: vec!["loss on the fine-tuning set".to_owned(), "loss on held-out C4".to_owned()],
         panels: vec![panel("Pycode", 0.2), panel("GSM8K", 0.1), panel("LIMA", 0.3)],
     };
-    let dot = |i: usize| Dot { x: estimate(0.1 * i as f64), y: estimate(0.3 - 0.07 * i as f64), colour: i, shape: i };
-    let scatter = Scatter {
+    let at = |i: usize| (estimate(0.1 * i as f64), estimate(0.3 - 0.07 * i as f64));
+    let dot = |i: usize| Dot { x: at(i).0, y: at(i).1, colour: i, shape: i, pale: i == 6 };
+    let alone = ScatterPanel {
+        title: String::new(),
         x_axis: "proximity advantage".to_owned(),
-        y_axis: "improvement, %".to_owned(),
         dots: (0..8).map(dot).collect(),
+    };
+    let scatter = Scatter {
+        panels: vec![alone],
+        across: 1,
+        y_axis: "improvement, %".to_owned(),
         colours: ("fine-tuning set".to_owned(), names.clone()),
         shapes: ("midtraining mix".to_owned(), names.clone()),
     };
     let curve = |slope: f64| (0..20).map(|k| slope * f64::from(k)).collect::<Vec<f64>>();
     let curves = |title: &str| Curves {
         title: title.to_owned(),
+        y_axis: None,
         x: (0..20).map(f64::from).collect(),
         ys: vec![curve(0.01), curve(0.008), curve(0.5)],
+        bands: Vec::new(),
+        points: false,
     };
     let lines = Lines {
         x_axis: "step of fine-tuning".to_owned(),
@@ -66,6 +76,8 @@ pub(crate) fn full(words: &[&str]) -> Page {
             .map(str::to_owned)
             .to_vec(),
         scaled_to: 2,
+        from_zero: true,
+        own_scales: false,
         panels: vec![curves("C4, fine-tuned on Pycode"), curves("Starcoder (20%), fine-tuned on Pycode")],
         across: 3,
     };
@@ -78,12 +90,37 @@ pub(crate) fn full(words: &[&str]) -> Page {
         rows: names.clone(),
         columns: names.clone(),
         values: (0..names.len()).map(cells).collect(),
+        marks: vec![(0, 1)],
     };
     let heatmaps = Heatmaps {
         panels: vec![heatmap("base × midtrained"), heatmap("base × base + Pycode")],
         across: 2,
         scale: (0.0, 1.0),
         measure: "CKA".to_owned(),
+        decimals: 2,
+        reversed: false,
+    };
+    let height = |x: f64, y: f64| (x * y < 0.8).then_some(x * x + 2.0 * y * y);
+    let axis = vec![-1.0, -0.5, 0.0, 0.5, 1.0];
+    let field = |title: &str, diverging| Field {
+        title: title.to_owned(),
+        measure: "nats per token".to_owned(),
+        values: axis.iter().map(|y| axis.iter().map(|x| height(*x, *y)).collect()).collect(),
+        diverging,
+    };
+    let way = |(i, name): (usize, &String)| {
+        let end = (0.9 - 0.3 * i as f64, 0.4);
+        let stops = vec![(end.0, end.1, name.clone())];
+        Way { name: name.clone(), colour: None, points: vec![(-0.8, -0.8), end], stops, dashed: i == 1 }
+    };
+    let plane = Plane {
+        x_axis: "distance".to_owned(),
+        y_axis: "distance".to_owned(),
+        x: axis.clone(),
+        y: axis.clone(),
+        fields: vec![field("loss on C4", false), field("cosine", true)],
+        ways: names.iter().enumerate().map(way).collect(),
+        across: 2,
     };
     let data = |name: &str| table(name, words, &values);
     page.figures.push(
@@ -93,6 +130,7 @@ pub(crate) fn full(words: &[&str]) -> Page {
     page.figures.push(Figure::new(data("scatter"), scatter));
     page.figures.push(Figure::new(data("lines"), lines));
     page.figures.push(Figure::new(data("heatmaps"), heatmaps));
+    page.figures.push(Figure::new(data("plane"), plane));
     page.notes.push("Losses < 1 & more.".to_owned());
     page.details.push(table("measurements", words, &values));
     page.attach("spec.toml", "The study", "name = \"<a>\"\n".to_owned());

@@ -10,6 +10,7 @@ use schedule::LrSpec;
 use serde::{Deserialize, Serialize};
 use trainer::{TrainSpec, Trainer, evaluate_tokens};
 
+use crate::job::Cost;
 use crate::{Error, Study};
 
 /// Tokens of the first, small batch.
@@ -47,8 +48,11 @@ impl Timing {
             "evaluate" => false,
             _ => return None,
         };
-        let spec = study.spec();
-        let time: usize = words.nth(1)?.parse().ok()?;
+        let shape = words.next()?;
+        let sizes = || study.sizes().map(|size| &study[size]);
+        let of_shape = |size: &&Study| Cost::shape(&size.spec().model, &size.pretrain_recipe()) == shape;
+        let spec = sizes().find(of_shape).unwrap_or(study).spec();
+        let time: usize = words.next()?.parse().ok()?;
         let time = time.min(spec.model.max_positions);
         let rows = if time == spec.pretrain.time { spec.pretrain.batch as usize } else { spec.sft.batch };
         Some(Self {

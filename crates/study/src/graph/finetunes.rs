@@ -1,7 +1,7 @@
 //! Fine-tunes, and the choice of their learning rates: it may take several rounds.
 
-use super::{Graph, Rates};
-use crate::job::{Candidate, Cost, Finetune, Kind as _, Model, Select, Selected, Side};
+use super::{Graph, Known};
+use crate::job::{Candidate, Cost, Finetune, Kind as _, Model, Pretrain, Select, Selected, Side};
 use crate::spec::LrChoice;
 use crate::store::{Failure, Payload};
 use crate::study::MAX_STEPS;
@@ -39,8 +39,19 @@ impl Graph<'_> {
 
     /// Adds a fine-tune with a rate; `payload`: what is to be kept of it.
     fn finetune_keeping(&mut self, cell: Cell, lr: f64, payload: Payload) -> Result<Finetune, Error> {
-        let (study, spec) = (self.study, self.study.spec());
         let base = self.end(cell.arm, cell.pretrain_seed)?;
+        self.finetune_of(&base, cell, lr, payload)
+    }
+
+    /// Adds a fine-tune of any state of a cell's arm with a rate; `payload`: what is to be kept of it.
+    pub(crate) fn finetune_of(
+        &mut self,
+        base: &Pretrain,
+        cell: Cell,
+        lr: f64,
+        payload: Payload,
+    ) -> Result<Finetune, Error> {
+        let (study, spec) = (self.study, self.study.spec());
         let rows = &self.data.rows(cell.set).train;
         if rows.steps > MAX_STEPS {
             let field = format!("fine-tuning steps on {}", study[cell.set].name);
@@ -50,9 +61,10 @@ impl Graph<'_> {
             1 => format!("seed {}", cell.sft_seed),
             _ => format!("seeds {}.{}", cell.pretrain_seed, cell.sft_seed),
         };
+        let at = if base.step.0 == spec.pretrain.steps { String::new() } else { format!(" at step {}", base.step) };
         let recipe = study.finetune_recipe(lr, rows.steps);
         let job = Finetune {
-            label: format!("{} on {}, lr {lr:e}, {seeds}", study[cell.arm].name(), study[cell.set].name),
+            label: format!("{}{at} on {}, lr {lr:e}, {seeds}", study[cell.arm].name(), study[cell.set].name),
             base: base.address(),
             lr,
             set: study.examples(cell.set, cell.sft_seed, &|role| self.data.role(role).train.clone()),
@@ -90,12 +102,12 @@ impl Graph<'_> {
             return Ok(Rate::Failed(failure.clone()));
         }
         let first = Rate::Known(select.candidates[0].rate);
-        if self.rates == Rates::First {
+        if self.known == Known::First {
             return Ok(first);
         }
         Ok(match self.store.result::<Select>(&select.address())? {
             Some(selected) => Rate::Known(selected.rate),
-            None if self.rates == Rates::ChosenOrFirst => first,
+            None if self.known == Known::ChosenOrFirst => first,
             None => Rate::Pending,
         })
     }
@@ -104,17 +116,17 @@ impl Graph<'_> {
     /// to choose.
     pub(crate) fn last_select(&mut self, arm: ArmId, set: SetId) -> Result<Option<Select>, Error> {
         let on = self.tried_on(arm);
-        if let Some(select) = self.selects.get(&(on, set)) {
+        if let Some(select) = self.selects.get(&(self.size, on, set)) {
             return Ok(Some(select.clone()));
         }
         let Some(mut select) = self.first_select(on, set)? else { return Ok(None) };
-        while self.rates != Rates::First
+        while self.known != Known::First
             && let Some(Selected { asks: Some(rate), .. }) = self.store.result::<Select>(&select.address())?
         {
             let grid: Vec<f64> = select.candidates.iter().map(|c| c.rate).chain([rate]).collect();
             select = self.select_of(on, set, &grid, select.extend.saturating_sub(1))?;
         }
-        self.selects.insert((on, set), select.clone());
+        self.selects.insert((self.size, on, set), select.clone());
         Ok(Some(select))
     }
 

@@ -6,43 +6,52 @@
 mod analyses;
 mod evaluations;
 mod finetunes;
+mod paths;
 mod states;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::address::Address;
 use crate::data::Data;
-use crate::job::{Evaluate, Finetune, Job, Kind, Pretrain, Probe, Select, Walk, step_of};
+use crate::job::{Evaluate, Finetune, Job, Kind, Plane, Pretrain, Probe, Select, Walk, step_of};
+use crate::rates::Rates;
 use crate::spec::Kernels;
 use crate::store::{Failure, Payload, Store};
+use crate::study::SizeId;
 use crate::{ArmId, Error, Machine, SetId, Study};
 
 pub(crate) use analyses::{BASE_TUNED, MIDTRAINED_TUNED};
 pub use finetunes::{Cell, Rate};
 
-struct Node {
+struct Node<'a> {
     job: Job,
     payload: Payload,
+    /// Pretraining's learning rates at the size that it is of.
+    rates: &'a Rates,
 }
 
 /// A study's jobs.
 pub struct Graph<'a> {
+    /// With all its sizes.
+    whole: &'a Study,
+    /// At the size that is asked of.
     study: &'a Study,
+    size: SizeId,
     data: &'a Data,
     store: &'a Store,
     machine: &'a Machine,
     failures: &'a BTreeMap<Address, Failure>,
     /// By address; `order` has inputs before those who read them.
-    nodes: BTreeMap<Address, Node>,
+    nodes: BTreeMap<Address, Node<'a>>,
     order: Vec<Address>,
     /// The choice of a rate by the arm it is tried on and the set: asked for by every fine-tune.
-    selects: BTreeMap<(ArmId, SetId), Select>,
-    rates: Rates,
+    selects: BTreeMap<(SizeId, ArmId, SetId), Select>,
+    known: Known,
 }
 
 /// What is taken for the rate of a fine-tune.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rates {
+enum Known {
     /// What was chosen.
     Chosen,
     /// For the cost of what is left: what was chosen, and where nothing was yet, the grid's first.
@@ -61,7 +70,9 @@ impl<'a> Graph<'a> {
         failures: &'a BTreeMap<Address, Failure>,
     ) -> Self {
         Self {
+            whole: study,
             study,
+            size: SizeId::FIRST,
             data,
             store,
             machine,
@@ -69,23 +80,35 @@ impl<'a> Graph<'a> {
             nodes: BTreeMap::new(),
             order: Vec::new(),
             selects: BTreeMap::new(),
-            rates: Rates::Chosen,
+            known: Known::Chosen,
         }
     }
 
     /// The same, for the cost of what is left: rates that are not chosen yet are taken to be the grid's first.
     pub(crate) fn guessing(self) -> Self {
-        Self { rates: Rates::ChosenOrFirst, ..self }
+        Self { known: Known::ChosenOrFirst, ..self }
     }
 
     /// The same, for a plan whatever the store holds: all rates are taken to be the grid's first.
     pub(crate) fn planning(self) -> Self {
-        Self { rates: Rates::First, ..self }
+        Self { known: Known::First, ..self }
     }
 
-    /// The study.
+    /// The study, at the size that is asked of.
     pub fn study(&self) -> &'a Study {
         self.study
+    }
+
+    /// Asks something of another size of the study: its jobs lie beside those of the first.
+    ///
+    /// # Errors
+    /// Those of what is asked.
+    pub fn at<T>(&mut self, size: SizeId, ask: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        let (whole, before) = (self.whole, (self.study, self.size));
+        (self.study, self.size) = (&whole[size], size);
+        let asked = ask(self);
+        (self.study, self.size) = before;
+        asked
     }
 
     /// Its data.
@@ -101,7 +124,7 @@ impl<'a> Graph<'a> {
             Some(node) => node.payload = node.payload.max(payload),
             None => {
                 self.order.push(address.clone());
-                self.nodes.insert(address, Node { job, payload });
+                self.nodes.insert(address, Node { job, payload, rates: self.study.rates() });
             }
         }
     }
@@ -131,21 +154,20 @@ impl<'a> Graph<'a> {
     }
 
     fn link(&mut self) {
-        let rates = self.study.rates();
-        let states: Vec<(Address, Pretrain)> = self
+        let states: Vec<(Address, Pretrain, &Rates)> = self
             .nodes
             .iter()
             .filter_map(|(address, node)| match &node.job {
-                Job::Pretrain(state) => Some((address.clone(), state.clone())),
+                Job::Pretrain(state) => Some((address.clone(), state.clone(), node.rates)),
                 _ => None,
             })
             .collect();
         // By name: one run's states lie together, in the order of their steps.
-        for (i, (address, state)) in states.iter().enumerate() {
+        for (i, (address, state, rates)) in states.iter().enumerate() {
             let lineage = address.name().split('-').next();
-            let related = states[..i].iter().rev().take_while(|(a, _)| a.name().split('-').next() == lineage);
-            let mut related = related.filter(|(_, earlier)| state.passes(earlier, rates));
-            if let (Some((earlier, _)), Some(node)) = (related.next(), self.nodes.get_mut(address))
+            let related = states[..i].iter().rev().take_while(|(a, ..)| a.name().split('-').next() == lineage);
+            let mut related = related.filter(|(_, earlier, _)| state.passes(earlier, rates));
+            if let (Some((earlier, ..)), Some(node)) = (related.next(), self.nodes.get_mut(address))
                 && let Job::Pretrain(state) = &mut node.job
             {
                 state.after = Some(earlier.clone());
@@ -186,7 +208,7 @@ impl<'a> Graph<'a> {
 
     /// What computed the jobs of this graph, where it was not one class of machine.
     pub(crate) fn machines(&self) -> Result<Vec<String>, Error> {
-        let computed = [Pretrain::NAME, Finetune::NAME, Evaluate::NAME, Probe::NAME, Walk::NAME];
+        let computed = [Pretrain::NAME, Finetune::NAME, Evaluate::NAME, Probe::NAME, Walk::NAME, Plane::NAME];
         let mut kernels = BTreeSet::new();
         for address in self.order.iter().filter(|a| computed.contains(&a.kind())) {
             kernels.extend(self.store.computed_by(address)?.map(|machine| machine.kernels));

@@ -36,6 +36,11 @@ impl Cost {
         Self { class: class("evaluate", model, recipe, time), amount }
     }
 
+    /// What classes call a model and how it is computed.
+    pub(crate) fn shape(model: &GptNeoXConfig, recipe: &TrainSpec) -> String {
+        digest(&(model, recipe.precision, recipe.recompute, recipe.micro_tokens))[..8].to_owned()
+    }
+
     /// Another use of a model.
     pub(crate) fn with_model(what: &str, model: &GptNeoXConfig, recipe: &TrainSpec, amount: f64) -> Self {
         Self { class: class(what, model, recipe, LENGTHS), amount }
@@ -44,6 +49,5 @@ impl Cost {
 
 /// `WHAT SHAPE LENGTH`.
 fn class(what: &str, model: &GptNeoXConfig, recipe: &TrainSpec, time: usize) -> String {
-    let shape = digest(&(model, recipe.precision, recipe.recompute, recipe.micro_tokens));
-    format!("{what} {} {}", &shape[..8], time.next_multiple_of(LENGTHS))
+    format!("{what} {} {}", Cost::shape(model, recipe), time.next_multiple_of(LENGTHS))
 }

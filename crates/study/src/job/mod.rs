@@ -8,9 +8,11 @@ mod base;
 mod contamination;
 mod cost;
 mod counts;
+mod curve;
 mod evaluate;
 mod finetune;
 mod held_out;
+mod plane;
 mod pretrain;
 mod probe;
 mod proximity;
@@ -38,10 +40,12 @@ pub(crate) use base::{ImportBase, Imported};
 pub(crate) use contamination::{Contaminated, Contamination, Shared};
 pub(crate) use cost::Cost;
 pub(crate) use counts::CountTokens;
+pub(crate) use curve::Curve;
 pub use evaluate::Evaluate;
 pub(crate) use evaluate::{EvaluateOn, Model};
 pub use finetune::Finetune;
 pub(crate) use held_out::{FindHeldOut, HeldOut, Side};
+pub(crate) use plane::{Measured, Place, Plane, Sliced, Tuned};
 pub use pretrain::Pretrain;
 pub(crate) use pretrain::{BaseState, Begun, Pretrained, Setup};
 pub(crate) use probe::{Probe, ProbeResult, StateComparison};
@@ -251,4 +255,6 @@ kinds!(
     Finetune,
     Probe,
     Walk,
+    Curve,
+    Plane,
 );

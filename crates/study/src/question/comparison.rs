@@ -3,7 +3,7 @@
 use forgetting_eval::{ArmComparison, DocumentComparison, Level, Nested, OverDocuments, Summary, compare_arms, holm};
 use report::{Column, Format, Table};
 
-use super::losses::{Loss, Losses};
+use super::losses::{Loss, Losses, named};
 use crate::{ArmId, Error, SetId, Study};
 
 /// Level of intervals.
@@ -165,18 +165,24 @@ impl Row {
 
 /// The table: differences of both losses and of forgetting, their intervals and p-values.
 pub(super) fn comparison(study: &Study, rows: &[Row]) -> Table {
+    comparison_of(study, "", rows)
+}
+
+/// The same of one of several sizes.
+pub(super) fn comparison_of(study: &Study, size: &str, rows: &[Row]) -> Table {
     let compared = |value: fn(&ArmComparison) -> Option<f64>| rows.iter().map(move |r| value(&r.compared));
     let (loss, change) = (Format::Fixed(4), Format::Signed(4));
     let unit = Unit::of(study);
     let title = format!(
-        "Each mix against {}; 95 % intervals over {}, p adjusted by Holm over the mixes of each set and loss",
+        "{}ach mix against {}; 95 % intervals over {}, p adjusted by Holm over the mixes of each set and loss",
+        if size.is_empty() { "E".to_owned() } else { format!("{size}: e") },
         study[study.control()].name(),
         unit.name()
     );
     let documents = |value: fn(&DocumentComparison) -> Option<f64>| {
         rows.iter().map(move |r| value(r.difference.documents.as_ref()?))
     };
-    let table = Table::new("comparison", &title)
+    let table = Table::new(&named("comparison", size), &title)
         .with(Column::text("dataset", rows.iter().map(|r| study[r.set].name.as_str())).heading("set"))
         .with(Column::text("loss", rows.iter().map(|r| r.loss.name())))
         .with(Column::text("mix", rows.iter().map(|r| r.compared.arm.as_str())))

@@ -1,10 +1,11 @@
 //! Does proximity advantage predict what midtraining gains? (Section 5.1; Figure 3.)
 
 use forgetting_eval::{Crossed, Influence, Summary, leave_one_pair_out, pearson, relative_improvement, spearman};
-use report::{Column, Dot, Estimate, Figure, Format, Page, Scatter, Table};
+use report::{Column, Dot, Estimate, Figure, Format, Page, Scatter, ScatterPanel, Table};
 
 use super::comparison::{self, ALONE, Difference, LEVEL, Unit, unit};
-use super::losses::{self, Loss, Losses};
+use super::losses::{self, Loss, Losses, OfSize};
+use super::table8::names;
 use super::{Question, proximity};
 use crate::graph::Graph;
 use crate::{ArmId, Error, SetId, Study};
@@ -22,7 +23,8 @@ struct Pair {
     improvement: Estimate,
 }
 
-/// Figure 3: proximity advantage and relative improvement of every (mix, fine-tuning set) but the control's.
+/// Figure 3: proximity advantage and relative improvement of every (mix, fine-tuning set) but the control's, at every size and by
+/// both ways to measure proximity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Figure3;
 
@@ -33,23 +35,33 @@ impl Question for Figure3 {
 
     fn needs(&self, graph: &mut Graph<'_>) -> Result<(), Error> {
         proximity::job(graph);
-        losses::needs(graph)
+        losses::needs_at_each_size(graph, losses::EVERY)
     }
 
     fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
         let closeness = proximity::closeness(graph)?;
-        let losses = Losses::of(graph)?;
+        let sizes = losses::at_each_size(graph, losses::EVERY)?;
         let study = graph.study();
-        let pairs = pairs(study, &closeness, &losses)?;
-        let correlations = Correlations::of(study, &pairs);
-        let mut page = Page::new(&format!("{} ({})", super::heading(name), study.spec().model_name));
+        let mut groups = Vec::new();
+        for size in &sizes {
+            for variant in [Variant::Controlled, Variant::Paper] {
+                groups.push(Group::of(size, variant, &closeness)?);
+            }
+        }
+        let several = sizes.len() > 1;
+        let mut page = Page::new(&format!("{} ({})", super::heading(name), names(&sizes)));
         page.asked = format!(
             "Do mixes that are closer to a fine-tuning set than {} lower the loss on it more?",
             study[study.control()].name()
         );
-        page.found = correlations.sentences();
-        page.figures = vec![figure(name, study, &closeness, &pairs).subtitle(correlations.sentences())];
-        page.tables = vec![correlations.table(), points(name, study, &pairs)];
+        let controlled = || groups.iter().filter(|group| group.variant == Variant::Controlled);
+        for group in controlled() {
+            let model = if several { format!("{}: ", group.size.study.spec().model_name) } else { String::new() };
+            page.found.extend(group.correlations.sentences().into_iter().map(|line| format!("{model}{line}")));
+        }
+        page.found.push(conclude(study));
+        page.figures = vec![figure(name, study, &closeness, &groups)];
+        page.tables = vec![table(&groups), points(name, study, &groups)];
         page.notes = vec![
             "Every mix is measured on every set, so that the pairs are not independent: what is peculiar to a mix is in its values \
              on all sets, and the mixes of a set share its control. Correlations of all pairs therefore have neither p nor interval. \
@@ -59,20 +71,85 @@ impl Question for Figure3 {
                 .to_owned(),
             format!("Improvements are means over seeds. {}", unit(study)),
         ];
-        page.notes.extend(correlations.left_out.clone());
+        let tested = groups.iter().any(|group| group.correlations.are_tested());
+        page.notes.extend(controlled().filter_map(|group| group.correlations.left_out.clone()));
         let mixed: Vec<ArmId> = study.treated().filter(|arm| is_mixed(study, *arm)).collect();
         let ratio = ratio_of_shares(study, &mixed);
-        if correlations.are_tested() && ratio > 1.5 {
+        if tested && ratio > 1.5 {
             page.notes.push(format!(
                 "The mixes' shares differ up to {ratio:.1}-fold. How often p is at most 5 % without any relation then depends on which \
                  mixes weigh most; in simulations of five mixes, of standardised values 6 % with the paper's shares (4-fold), 10 % with one \
                  mix of five times the others' share and 16 % with one of twenty times; of ranks 5 % in all of these."
             ));
         }
-        page.notes.extend(comparison::detectable(study, &comparison::rows(study, &losses)?));
-        page.found.extend(losses.failures());
-        page.details = losses.details();
+        if several {
+            page.notes.push(
+                "Sizes are not independent of each other: they are trained on the same text in the same order, with the same proximity \
+                 advantages."
+                    .to_owned(),
+            );
+        }
+        for size in &sizes {
+            let model = if several { format!("{}: ", size.study.spec().model_name) } else { String::new() };
+            let detectable = comparison::detectable(size.study, &comparison::rows(size.study, &size.losses)?);
+            page.notes.extend(detectable.into_iter().map(|line| format!("{model}{line}")));
+            page.found.extend(size.losses.failures().into_iter().map(|line| format!("{model}{line}")));
+            let name = if several { size.study.spec().model_name.as_str() } else { "" };
+            page.details.extend(size.losses.details_of(name));
+        }
         Ok(page)
+    }
+}
+
+/// What may and what may not be concluded from the seeds that there were.
+fn conclude(study: &Study) -> String {
+    match Unit::of(study) {
+        Unit::Pretraining => format!(
+            "With {} pretraining seeds it may be concluded how these mixes order on these sets in runs on this corpus; of other mixes p speaks \
+             only as far as these five or so stand for them.",
+            study.spec().pretrain_seeds
+        ),
+        _ => "With one pretraining seed it may be concluded how improvement and proximity advantage go together for these models; whether \
+              other runs of the same mixes would order the same way, or other mixes, may not."
+            .to_owned(),
+    }
+}
+
+/// How proximity advantage is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Variant {
+    /// Every side at the same number of tokens.
+    Controlled,
+    /// Corpora as they are, as the paper does.
+    Paper,
+}
+
+impl Variant {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Controlled => "controlled",
+            Self::Paper => "paper",
+        }
+    }
+}
+
+/// The pairs of a size, by one way to measure proximity.
+struct Group<'a> {
+    size: &'a OfSize<'a>,
+    variant: Variant,
+    pairs: Vec<Pair>,
+    correlations: Correlations,
+}
+
+impl<'a> Group<'a> {
+    fn of(size: &'a OfSize<'a>, variant: Variant, closeness: &proximity::Closeness) -> Result<Self, Error> {
+        let pairs = pairs(size.study, variant, closeness, &size.losses)?;
+        let correlations = Correlations::of(size.study, &pairs);
+        Ok(Self { size, variant, pairs, correlations })
+    }
+
+    fn model(&self) -> &str {
+        &self.size.study.spec().model_name
     }
 }
 
@@ -91,7 +168,7 @@ fn share(study: &Study, arm: ArmId) -> f64 {
 }
 
 /// Whether anything is mixed in at all: an arm of weight 0 is the control once more.
-fn is_mixed(study: &Study, arm: ArmId) -> bool {
+pub(super) fn is_mixed(study: &Study, arm: ArmId) -> bool {
     !mixed_in(study, arm).is_empty()
 }
 
@@ -101,19 +178,34 @@ fn ratio_of_shares(study: &Study, arms: &[ArmId]) -> f64 {
     shares().fold(0.0, f64::max) / shares().fold(f64::INFINITY, f64::min)
 }
 
+/// A mix's proximity advantage towards a set, with its interval over documents where the variant has one.
+pub(super) fn advantage(variant: Variant, closeness: &proximity::Closeness, arm: ArmId, set: SetId) -> Estimate {
+    match variant {
+        Variant::Controlled => {
+            let advantage = &proximity::advantage(closeness, arm, set).advantage;
+            Estimate { value: advantage.value(), interval: advantage.interval(LEVEL) }
+        }
+        Variant::Paper => Estimate::from(closeness.observed.advantages[arm.place()][set.place()]),
+    }
+}
+
 /// Every mix and set of which both the mix's and the control's fine-tunes have results.
-fn pairs(study: &Study, closeness: &proximity::Closeness, losses: &Losses) -> Result<Vec<Pair>, Error> {
+fn pairs(
+    study: &Study,
+    variant: Variant,
+    closeness: &proximity::Closeness,
+    losses: &Losses,
+) -> Result<Vec<Pair>, Error> {
     let mean = |arm, set| losses.values(arm, set, |m| Loss::Sft.of(m)).map(|values| Summary::of(&values).mean);
     let mut pairs = Vec::new();
     for set in study.sets() {
         for arm in study.treated().filter(|arm| is_mixed(study, *arm)) {
             let (Some(base), Some(loss)) = (mean(study.control(), set), mean(arm, set)) else { continue };
             let difference = Difference::of(study, losses, (arm, study.control()), set, Loss::Sft)?;
-            let advantage = &proximity::advantage(closeness, arm, set).advantage;
             pairs.push(Pair {
                 arm,
                 set,
-                advantage: Estimate { value: advantage.value(), interval: advantage.interval(LEVEL) },
+                advantage: advantage(variant, closeness, arm, set),
                 improvement: Estimate {
                     value: relative_improvement(base, loss),
                     interval: difference.and_then(|d| d.interval()).map(|(low, high)| (-high / base, -low / base)),
@@ -124,37 +216,45 @@ fn pairs(study: &Study, closeness: &proximity::Closeness, losses: &Losses) -> Re
     Ok(pairs)
 }
 
-fn columns(table: Table, study: &Study, pairs: &[Pair]) -> Table {
+/// Every pair of every group.
+fn columns(table: Table, study: &Study, groups: &[Group<'_>]) -> Table {
     let six = Format::Signed(4);
+    let rows: Vec<(&Group<'_>, &Pair)> =
+        groups.iter().flat_map(|group| group.pairs.iter().map(move |pair| (group, pair))).collect();
+    let pairs = || rows.iter().map(|(_, pair)| *pair);
+    let model = Column::text("model", rows.iter().map(|(group, _)| group.model()));
+    let several = groups.iter().any(|group| group.model() != groups[0].model());
     table
-        .with(Column::text("dataset", pairs.iter().map(|p| study[p.set].name.as_str())).heading("set"))
-        .with(Column::text("mix", pairs.iter().map(|p| study[p.arm].name())))
-        .with(Column::number("proximity_advantage", six, pairs.iter().map(|p| p.advantage.value)).heading("PA"))
-        .with(Column::interval("pa_ci", six, pairs.iter().map(|p| p.advantage.interval)).heading("95 % interval"))
-        .with(Column::number("improvement", six, pairs.iter().map(|p| p.improvement.value)))
+        .with(if several { model } else { model.file_only() })
+        .with(Column::text("variant", rows.iter().map(|(group, _)| group.variant.name())))
+        .with(Column::text("dataset", pairs().map(|p| study[p.set].name.as_str())).heading("set"))
+        .with(Column::text("mix", pairs().map(|p| study[p.arm].name())))
+        .with(Column::number("proximity_advantage", six, pairs().map(|p| p.advantage.value)).heading("PA"))
+        .with(Column::interval("pa_ci", six, pairs().map(|p| p.advantage.interval)).heading("95 % interval").documents_only())
+        .with(Column::number("improvement", six, pairs().map(|p| p.improvement.value)))
         .with(
-            Column::interval("improvement_ci", six, pairs.iter().map(|p| p.improvement.interval))
+            Column::interval("improvement_ci", six, pairs().map(|p| p.improvement.interval))
                 .heading("its 95 % interval")
                 .documents_only(),
         )
+        .with(Column::text("pa_unit", pairs().map(|p| p.advantage.interval.map_or("", |_| "documents"))).file_only())
         .with(
-            Column::text("pa_unit", pairs.iter().map(|p| p.advantage.interval.map_or("", |_| "documents"))).file_only(),
-        )
-        .with(
-            Column::text("unit", pairs.iter().map(|p| p.improvement.interval.map_or("", |_| Unit::of(study).name())))
+            Column::text("unit", pairs().map(|p| p.improvement.interval.map_or("", |_| Unit::of(study).name())))
                 .file_only(),
         )
-        .with(Column::text("family", pairs.iter().map(|_| ALONE)).file_only())
+        .with(Column::text("family", pairs().map(|_| ALONE)).file_only())
 }
 
-fn points(name: &str, study: &Study, pairs: &[Pair]) -> Table {
+fn points(name: &str, study: &Study, groups: &[Group<'_>]) -> Table {
     let title = "Proximity advantage (Eq. 6) and relative improvement of each mix on each set";
-    columns(Table::new(name, title), study, pairs)
-        .grouped()
-        .note(format!("Intervals of PA are over documents, those of improvements over {}.", Unit::of(study).name()))
+    columns(Table::new(name, title), study, groups).grouped().note(format!(
+        "Intervals of PA are over documents, those of improvements over {}. Variants: controlled compares the same number of tokens on \
+         every side; paper takes corpora as they are, so that their sizes shift it, and has no interval.",
+        Unit::of(study).name()
+    ))
 }
 
-fn figure(name: &str, study: &Study, closeness: &proximity::Closeness, pairs: &[Pair]) -> Figure {
+fn figure(name: &str, study: &Study, closeness: &proximity::Closeness, groups: &[Group<'_>]) -> Figure {
     let shapes: Vec<ArmId> = study.treated().collect();
     let percent = |e: Estimate| Estimate {
         value: 100.0 * e.value,
@@ -165,22 +265,42 @@ fn figure(name: &str, study: &Study, closeness: &proximity::Closeness, pairs: &[
         y: percent(p.improvement),
         colour: p.set.place(),
         shape: shapes.iter().position(|arm| *arm == p.arm).unwrap_or(0),
+        pale: is_near_zero(p.advantage),
+    };
+    let panel = |group: &Group<'_>| {
+        let r = group.correlations.row(RAW).and_then(|row| row.value);
+        let r = r.map_or_else(String::new, |r| format!(", r = {r:+.2}"));
+        ScatterPanel {
+            title: format!("{}, PA {}{r}", group.model(), group.variant.name()),
+            x_axis: match group.variant {
+                Variant::Controlled => format!("proximity advantage, every side at {} tokens", closeness.basis.budget),
+                Variant::Paper => "proximity advantage, corpora as they are".to_owned(),
+            },
+            dots: group.pairs.iter().map(dot).collect(),
+        }
     };
     let picture = Scatter {
-        x_axis: format!(
-            "proximity advantage of the mix towards the set, every side at {} tokens",
-            closeness.basis.budget
-        ),
-        y_axis: format!("improvement over {} in fine-tuned loss, %", study[study.control()].name()),
-        dots: pairs.iter().map(dot).collect(),
+        panels: groups.iter().map(panel).collect(),
+        across: 2,
+        y_axis: format!("improvement over {}, %", study[study.control()].name()),
         colours: ("fine-tuning set".to_owned(), study.spec().sft.sets.iter().map(|s| s.name.clone()).collect()),
         shapes: ("midtraining mix".to_owned(), shapes.iter().map(|arm| study[*arm].name().to_owned()).collect()),
     };
-    let title = format!("Proximity advantage and improvement by midtraining ({})", study.spec().model_name);
-    Figure::new(columns(Table::new(name, &title), study, pairs), picture).subtitle([format!(
-        "Lines: 95 % intervals, of PA over documents, of improvements over {}.",
-        Unit::of(study).name()
-    )])
+    let title = "Proximity advantage and improvement of the fine-tuned loss by midtraining";
+    Figure::new(columns(Table::new(name, title), study, groups), picture).subtitle([
+        format!(
+            "Lines: 95 % intervals, of PA over documents, of improvements over {}. r: over all pairs, without p.",
+            Unit::of(study).name()
+        ),
+        format!("Grey: PA whose interval holds 0, or, without one, below {NEAR_ZERO}; they count in r."),
+    ])
+}
+
+/// A PA without an interval is near 0 below this.
+const NEAR_ZERO: f64 = 0.005;
+
+fn is_near_zero(advantage: Estimate) -> bool {
+    advantage.interval.map_or(advantage.value.abs() < NEAR_ZERO, |(low, high)| low <= 0.0 && high >= 0.0)
 }
 
 /// How proximity advantage and improvement go together, by several ways to look at it.
@@ -303,10 +423,46 @@ impl Correlations {
         Row { p: Some(test.p()), least_p: Some(test.least_p()), how, ..row }
     }
 
-    fn table(&self) -> Table {
-        let rows = || self.rows.iter();
+    fn are_tested(&self) -> bool {
+        self.rows.iter().any(|row| row.p.is_some())
+    }
+
+    fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|r| r.name == name)
+    }
+
+    fn sentences(&self) -> Vec<String> {
+        let (Some(raw), Some(within)) = (self.row(RAW), self.row(WITHIN)) else { return Vec::new() };
+        let Some(r) = raw.value else { return vec![format!("No correlation: {}.", raw.how)] };
+        let influence = raw.most_influential.as_ref();
+        let influence = influence.map_or_else(String::new, |(pair, r)| format!(" ({r:+.2} without {pair})"));
+        let mut lines = vec![format!("Pearson r = {r:+.2} over {} pairs of a mix and a set{influence}.", raw.n)];
+        let ranks = self.row(RANKS_WITHIN).and_then(|row| row.value.zip(row.p));
+        let ranks =
+            ranks.map_or_else(String::new, |(rho, p)| format!("; of ranks within sets rho = {rho:+.2}, p = {p:.4}"));
+        lines.push(match (within.value, within.p, within.least_p) {
+            (Some(r), None, _) => format!("Standardised within sets: r = {r:+.2} ({}).", within.how),
+            (Some(r), Some(p), Some(least)) => format!(
+                "Standardised within sets: r = {r:+.2}, p = {p:.4} by exchanging mixes on all sets together ({least:.4} is the lowest \
+                 p that these values allow){ranks}."
+            ),
+            _ => format!("Not tested: {}.", within.how),
+        });
+        lines
+    }
+}
+
+/// Every correlation of every group.
+fn table(groups: &[Group<'_>]) -> Table {
+    let all: Vec<(&Group<'_>, &Row)> =
+        groups.iter().flat_map(|group| group.correlations.rows.iter().map(move |row| (group, row))).collect();
+    let rows = || all.iter().map(|(_, row)| *row);
+    let model = Column::text("model", all.iter().map(|(group, _)| group.model()));
+    let several = groups.iter().any(|group| group.model() != groups[0].model());
         let signed = Format::Signed(3);
         Table::new("correlation", "Correlation of proximity advantage and improvement")
+            .with(if several { model } else { model.file_only() })
+            .with(Column::text("variant", all.iter().map(|(group, _)| group.variant.name())))
             .with(Column::text("statistic", rows().map(|r| r.name.as_str())))
             .with(Column::number("value", signed, rows().map(|r| r.value)))
             .with(Column::count("n", rows().map(|r| r.n as u64)).meaning("pairs of a mix and a set"))
@@ -353,35 +509,6 @@ impl Correlations {
             .with(Column::text("family", rows().map(Row::family)).file_only())
             .with(Column::text("how", rows().map(|r| r.how.as_str())))
     }
-
-    fn are_tested(&self) -> bool {
-        self.rows.iter().any(|row| row.p.is_some())
-    }
-
-    fn row(&self, name: &str) -> Option<&Row> {
-        self.rows.iter().find(|r| r.name == name)
-    }
-
-    fn sentences(&self) -> Vec<String> {
-        let (Some(raw), Some(within)) = (self.row(RAW), self.row(WITHIN)) else { return Vec::new() };
-        let Some(r) = raw.value else { return vec![format!("No correlation: {}.", raw.how)] };
-        let influence = raw.most_influential.as_ref();
-        let influence = influence.map_or_else(String::new, |(pair, r)| format!(" ({r:+.2} without {pair})"));
-        let mut lines = vec![format!("Pearson r = {r:+.2} over {} pairs of a mix and a set{influence}.", raw.n)];
-        let ranks = self.row(RANKS_WITHIN).and_then(|row| row.value.zip(row.p));
-        let ranks =
-            ranks.map_or_else(String::new, |(rho, p)| format!("; of ranks within sets rho = {rho:+.2}, p = {p:.4}"));
-        lines.push(match (within.value, within.p, within.least_p) {
-            (Some(r), None, _) => format!("Standardised within sets: r = {r:+.2} ({}).", within.how),
-            (Some(r), Some(p), Some(least)) => format!(
-                "Standardised within sets: r = {r:+.2}, p = {p:.4} by exchanging mixes on all sets together ({least:.4} is the lowest \
-                 p that these values allow){ranks}."
-            ),
-            _ => format!("Not tested: {}.", within.how),
-        });
-        lines
-    }
-}
 
 /// Whether no two of these mixes have more than the control of the same source, so that they can be exchanged.
 fn have_sources_of_their_own(study: &Study, arms: &[ArmId]) -> bool {

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use forgetting_eval::{DocumentComparison, DocumentDifferences, DocumentLosses, Summary, forgetting};
 use report::{Column, Format, Table};
+use schedule::Step;
 
 use super::comparison::LEVEL;
 use crate::graph::{Cell, Graph, Rate};
 use crate::job::{Evaluate, Finetune, Kind as _, Pretrain, Select, Selected};
-use crate::store::Failure;
-use crate::{Address, ArmId, Error, SetId};
+use crate::store::{Failure, Payload};
+use crate::{Address, ArmId, Error, SetId, Study};
 
 /// One fine-tuned model.
 #[derive(Debug, Clone, PartialEq)]
@@ -158,6 +159,60 @@ pub(super) struct Losses {
     pub(super) unigram_entropy: f64,
 }
 
+/// Which fine-tunes are wanted.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'w> {
+    /// Which arms on which sets.
+    cells: &'w dyn Fn(ArmId, SetId) -> bool,
+    /// Of the checkpoint after so many steps; of the last one where absent.
+    at: Option<Step>,
+}
+
+impl<'w> Wanted<'w> {
+    /// Of these arms on these sets.
+    pub(super) fn cells(cells: &'w dyn Fn(ArmId, SetId) -> bool) -> Self {
+        Self { cells, at: None }
+    }
+
+    /// Of the checkpoint after so many steps.
+    pub(super) fn at(self, step: Step) -> Self {
+        Self { at: Some(step), ..self }
+    }
+
+    fn arms(self, study: &Study, set: SetId) -> impl Iterator<Item = ArmId> + use<'w> {
+        study.arms().filter(move |arm| (self.cells)(*arm, set))
+    }
+
+    /// The state that is fine-tuned.
+    fn state(self, graph: &mut Graph<'_>, arm: ArmId, seed: u64) -> Result<Pretrain, Error> {
+        match self.at {
+            None => graph.end(arm, seed),
+            Some(step) => graph.state(arm, seed, step),
+        }
+    }
+}
+
+/// All arms on all sets.
+pub(super) const EVERY: Wanted<'static> = Wanted { cells: &|_, _| true, at: None };
+
+/// A study at one of its sizes, and its losses.
+pub(super) struct OfSize<'a> {
+    pub(super) study: &'a Study,
+    pub(super) losses: Losses,
+}
+
+/// Adds what the losses of a study need at each of its sizes.
+pub(super) fn needs_at_each_size(graph: &mut Graph<'_>, wanted: Wanted<'_>) -> Result<(), Error> {
+    graph.study().sizes().try_for_each(|size| graph.at(size, |graph| needs(graph, wanted)))
+}
+
+/// The losses of a study at each of its sizes.
+pub(super) fn at_each_size<'a>(graph: &mut Graph<'a>, wanted: Wanted<'_>) -> Result<Vec<OfSize<'a>>, Error> {
+    let sizes = graph.study().sizes();
+    let of = |size| graph.at(size, |graph| Ok(OfSize { study: graph.study(), losses: Losses::of(graph, wanted)? }));
+    sizes.map(of).collect()
+}
+
 /// The jobs of one fine-tune.
 struct Jobs {
     cell: Cell,
@@ -167,13 +222,13 @@ struct Jobs {
     tuned: Result<(Finetune, Evaluate, Evaluate), Option<Failure>>,
 }
 
-/// Adds the jobs of all fine-tunes.
-fn jobs(graph: &mut Graph<'_>) -> Result<Vec<Jobs>, Error> {
+/// Adds the jobs of all fine-tunes that are wanted.
+fn jobs(graph: &mut Graph<'_>, wanted: Wanted<'_>) -> Result<Vec<Jobs>, Error> {
     let (study, mut out) = (graph.study(), Vec::new());
     for set in study.sets() {
-        for arm in study.arms() {
+        for arm in wanted.arms(study, set) {
             for pretrain_seed in 0..study.spec().pretrain_seeds {
-                let end = graph.end(arm, pretrain_seed)?;
+                let end = wanted.state(graph, arm, pretrain_seed)?;
                 let before = graph.general_loss_of(&end)?;
                 for sft_seed in 0..study.spec().sft_seeds {
                     let cell = Cell { arm, set, pretrain_seed, sft_seed };
@@ -181,7 +236,9 @@ fn jobs(graph: &mut Graph<'_>) -> Result<Vec<Jobs>, Error> {
                         Rate::Pending => Err(None),
                         Rate::Failed(failure) => Err(Some(failure)),
                         Rate::Known(lr) => {
-                            let tuned = graph.finetune_with(cell, lr)?;
+                            // Models along a run are not kept.
+                            let payload = if wanted.at.is_some() { Payload::Result } else { Payload::Full };
+                            let tuned = graph.finetune_of(&end, cell, lr, payload)?;
                             let (on_set, general) = graph.losses_of(&tuned, set)?;
                             Ok((tuned, on_set, general))
                         }
@@ -194,28 +251,28 @@ fn jobs(graph: &mut Graph<'_>) -> Result<Vec<Jobs>, Error> {
     Ok(out)
 }
 
-/// Adds what all losses of a study need.
-pub(super) fn needs(graph: &mut Graph<'_>) -> Result<(), Error> {
+/// Adds what the losses of a study need.
+pub(super) fn needs(graph: &mut Graph<'_>, wanted: Wanted<'_>) -> Result<(), Error> {
     graph.base_loss()?;
-    jobs(graph).map(|_| ())
+    jobs(graph, wanted).map(|_| ())
 }
 
 impl Losses {
     /// From the results.
-    pub(super) fn of(graph: &mut Graph<'_>) -> Result<Self, Error> {
+    pub(super) fn of(graph: &mut Graph<'_>, wanted: Wanted<'_>) -> Result<Self, Error> {
         let study = graph.study();
         let (mut measurements, mut failed) = (Vec::new(), Vec::new());
         let mut c4_before: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
-        for arm in study.arms() {
+        for arm in study.arms().filter(|arm| study.sets().any(|set| (wanted.cells)(*arm, set))) {
             let mut of_seeds = Vec::new();
             for seed in 0..study.spec().pretrain_seeds {
-                let end = graph.end(arm, seed)?;
+                let end = wanted.state(graph, arm, seed)?;
                 let before = graph.general_loss_of(&end)?;
                 of_seeds.push(graph.loss(&before)?.ok().map(|loss| loss.total().nats_per_token()));
             }
             c4_before.insert(study[arm].name().to_owned(), of_seeds);
         }
-        for jobs in jobs(graph)? {
+        for jobs in jobs(graph, wanted)? {
             match measure(graph, &jobs)? {
                 Ok(measurement) => measurements.push(measurement),
                 Err(failure) => failed.push(Missing {
@@ -235,7 +292,7 @@ impl Losses {
             measurements,
             failed,
             c4_of_base,
-            sweep: sweeps(graph)?,
+            sweep: sweeps(graph, wanted)?,
             c4_before,
             unigram_entropy: graph.data().unigram_entropy,
         })
@@ -248,6 +305,8 @@ impl Losses {
             return None;
         }
         Some(match self.nested(arm, set, value).as_slice() {
+            // Not asked for.
+            [] => return None,
             [only] => only.clone(),
             seeds => seeds.iter().map(|fine_tunes| Summary::of(fine_tunes).mean).collect(),
         })
@@ -302,9 +361,14 @@ impl Losses {
 
     /// Where each number lies, and which rates were tried.
     pub(super) fn details(&self) -> Vec<Table> {
-        let mut details = vec![measurements(&self.measurements)];
+        self.details_of("")
+    }
+
+    /// The same of one of several sizes, whose name ends those of the tables.
+    pub(super) fn details_of(&self, size: &str) -> Vec<Table> {
+        let mut details = vec![measurements(&named("measurements", size), &self.measurements)];
         if !self.sweep.is_empty() {
-            details.push(sweep(&self.sweep));
+            details.push(sweep(&named("sweep", size), &self.sweep));
         }
         details
     }
@@ -338,8 +402,14 @@ impl Losses {
     }
 }
 
+/// The name of a table of one of several sizes.
+pub(super) fn named(table: &str, size: &str) -> String {
+    let plain = size.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
+    if size.is_empty() { table.to_owned() } else { format!("{table}_{}", plain.collect::<String>()) }
+}
+
 /// Every fine-tuned model with the folders of the store that hold its numbers.
-fn measurements(all: &[Measurement]) -> Table {
+fn measurements(name: &str, all: &[Measurement]) -> Table {
     let number = |name: &str, value: fn(&Measurement) -> Option<f64>| {
         Column::number(name, Format::Fixed(6), all.iter().map(value))
     };
@@ -347,7 +417,7 @@ fn measurements(all: &[Measurement]) -> Table {
     let folder = |name: &str, value: fn(&Addresses) -> &Address| {
         Column::text(name, all.iter().map(|m| value(&m.addresses).to_string()))
     };
-    Table::new("measurements", "Every fine-tuned model, and the folders of the store that hold its numbers")
+    Table::new(name, "Every fine-tuned model, and the folders of the store that hold its numbers")
         .with(Column::text("dataset", all.iter().map(|m| m.dataset.as_str())).heading("set"))
         .with(Column::text("mix", all.iter().map(|m| m.mix.as_str())))
         .with(count("pretrain_seed", |m| m.pretrain_seed))
@@ -370,9 +440,9 @@ fn measurements(all: &[Measurement]) -> Table {
         .note("Folders are below the store; each holds job.json, its inputs, and done.json, its result.")
 }
 
-fn sweep(points: &[SweepPoint]) -> Table {
+fn sweep(name: &str, points: &[SweepPoint]) -> Table {
     Table::new(
-        "sweep",
+        name,
         "Learning rates that were tried, with the loss on the validation split, mean over pretraining seeds",
     )
     .with(Column::text("dataset", points.iter().map(|p| p.dataset.as_str())).heading("set"))
@@ -435,12 +505,12 @@ fn measure(graph: &Graph<'_>, jobs: &Jobs) -> Result<Result<Measurement, Failure
 }
 
 /// Every rate that was tried, each sweep once.
-fn sweeps(graph: &mut Graph<'_>) -> Result<Vec<SweepPoint>, Error> {
+pub(super) fn sweeps(graph: &mut Graph<'_>, wanted: Wanted<'_>) -> Result<Vec<SweepPoint>, Error> {
     let study = graph.study();
     let mut seen: Vec<(ArmId, SetId)> = Vec::new();
     let mut points = Vec::new();
     for set in study.sets() {
-        for arm in study.arms() {
+        for arm in wanted.arms(study, set) {
             let on = graph.tried_on(arm);
             let Some(select) = graph.last_select(arm, set)? else { continue };
             if seen.contains(&(on, set)) {

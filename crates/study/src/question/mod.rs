@@ -3,13 +3,22 @@
 //! Adding one is one file here and one line in this list.
 
 mod comparison;
+mod figure1;
 mod figure3;
+mod figure4;
+mod figure5;
+mod figure8;
 mod losses;
+mod printed;
 mod proximity;
+mod rates;
 mod representations;
 mod table1;
 mod table2;
+mod table3;
+mod table4;
 mod table5;
+mod table8;
 mod theory;
 
 use crate::graph::Graph;
@@ -18,12 +27,20 @@ use crate::protocol::{APPS, GENERAL, PYCODE, STARCODER};
 use crate::{Error, Study};
 use report::Page;
 
+pub use figure1::Figure1;
 pub use figure3::Figure3;
+pub use figure4::Figure4;
+pub use figure5::Figure5;
+pub use figure8::Figure8;
 pub use proximity::Similarities;
+pub use rates::{Table6, Table7};
 pub use representations::Representations;
 pub use table1::{Table1, preflights};
 pub use table2::Table2;
+pub use table3::{Continued, Table3};
+pub use table4::Table4;
 pub use table5::Table5;
+pub use table8::Table8;
 pub use theory::Theory;
 
 /// What is asked of a study.
@@ -114,14 +131,23 @@ pub trait Question {
 }
 
 /// Every question that a study can be asked, by its name.
-const QUESTIONS: [(&str, &(dyn Question + Sync)); 13] = [
+const QUESTIONS: [(&str, &(dyn Question + Sync)); 22] = [
     ("table1", &Table1),
     ("table2", &Table2),
+    ("table3", &Table3::PAPER),
+    ("table4", &Table4),
     ("table5", &Table5),
+    ("table6", &Table6),
+    ("table7", &Table7),
+    ("table8", &Table8),
+    ("figure1", &Figure1::PAPER),
     ("figure2", &Similarities::Figure2),
     ("figure3", &Figure3),
+    ("figure4", &Figure4::PAPER),
+    ("figure5", &Figure5::PAPER),
     ("figure6", &Representations::of(STARCODER, PYCODE, APPS)),
     ("figure7", &Similarities::Figure7),
+    ("figure8", &Figure8::PAPER),
     ("figure9", &Representations::of(STARCODER, PYCODE, APPS)),
     ("figure10", &Representations::of(STARCODER, PYCODE, APPS)),
     ("figure11", &Representations::of(STARCODER, PYCODE, GENERAL)),

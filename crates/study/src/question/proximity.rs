@@ -370,6 +370,7 @@ impl Shown<'_> {
             values: matrix.values(|s| s.combined).into_iter().map(|row| row.into_iter().map(Some).collect()).collect(),
             rows: matrix.rows.clone(),
             columns: matrix.columns.clone(),
+            marks: Vec::new(),
         };
         let cells: Vec<Cell<'_>> = variants.iter().flat_map(|(variant, matrix)| cells(variant, matrix)).collect();
         let low = cells.iter().map(|c| c.similarity.combined).fold(1.0, f64::min);
@@ -378,6 +379,8 @@ impl Shown<'_> {
             across: 2,
             scale: ((low * 20.0).floor() / 20.0, 1.0),
             measure: "similarity".to_owned(),
+            decimals: 2,
+            reversed: false,
         };
         let number = |name: &str, value: fn(&Similarity) -> f64| {
             Column::number(name, Format::Fixed(4), cells.iter().map(|c| value(c.similarity)))

@@ -253,6 +253,7 @@ impl Shown<'_> {
                 rows: m.rows.clone(),
                 columns: m.columns.clone(),
                 values: m.debiased.iter().map(|row| row.iter().map(value).collect()).collect(),
+                marks: Vec::new(),
             })
         };
         let picture = Heatmaps {
@@ -260,6 +261,8 @@ impl Shown<'_> {
             across: 3,
             scale: (0.0, 1.0),
             measure: "CKA".to_owned(),
+            decimals: 2,
+            reversed: false,
         };
         Figure::new(self.cells(&format!("{}{ending}", self.name), &what, index), picture)
             .subtitle([format!("{} tokens of {}", self.any.tokens, self.of.probe)])

@@ -19,11 +19,11 @@ impl Question for Table2 {
     }
 
     fn needs(&self, graph: &mut Graph<'_>) -> Result<(), Error> {
-        losses::needs(graph)
+        losses::needs(graph, losses::EVERY)
     }
 
     fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
-        let losses = Losses::of(graph)?;
+        let losses = Losses::of(graph, losses::EVERY)?;
         let study = graph.study();
         let rows = rows(study, &losses)?;
         let compared = comparison::rows(study, &losses)?;
@@ -34,7 +34,12 @@ impl Question for Table2 {
                       to the loss on general text?"
                 .to_owned();
         page.found = found(study, &rows, &compared, control);
-        page.tables = vec![table(name, study, &rows, control), comparison(study, &compared), before(study, &losses)];
+        let spec = study.spec();
+        let title = format!(
+            "Losses after fine-tuning, nats per token ({}; study seed {}, {} pretraining × {} fine-tuning seeds)",
+            spec.model_name, spec.study_seed, spec.pretrain_seeds, spec.sft_seeds
+        );
+        page.tables = vec![table(name, &title, &rows, control), comparison(study, &compared), before(study, &losses)];
         page.figures = vec![figure(name, study, &rows, control)];
         page.found.extend(losses.failures());
         page.notes
@@ -52,8 +57,8 @@ impl Question for Table2 {
 }
 
 /// What predicts general text worse than a model that ignores context: it diverged, or forgot nearly everything.
-fn worse_than_no_context(study: &Study, losses: &Losses, rows: &[Row]) -> Option<String> {
-    let worse = |r: &&Row| r.c4.as_ref().is_some_and(|l| l.values.mean > losses.unigram_entropy);
+pub(super) fn worse_than_no_context(study: &Study, losses: &Losses, rows: &[Row<'_>]) -> Option<String> {
+    let worse = |r: &&Row<'_>| r.c4.as_ref().is_some_and(|l| l.values.mean > losses.unigram_entropy);
     let named = rows.iter().filter(worse).map(|r| format!("{} on {}", study[r.arm].name(), study[r.set].name));
     let named: Vec<String> = named.collect();
     (!named.is_empty()).then(|| {
@@ -69,7 +74,8 @@ fn worse_than_no_context(study: &Study, losses: &Losses, rows: &[Row]) -> Option
 }
 
 /// An arm on a set.
-struct Row {
+pub(super) struct Row<'a> {
+    study: &'a Study,
     arm: ArmId,
     set: SetId,
     /// `None` where a fine-tune has no result.
@@ -109,7 +115,7 @@ type Maybe = fn(&Measurement) -> Option<f64>;
 const SFT: losses::Loss = losses::Loss::Sft;
 const C4: losses::Loss = losses::Loss::C4;
 
-fn rows(study: &Study, losses: &Losses) -> Result<Vec<Row>, Error> {
+pub(super) fn rows<'a>(study: &'a Study, losses: &Losses) -> Result<Vec<Row<'a>>, Error> {
     let mut rows = Vec::new();
     for set in study.sets() {
         let first = rows.len();
@@ -122,7 +128,7 @@ fn rows(study: &Study, losses: &Losses) -> Result<Vec<Row>, Error> {
     Ok(rows)
 }
 
-fn row(study: &Study, losses: &Losses, arm: ArmId, set: SetId) -> Result<Row, Error> {
+fn row<'a>(study: &'a Study, losses: &Losses, arm: ArmId, set: SetId) -> Result<Row<'a>, Error> {
     let complete = losses.values(arm, set, |m| SFT.of(m)).is_some();
     let mean = |value: Maybe| {
         let values = losses.values(arm, set, |m| value(m).unwrap_or(f64::NAN))?;
@@ -144,6 +150,7 @@ fn row(study: &Study, losses: &Losses, arm: ArmId, set: SetId) -> Result<Row, Er
         }))
     };
     Ok(Row {
+        study,
         arm,
         set,
         sft: loss(SFT, |m| m.sft.standard_error())?,
@@ -162,11 +169,11 @@ fn row(study: &Study, losses: &Losses, arm: ArmId, set: SetId) -> Result<Row, Er
 fn mark_best(
     study: &Study,
     losses: &Losses,
-    rows: &mut [Row],
+    rows: &mut [Row<'_>],
     of: losses::Loss,
-    loss: impl Fn(&mut Row) -> &mut Option<Loss>,
+    loss: for<'r, 's> fn(&'r mut Row<'s>) -> &'r mut Option<Loss>,
 ) -> Result<(), Error> {
-    let mean = |(i, row): (usize, &mut Row)| Some((i, loss(row).as_ref()?.values.mean));
+    let mean = |(i, row): (usize, &mut Row<'_>)| Some((i, loss(row).as_ref()?.values.mean));
     let mut means: Vec<(usize, f64)> = rows.iter_mut().enumerate().filter_map(mean).collect();
     means.sort_by(|a, b| a.1.total_cmp(&b.1));
     let Some(&(lowest, _)) = means.first() else { return Ok(()) };
@@ -189,8 +196,8 @@ fn mark_best(
 }
 
 /// What came out, in sentences.
-fn found(study: &Study, rows: &[Row], compared: &[comparison::Row], control: &str) -> Vec<String> {
-    let treated: Vec<(&Row, &Loss, &Difference)> = rows
+pub(super) fn found(study: &Study, rows: &[Row<'_>], compared: &[comparison::Row], control: &str) -> Vec<String> {
+    let treated: Vec<(&Row<'_>, &Loss, &Difference)> = rows
         .iter()
         .filter(|r| r.arm != study.control())
         .filter_map(|r| r.sft.as_ref().and_then(|l| Some((r, l, l.delta.as_ref()?))))
@@ -233,35 +240,35 @@ fn found(study: &Study, rows: &[Row], compared: &[comparison::Row], control: &st
     lines
 }
 
+/// One of the losses of a row.
+type Of = for<'r, 's> fn(&'r Row<'s>) -> &'r Option<Loss>;
 /// A number of a loss.
 type Get = fn(&Loss) -> Option<f64>;
 const MEAN: Get = |l| Some(l.values.mean);
 const DELTA: Get = |l| Some(l.delta.as_ref()?.seeds.mean);
 
-fn table(name: &str, study: &Study, rows: &[Row], control: &str) -> Table {
-    let spec = study.spec();
+pub(super) fn table(name: &str, title: &str, rows: &[Row<'_>], control: &str) -> Table {
+    let of_one = rows.iter().all(|r| r.study.spec().model_name == rows[0].study.spec().model_name);
+    let unit = rows.first().map_or("", |r| Unit::of(r.study).name());
+    let model = Column::text("model", rows.iter().map(|r| r.study.spec().model_name.as_str()));
     let sft = |value: Get| rows.iter().map(move |r| r.sft.as_ref().and_then(value));
     let c4 = |value: Get| rows.iter().map(move |r| r.c4.as_ref().and_then(value));
-    let marks = |loss: fn(&Row) -> &Option<Loss>| rows.iter().map(move |r| loss(r).as_ref().is_some_and(|l| l.best));
-    let intervals = |loss: fn(&Row) -> &Option<Loss>| {
-        rows.iter().map(move |r| loss(r).as_ref().filter(|_| r.arm != study.control()).and_then(Loss::interval))
+    let marks = |loss: Of| rows.iter().map(move |r| loss(r).as_ref().is_some_and(|l| l.best));
+    let intervals = |loss: Of| {
+        rows.iter().map(move |r| loss(r).as_ref().filter(|_| r.arm != r.study.control()).and_then(Loss::interval))
     };
-    let document_intervals = |loss: fn(&Row) -> &Option<Loss>| {
-        let treated = move |r: &&Row| r.arm != study.control();
+    let document_intervals = |loss: Of| {
+        let treated = move |r: &&Row<'_>| r.arm != r.study.control();
         rows.iter()
             .map(move |r| Some(r).filter(treated).and_then(|r| loss(r).as_ref()?.delta.as_ref()?.document_interval()))
     };
     let forgotten = rows.iter().map(|r| Some(forgetting(r.c4_before?, r.c4.as_ref()?.values.mean)));
     let (loss, change) = (Format::Fixed(3), Format::Signed(3));
-    let title = format!(
-        "Losses after fine-tuning, nats per token ({}; study seed {}, {} pretraining × {} fine-tuning seeds)",
-        spec.model_name, spec.study_seed, spec.pretrain_seeds, spec.sft_seeds
-    );
-    Table::new(name, &title)
-        .with(Column::text("model", rows.iter().map(|_| spec.model_name.as_str())).file_only())
-        .with(Column::text("dataset", rows.iter().map(|r| study[r.set].name.as_str())).heading("set"))
-        .with(Column::text("mix", rows.iter().map(|r| study[r.arm].name())))
-        .with(Column::text("mix_weight", rows.iter().map(|r| study[r.arm].weight(study.spec().pretrain.batch).to_string())).file_only())
+    Table::new(name, title)
+        .with(if of_one { model.file_only() } else { model })
+        .with(Column::text("dataset", rows.iter().map(|r| r.study[r.set].name.as_str())).heading("set"))
+        .with(Column::text("mix", rows.iter().map(|r| r.study[r.arm].name())))
+        .with(Column::text("mix_weight", rows.iter().map(|r| r.study[r.arm].weight(r.study.spec().pretrain.batch).to_string())).file_only())
         .with(
             Column::number("sft_loss", loss, sft(MEAN))
                 .heading("SFT")
@@ -288,7 +295,7 @@ fn table(name: &str, study: &Study, rows: &[Row], control: &str) -> Table {
         .with(
             Column::count("seeds", rows.iter().map(|r| r.sft.as_ref().map(|l| l.values.n as u64))).file_only(),
         )
-        .with(Column::text("unit", rows.iter().map(|r| said(r, Unit::of(study).name()))).file_only())
+        .with(Column::text("unit", rows.iter().map(|r| said(r, unit))).file_only())
         .with(Column::text("family", rows.iter().map(|r| said(r, ALONE))).file_only())
         .with(
             Column::interval("sft_delta_document_ci", change, document_intervals(|r| &r.sft))
@@ -313,12 +320,12 @@ fn table(name: &str, study: &Study, rows: &[Row], control: &str) -> Table {
             "Δ: difference to {control}, paired by seed; its 95 % interval is over {}. * or bold: the lowest of its set, and all that is not \
              distinguishable from it at 5 % (p of the difference, adjusted by Bonferroni for all pairs of mixes of the set; what is lower than \
              a marked mix is marked too, and so is what has no p).",
-            Unit::of(study).name()
+            unit
         ))
 }
 
 /// Of a row that has an interval.
-fn said<'w>(row: &Row, what: &'w str) -> &'w str {
+fn said<'w>(row: &Row<'_>, what: &'w str) -> &'w str {
     let interval =
         row.sft.as_ref().and_then(Loss::interval).filter(|_| row.sft.as_ref().is_some_and(|l| !l.is_control));
     interval.map_or("", |_| what)
@@ -341,8 +348,8 @@ fn before(study: &Study, losses: &Losses) -> Table {
         .note(format!("A model that ignores context would have {entropy:.3}, the unigram entropy."))
 }
 
-fn figure(name: &str, study: &Study, rows: &[Row], control: &str) -> Figure {
-    let treated: Vec<&Row> = rows.iter().filter(|r| r.arm != study.control()).collect();
+fn figure(name: &str, study: &Study, rows: &[Row<'_>], control: &str) -> Figure {
+    let treated: Vec<&Row<'_>> = rows.iter().filter(|r| r.arm != study.control()).collect();
     let delta = |loss: &Option<Loss>| {
         let loss = loss.as_ref()?;
         Some(Estimate { value: loss.delta.as_ref()?.seeds.mean, interval: loss.interval() })
@@ -360,7 +367,7 @@ fn figure(name: &str, study: &Study, rows: &[Row], control: &str) -> Figure {
         series: vec!["loss on the fine-tuning set".to_owned(), "loss on held-out general text".to_owned()],
         panels: study.sets().map(panel).collect(),
     };
-    let values = |loss: fn(&Row) -> &Option<Loss>| treated.iter().map(move |r| delta(loss(r)));
+    let values = |loss: Of| treated.iter().map(move |r| delta(loss(r)));
     let change = Format::Signed(3);
     let title = format!("Change of the loss against {control} ({}); lower is better", study.spec().model_name);
     let data = Table::new(name, &title)

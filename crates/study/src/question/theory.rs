@@ -393,6 +393,9 @@ impl Shown<'_> {
                 title: format!("{}, fine-tuned on {}", names[1], names[0]),
                 x: (0..curve.len()).map(|k| k as f64 * w.result.steps as f64 / last).collect(),
                 ys: (0..3).map(|i| curve.iter().map(|ys| ys[i]).collect()).collect(),
+                bands: Vec::new(),
+                points: false,
+                y_axis: None,
             });
             points.extend(curve.into_iter().enumerate().map(|(k, ys)| Point { names, k, ys }));
         }
@@ -418,6 +421,8 @@ impl Shown<'_> {
             scaled_to: 2,
             panels,
             across: self.study.arms().count().clamp(1, 3),
+            from_zero: true,
+            own_scales: false,
         };
         Figure::new(data, picture)
     }

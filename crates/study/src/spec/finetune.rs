@@ -164,6 +164,19 @@ pub enum CurveShape {
     Constant,
 }
 
+impl std::str::FromStr for CurveShape {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Ok(match name {
+            "cosine" => Self::Cosine,
+            "linear" => Self::Linear,
+            "constant" => Self::Constant,
+            _ => return Err("must be cosine, linear or constant".to_owned()),
+        })
+    }
+}
+
 impl FinetuneCurve {
     /// The rates of so many steps.
     pub fn over(&self, peak: f64, steps: u64) -> LrSpec {

@@ -4,6 +4,7 @@
 mod base;
 mod finetune;
 mod presets;
+mod sizes;
 mod sources;
 mod splits;
 
@@ -21,6 +22,7 @@ use trainer::AdamWSpec;
 pub(crate) use base::{folder as base_folder, name as base_name, tokenizer as base_tokenizer};
 pub use finetune::{CurveShape, FinetuneCurve, FinetuneSpec, FixedRate, LrChoice, ReplaySpec, SftSetSpec};
 pub use presets::{PRESETS, preset};
+pub use sizes::SizeSpec;
 pub use sources::{RoleFiles, Sources};
 pub use splits::{Amount, HoldOut, Splits};
 
@@ -84,6 +86,10 @@ pub struct StudySpec {
     /// Texts on which representations are compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ProbeSpec>,
+    /// Other sizes of the model, for tables and figures that compare sizes; what speaks of one size speaks of the first,
+    /// `model`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<SizeSpec>,
 }
 
 fn format() -> u32 {
@@ -92,6 +98,10 @@ fn format() -> u32 {
 
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+fn is_cosine(shape: &CurveShape) -> bool {
+    *shape == CurveShape::Cosine
 }
 
 fn is_text(tokens: &SpecialTokens) -> bool {
@@ -216,6 +226,9 @@ pub struct PretrainSpec {
     pub lr_min: f64,
     /// Steps of warm-up.
     pub warmup: u64,
+    /// Its shape after the warm-up. A constant rate keeps apart when something is mixed in and how high the rate is then.
+    #[serde(default, skip_serializing_if = "is_cosine")]
+    pub shape: CurveShape,
     /// How the curve numbers steps.
     pub convention: Convention,
     /// The optimiser.
@@ -311,6 +324,12 @@ pub struct EvalSpec {
     /// Steps between the points of such a path.
     #[serde(default = "path_stride")]
     pub path_stride: u64,
+    /// Steps between the checkpoints that are fine-tuned along a run (figure 5); an eighth of the run where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<u64>,
+    /// Points of each side of the grid on which a plane through parameter space is measured (figure 1).
+    #[serde(default = "plane_points")]
+    pub plane_points: u64,
 }
 
 fn is_displace(pairing: &Pairing) -> bool {
@@ -327,6 +346,10 @@ fn path_rows() -> u64 {
 
 fn path_stride() -> u64 {
     1
+}
+
+fn plane_points() -> u64 {
+    11
 }
 
 /// A text on which representations are compared.

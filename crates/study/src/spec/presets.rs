@@ -10,7 +10,7 @@ use trainer::AdamWSpec;
 
 use super::{
     ArmSpec, CurveShape, DataSpec, EvalSpec, FORMAT, FinetuneCurve, FinetuneSpec, GENERAL, HoldOut, Kernels, LrChoice,
-    PretrainSpec, ProbeSpec, SftSetSpec, Sources, Splits, StudySpec, TokenizerSpec,
+    PretrainSpec, ProbeSpec, SftSetSpec, SizeSpec, Sources, Splits, StudySpec, TokenizerSpec,
 };
 use crate::Error;
 use crate::protocol::{Mix, Probe, Protocol, RATES, SftSet, Size};
@@ -40,10 +40,21 @@ const CURVE: FinetuneCurve = FinetuneCurve {
 /// # Errors
 /// An unknown preset (lists those there are), a size that it does not have, a weight that is none.
 pub fn preset(name: &str, protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
+    let of = |size: &Size| of_size(name, protocol, *size);
+    let (first, others) = match protocol.sizes {
+        [] => return Err(Error::field("sizes", "[]", "must hold at least one size")),
+        [first, others @ ..] => (of(first)?, others),
+    };
+    let others = others.iter().map(|size| Ok(SizeSpec::between(&of(size)?, &first)));
+    Ok(StudySpec { sizes: others.collect::<Result<_, Error>>()?, ..first })
+}
+
+/// The protocol at one of its sizes.
+fn of_size(name: &str, protocol: &Protocol<'_>, size: Size) -> Result<StudySpec, Error> {
     let (spec, examples): (StudySpec, fn(&SftSet<'_>) -> u64) = match name {
-        "smoke" => (smoke(protocol)?, |_| 256),
-        "mini" => (mini(protocol)?, |_| 800),
-        "paper" => (paper(protocol)?, |set| set.examples),
+        "smoke" => (smoke(protocol, size)?, |_| 256),
+        "mini" => (mini(protocol, size)?, |_| 800),
+        "paper" => (paper(protocol, size)?, |set| set.examples),
         _ => return Err(Error::field("preset", name, format!("is unknown; presets: {}", PRESETS.join(", ")))),
     };
     let set = |s: &SftSet<'_>| SftSetSpec {
@@ -65,11 +76,12 @@ pub fn preset(name: &str, protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
 fn arms(protocol: &Protocol<'_>, steps: u64) -> Result<Vec<ArmSpec>, Error> {
     let arm = |arm: &crate::protocol::Arm<'_>| {
         let mut spec = ArmSpec::control(arm.name);
-        if let Some(Mix { role, weight, start }) = arm.mix {
+        if let Some(Mix { role, weight, start, epochs }) = arm.mix {
             let start = start.scaled(steps, protocol.steps, PAPER_BATCH * PAPER_TIME as u64);
             let phase = Phase::constant(start, role, weight);
             let error = |source| Error::Schedule { what: format!("arm {}", arm.name), source };
             spec.phases.push(phase.map_err(error)?);
+            spec.max_epochs.extend(epochs.map(|epochs| (role.to_owned(), epochs)));
         }
         Ok(spec)
     };
@@ -94,8 +106,7 @@ fn bpe(vocab_size: usize, max_bytes: u64) -> TokenizerSpec {
 }
 
 /// Minutes on two cores, on the generated corpus.
-fn smoke(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
-    let size = protocol.size;
+fn smoke(protocol: &Protocol<'_>, size: Size) -> Result<StudySpec, Error> {
     let (hidden, blocks, heads) = on_ladder("smoke", size, &[(64, 2, 4), (96, 3, 4), (128, 4, 4)])?;
     Ok(StudySpec {
         format: FORMAT,
@@ -120,6 +131,7 @@ fn smoke(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
             lr_peak: 3e-3,
             lr_min: 3e-5,
             warmup: 24,
+            shape: CurveShape::Cosine,
             convention: Convention::CosineWarmupWithMinLr,
             optimizer: AdamWSpec::default(),
             clip: 1.0,
@@ -146,14 +158,22 @@ fn smoke(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
             replay: None,
             sets: Vec::new(),
         },
-        eval: EvalSpec { general_sequences: 64, examples: None, probe_documents: 200, path_rows: 32, path_stride: 1 },
+        eval: EvalSpec {
+            general_sequences: 64,
+            examples: None,
+            probe_documents: 200,
+            path_rows: 32,
+            path_stride: 1,
+            checkpoint_every: Some(60),
+            plane_points: 9,
+        },
         probes: Vec::new(),
+        sizes: Vec::new(),
     })
 }
 
 /// An hour or two on two cores, on real data: a size at which the paper's Finding 1 was seen to show.
-fn mini(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
-    let size = protocol.size;
+fn mini(protocol: &Protocol<'_>, size: Size) -> Result<StudySpec, Error> {
     let (hidden, blocks, heads) = on_ladder("mini", size, &[(192, 3, 4), (256, 4, 4), (320, 6, 5)])?;
     Ok(StudySpec {
         format: FORMAT,
@@ -178,6 +198,7 @@ fn mini(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
             lr_peak: 1e-3,
             lr_min: 1e-5,
             warmup: 50,
+            shape: CurveShape::Cosine,
             convention: Convention::CosineWarmupWithMinLr,
             optimizer: AdamWSpec::default(),
             clip: 1.0,
@@ -204,16 +225,24 @@ fn mini(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
             replay: None,
             sets: Vec::new(),
         },
-        eval: EvalSpec { general_sequences: 120, examples: None, probe_documents: 200, path_rows: 32, path_stride: 1 },
+        eval: EvalSpec {
+            general_sequences: 120,
+            examples: None,
+            probe_documents: 200,
+            path_rows: 32,
+            path_stride: 1,
+            checkpoint_every: Some(100),
+            plane_points: 11,
+        },
         probes: Vec::new(),
+        sizes: Vec::new(),
     })
 }
 
 /// The paper's own (Section 3, Tables 4 to 7): planned on the counts that [`Sources::paper`] states, with a Pythia tokenizer
 /// (`--tokenizer`). Micro-batches are of 16 sequences for 70m and 160m, 8 for 410m and 4 for 1b, on 4, 4, 8 and 8 ranks: what
 /// LitGPT's curve counts follows from these, not from the machine that trains.
-fn paper(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
-    let size = protocol.size;
+fn paper(protocol: &Protocol<'_>, size: Size) -> Result<StudySpec, Error> {
     let limit = "is no size of the paper";
     let of = |ladder: &[u64]| size.of(ladder).ok_or_else(|| Error::field("size", size.letter(), limit));
     let (micro, ranks) = (of(&[16, 16, 8, 4])?, of(&[4, 4, 8, 8])?);
@@ -248,6 +277,7 @@ fn paper(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
             lr_peak: 3e-4,
             lr_min: 1e-6,
             warmup: 6_100,
+            shape: CurveShape::Cosine,
             convention: Convention::Litgpt { accumulation: PAPER_BATCH / (micro * ranks) },
             optimizer: AdamWSpec::default(),
             clip: 1.0,
@@ -280,7 +310,10 @@ fn paper(protocol: &Protocol<'_>) -> Result<StudySpec, Error> {
             probe_documents: 200,
             path_rows: 32,
             path_stride: 1,
+            checkpoint_every: Some(5_000),
+            plane_points: 21,
         },
         probes: Vec::new(),
+        sizes: Vec::new(),
     })
 }

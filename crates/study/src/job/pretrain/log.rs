@@ -47,6 +47,14 @@ impl Pretrain {
     }
 }
 
+/// The records of a fine-tune's steps.
+///
+/// # Errors
+/// A log that is missing or damaged.
+pub(crate) fn log_of(store: &Store, finetune: &Address) -> Result<Vec<StepRecord>, Error> {
+    read_log(&store.folder(finetune).join(LOG))
+}
+
 fn read_log(path: &Path) -> Result<Vec<StepRecord>, Error> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let parse = |e: serde_json::Error| Error::Parse { path: path.to_owned(), reason: e.to_string() };

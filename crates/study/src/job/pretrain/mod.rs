@@ -29,7 +29,7 @@ use crate::address::Address;
 use crate::rates::Rates;
 use crate::store::{Lock, Status, Store};
 
-pub(crate) use log::records;
+pub(crate) use log::{log_of, records};
 pub(crate) use trajectory::step_of;
 
 /// A state with its optimiser: what training goes on from.

@@ -1,0 +1,246 @@
+//! Figure 8: how the training loss falls in fine-tuning, from the midtrained model and from the control.
+
+use forgetting_eval::{Paired, Summary};
+use report::{Column, Curves, Figure, Format, Lines, Page, Table};
+
+use super::Question;
+use super::comparison::{ALONE, LEVEL, Unit, unit};
+use super::figure5::seeds;
+use crate::graph::{Cell, Graph, Rate};
+use crate::protocol::{Arm, PYCODE, STARCODER, SftSet};
+use crate::{ArmId, Error, SetId, Study};
+
+/// Steps at each end of a fine-tune over which losses are averaged, as a share of all.
+const ENDS: usize = 10;
+
+/// The training losses of an arm's and the control's fine-tunes on a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figure8<'a> {
+    /// The midtrained arm.
+    pub arm: &'a str,
+    /// The set.
+    pub set: &'a str,
+}
+
+impl<'a> Figure8<'a> {
+    /// Of an arm and a set of a protocol.
+    pub const fn of(arm: Arm<'a>, set: SftSet<'a>) -> Self {
+        Self { arm: arm.name, set: set.name }
+    }
+
+    /// The paper's: 20 % Starcoder, fine-tuned on Pycode.
+    pub const PAPER: Figure8<'static> = Figure8::of(STARCODER, PYCODE);
+}
+
+/// The training losses of a fine-tune, step by step; why there are none.
+type Losses = Result<Vec<Option<f64>>, String>;
+
+impl Figure8<'_> {
+    fn places(&self, study: &Study) -> Result<(ArmId, SetId), Error> {
+        Ok((study.arm_named(self.arm)?, study.set_named(self.set)?))
+    }
+
+    /// Adds the jobs, by seed: pretraining seeds, and of one alone fine-tuning seeds.
+    fn ask(&self, graph: &mut Graph<'_>, arm: ArmId, read: bool) -> Result<Vec<Vec<Losses>>, Error> {
+        let (_, set) = self.places(graph.study())?;
+        let spec = graph.study().spec();
+        let mut out = Vec::new();
+        for pretrain_seed in 0..spec.pretrain_seeds {
+            let mut of_run = Vec::new();
+            for sft_seed in 0..spec.sft_seeds {
+                let tuned = match graph.rate(arm, set)? {
+                    Rate::Pending => continue,
+                    Rate::Failed(failure) => {
+                        of_run.push(Err(failure.to_string()));
+                        continue;
+                    }
+                    Rate::Known(lr) => graph.finetune_with(Cell { arm, set, pretrain_seed, sft_seed }, lr)?,
+                };
+                let curve = graph.curve(&tuned);
+                if read {
+                    of_run.push(graph.outcome(&curve)?.map(|found| found.losses).map_err(|failure| failure.to_string()));
+                }
+            }
+            out.push(of_run);
+        }
+        Ok(out)
+    }
+}
+
+impl Question for Figure8<'_> {
+    fn name(&self) -> &str {
+        "figure8"
+    }
+
+    fn check(&self, study: &Study) -> Result<(), Error> {
+        self.places(study).map(|_| ())
+    }
+
+    fn needs(&self, graph: &mut Graph<'_>) -> Result<(), Error> {
+        let (arm, _) = self.places(graph.study())?;
+        [graph.study().control(), arm].into_iter().try_for_each(|arm| self.ask(graph, arm, false).map(|_| ()))
+    }
+
+    fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
+        let study = graph.study();
+        let (arm, set) = self.places(study)?;
+        let (mut curves, mut failed) = (Vec::new(), Vec::new());
+        for arm in [study.control(), arm] {
+            let asked = self.ask(graph, arm, true)?;
+            let reasons = asked.iter().flatten().filter_map(|losses| losses.as_ref().err());
+            failed.extend(reasons.map(|reason| format!("failed: {reason}")));
+            curves.push(by_seed(study, &asked));
+        }
+        failed.dedup();
+        let shown = Shown { study, name, arm, set, curves: &curves };
+        let mut page = shown.page()?;
+        page.found.extend(failed);
+        Ok(page)
+    }
+}
+
+/// One curve a seed: with several pretraining seeds the mean over each one's fine-tunes. Fine-tunes that failed are left out.
+fn by_seed(study: &Study, asked: &[Vec<Losses>]) -> Vec<Vec<f64>> {
+    let curve = |losses: &Losses| -> Option<Vec<f64>> {
+        losses.as_ref().ok().map(|losses| losses.iter().map(|loss| loss.unwrap_or(f64::NAN)).collect())
+    };
+    if study.spec().pretrain_seeds == 1 {
+        return asked.iter().flatten().filter_map(curve).collect();
+    }
+    let mean = |of_run: &Vec<Losses>| {
+        let all: Vec<Vec<f64>> = of_run.iter().filter_map(curve).collect();
+        let steps = all.iter().map(Vec::len).min()?;
+        Some((0..steps).map(|step| all.iter().map(|c| c[step]).sum::<f64>() / all.len() as f64).collect())
+    };
+    asked.iter().filter_map(mean).collect()
+}
+
+struct Shown<'a> {
+    study: &'a Study,
+    name: &'a str,
+    arm: ArmId,
+    set: SetId,
+    /// The control's and the arm's, by seed.
+    curves: &'a [Vec<Vec<f64>>],
+}
+
+/// A part of the fine-tune.
+struct Part {
+    name: String,
+    /// Means over seeds.
+    means: [Option<f64>; 2],
+    difference: Option<Summary>,
+}
+
+impl Shown<'_> {
+    fn steps(&self) -> usize {
+        self.curves.iter().flatten().map(Vec::len).min().unwrap_or(0)
+    }
+
+    fn page(&self) -> Result<Page, Error> {
+        let study = self.study;
+        let [arm, control, set] = [study[self.arm].name(), study[study.control()].name(), &study[self.set].name];
+        let parts = self.parts()?;
+        let mut page = Page::new(&format!("{} ({})", super::heading(self.name), study.spec().model_name));
+        page.asked = format!("Does fine-tuning on {set} begin lower from {arm} than from {control}, and does it stay lower?");
+        let said = |part: &Part| {
+            let difference = part.difference.as_ref()?;
+            let interval = difference.interval(LEVEL).map_or_else(
+                || "no interval: one seed".to_owned(),
+                |(low, high)| format!("95 % interval {low:+.3} to {high:+.3}"),
+            );
+            Some(format!("{}: {:+.3} nats per token ({interval})", part.name, difference.mean))
+        };
+        let said: Vec<String> = parts.iter().filter_map(said).collect();
+        page.found = vec![match said.as_slice() {
+            [] => "There is nothing to compare.".to_owned(),
+            said => format!("Training loss of {arm} less that of {control}: {}.", said.join("; ")),
+        }];
+        page.found.push(unit(study));
+        page.notes = vec![
+            "A step's loss is that of its batch before the update, in nats per predicted token; with one seed both models see the same \
+             batches in the same order, so that differences are paired step by step. Training losses are not held-out losses: Table 2 has \
+             those."
+                .to_owned(),
+        ];
+        page.tables = vec![self.table(&parts)];
+        page.figures = vec![self.figure()];
+        Ok(page)
+    }
+
+    fn parts(&self) -> Result<Vec<Part>, Error> {
+        let steps = self.steps();
+        let end = steps.div_ceil(ENDS).max(1).min(steps);
+        let parts = [
+            ("first step".to_owned(), 0..steps.min(1)),
+            (format!("first {end} steps"), 0..end),
+            ("all steps".to_owned(), 0..steps),
+            (format!("last {end} steps"), steps - end..steps),
+        ];
+        let part = |(name, steps): (String, std::ops::Range<usize>)| {
+            let mean = |curve: &Vec<f64>| curve[steps.clone()].iter().sum::<f64>() / steps.len() as f64;
+            let of: Vec<Vec<f64>> = self.curves.iter().map(|curves| curves.iter().map(mean).collect()).collect();
+            let means = |values: &[f64]| (!values.is_empty() && !steps.is_empty()).then(|| Summary::of(values).mean);
+            let [control, arm] = [&of[0], &of[1]];
+            let paired = control.len() == arm.len() && !control.is_empty() && !steps.is_empty();
+            let difference = if paired { Some(Paired::of(arm, control)?.summary) } else { None };
+            Ok(Part { name, means: [means(control), means(arm)], difference })
+        };
+        parts.into_iter().map(part).collect()
+    }
+
+    fn table(&self, parts: &[Part]) -> Table {
+        let (study, loss, change) = (self.study, Format::Fixed(3), Format::Signed(3));
+        let interval = |p: &Part| p.difference.as_ref().and_then(|d| d.interval(LEVEL));
+        let unit = if study.spec().pretrain_seeds > 1 { Unit::Pretraining } else { Unit::FineTuning };
+        Table::new(self.name, &format!("Training loss in fine-tuning on {}, means over seeds", study[self.set].name))
+            .with(Column::text("part", parts.iter().map(|p| p.name.as_str())))
+            .with(Column::number("control", loss, parts.iter().map(|p| p.means[0])).heading(study[study.control()].name()))
+            .with(Column::number("arm", loss, parts.iter().map(|p| p.means[1])).heading(study[self.arm].name()))
+            .with(Column::number("difference", change, parts.iter().map(|p| p.difference.as_ref().map(|d| d.mean))).heading("Δ"))
+            .with(Column::interval("ci", change, parts.iter().map(interval)).heading("95 % interval"))
+            .with(Column::count("seeds", parts.iter().map(|p| p.difference.as_ref().map(|d| d.n as u64))).documents_only())
+            .with(Column::text("unit", parts.iter().map(|p| interval(p).map_or("", |_| unit.name()))).file_only())
+            .with(Column::text("family", parts.iter().map(|p| interval(p).map_or("", |_| ALONE))).file_only())
+    }
+
+    fn figure(&self) -> Figure {
+        let (study, steps) = (self.study, self.steps());
+        let arms = [study.control(), self.arm];
+        let at = |arm: usize, step: usize| self.curves[arm].iter().map(move |curve| curve[step]);
+        let mean = |arm: usize, step: usize| at(arm, step).sum::<f64>() / self.curves[arm].len().max(1) as f64;
+        let range = |arm: usize, step: usize| {
+            at(arm, step).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)))
+        };
+        let per = |arm: usize| (0..steps).map(move |step| mean(arm, step)).collect::<Vec<f64>>();
+        let band = |arm: usize| (0..steps).map(move |step| range(arm, step)).collect::<Vec<_>>();
+        let picture = Lines {
+            x_axis: "step of fine-tuning".to_owned(),
+            y_axis: "training loss, nats per token".to_owned(),
+            names: arms.iter().map(|arm| study[*arm].name().to_owned()).collect(),
+            scaled_to: usize::MAX,
+            panels: vec![Curves {
+                title: format!("{}: fine-tuning on {}", study.spec().model_name, study[self.set].name),
+                x: (0..steps).map(|step| step as f64).collect(),
+                ys: vec![per(0), per(1)],
+                bands: vec![Some(band(0)), Some(band(1))],
+                points: false,
+                y_axis: None,
+            }],
+            across: 1,
+            from_zero: false,
+            own_scales: true,
+        };
+        let rows: Vec<(usize, usize)> = (0..arms.len()).flat_map(|arm| (0..steps).map(move |step| (arm, step))).collect();
+        let loss = Format::Fixed(4);
+        let title = format!("Training loss in fine-tuning on {} ({})", study[self.set].name, study.spec().model_name);
+        let data = Table::new(self.name, &title)
+            .with(Column::text("mix", rows.iter().map(|(arm, _)| study[arms[*arm]].name())))
+            .with(Column::count("step", rows.iter().map(|(_, step)| *step as u64)))
+            .with(Column::number("loss", loss, rows.iter().map(|(arm, step)| mean(*arm, *step))))
+            .with(Column::number("lowest", loss, rows.iter().map(|(arm, step)| range(*arm, *step).0)))
+            .with(Column::number("highest", loss, rows.iter().map(|(arm, step)| range(*arm, *step).1)))
+            .with(Column::count("seeds", rows.iter().map(|(arm, _)| self.curves[*arm].len() as u64)));
+        Figure::new(data, picture).subtitle([format!("Lines: means over {}; bands: from the lowest to the highest.", seeds(study))])
+    }
+}

@@ -1,0 +1,255 @@
+//! Tables 6 and 7: which learning rates fine-tuning was tried with, and which were chosen.
+
+use report::{Column, Curves, Figure, Format, Lines, Page, Table};
+
+use super::Question;
+use super::losses::{SweepPoint, Wanted, named, sweeps};
+use super::printed::Printed;
+use crate::graph::Graph;
+use crate::plan::Plan;
+use crate::{Error, SetId, Study};
+
+/// Table 6: every rate that was tried, with its loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Table6;
+
+/// Table 7: the rate that was chosen, by size and set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Table7;
+
+/// Adds the sweeps on the control's checkpoint at every size.
+fn needs(graph: &mut Graph<'_>) -> Result<(), Error> {
+    let sizes = graph.study().sizes();
+    let mut ask = |size| {
+        graph.at(size, |graph| {
+            let study = graph.study();
+            study.sets().try_for_each(|set| graph.last_select(study.control(), set).map(|_| ()))
+        })
+    };
+    sizes.map(&mut ask).collect()
+}
+
+/// The sweeps of a size.
+struct OfSize<'a> {
+    study: &'a Study,
+    points: Vec<SweepPoint>,
+}
+
+fn tried<'a>(graph: &mut Graph<'a>) -> Result<Vec<OfSize<'a>>, Error> {
+    let sizes = graph.study().sizes();
+    let of = |size| {
+        graph.at(size, |graph| {
+            let study = graph.study();
+            Ok(OfSize { study, points: sweeps(graph, Wanted::cells(&|arm, _| arm == study.control()))? })
+        })
+    };
+    sizes.map(of).collect()
+}
+
+/// A study whose rates are given has no sweep to show.
+fn check(study: &Study, name: &str) -> Result<(), Error> {
+    let given = study.sizes().find(|size| !study[*size].spec().sft.lr.is_chosen());
+    given.map_or(Ok(()), |size| {
+        let limit = format!("is given, so that {name} has no sweep to show; take sweep_base or sweep_each");
+        Err(Error::field(format!("sft.lr of {}", study[size].spec().model_name), "fixed", limit))
+    })
+}
+
+/// What the paper chose (Table 7), for models and sets of its names.
+fn papers(model: &str, set: &str) -> Option<f64> {
+    let table = Printed::table(7).ok()?;
+    let row = table.row("dataset", set)?;
+    row.contains_key(model).then(|| table.number(row, model).ok()).flatten()
+}
+
+impl Question for Table6 {
+    fn name(&self) -> &str {
+        "table6"
+    }
+
+    fn check(&self, study: &Study) -> Result<(), Error> {
+        check(study, "table6")
+    }
+
+    fn needs(&self, graph: &mut Graph<'_>) -> Result<(), Error> {
+        needs(graph)
+    }
+
+    fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
+        let sizes = tried(graph)?;
+        let study = graph.study();
+        let mut page = Page::new(&format!("{}: learning rates that were tried", super::heading(name)));
+        page.asked = "How does the loss on the validation split depend on the learning rate of fine-tuning?".to_owned();
+        let all = || sizes.iter().flat_map(|size| size.points.iter().map(move |point| (size.study, point)));
+        page.found = all().filter_map(|(study, point)| said(study, point)).collect();
+        page.tables = vec![grid(name, &sizes)];
+        page.figures = vec![figure(name, study, &sizes)];
+        page.notes = vec![format!(
+            "Each rate was tried on {} with the first fine-tuning seed of each pretraining seed ({}).",
+            study[study.control()].name(),
+            study.spec().pretrain_seeds
+        )];
+        Ok(page)
+    }
+
+    fn on_stated(&self, name: &str, study: &Study, _: &Plan) -> Result<Page, Error> {
+        let rates = study.sets().flat_map(|set| {
+            let grid = study.spec().sft.lr.grid(&study[set].name);
+            grid.iter().map(move |rate| (study[set].name.as_str(), *rate)).collect::<Vec<_>>()
+        });
+        let rates: Vec<(&str, f64)> = rates.collect();
+        let printed = Printed::table(6)?;
+        let known = printed.rows().iter().map(|row| printed.number(row, "peak_lr")).collect::<Result<Vec<_>, _>>()?;
+        let title = format!("{}: the grid of learning rates", super::heading(name));
+        let table = Table::new(name, &title)
+            .with(Column::text("dataset", rates.iter().map(|(set, _)| *set)).heading("set"))
+            .with(Column::number("lr", Format::Scientific(1), rates.iter().map(|(_, rate)| *rate)).heading("rate"))
+            .with(Column::text("in_paper", rates.iter().map(|(_, rate)| if known.contains(rate) { "yes" } else { "no" })))
+            .grouped()
+            .note("Without data nothing was tried.");
+        Ok(table.into())
+    }
+}
+
+/// What was chosen, in a sentence.
+fn said(study: &Study, point: &SweepPoint) -> Option<String> {
+    let at_edge = point.chosen?;
+    let edge = if at_edge { ", at the edge of what was tried: a better one may lie beyond" } else { "" };
+    Some(format!("{} on {}: {:e}{edge}.", study.spec().model_name, point.dataset, point.lr))
+}
+
+fn grid(name: &str, sizes: &[OfSize<'_>]) -> Table {
+    let rows: Vec<(&Study, &SweepPoint)> =
+        sizes.iter().flat_map(|size| size.points.iter().map(move |point| (size.study, point))).collect();
+    let printed = Printed::table(6).ok();
+    let in_paper = |rate: f64| {
+        let table = printed.as_ref()?;
+        Some(table.rows().iter().any(|row| table.number(row, "peak_lr").is_ok_and(|known| known == rate)))
+    };
+    Table::new(name, "Learning rates of fine-tuning that were tried, with the loss on the validation split")
+        .with(Column::text("model", rows.iter().map(|(study, _)| study.spec().model_name.as_str())))
+        .with(Column::text("dataset", rows.iter().map(|(_, p)| p.dataset.as_str())).heading("set"))
+        .with(Column::text("mix", rows.iter().map(|(_, p)| p.mix.as_str())).documents_only())
+        .with(Column::number("lr", Format::Scientific(1), rows.iter().map(|(_, p)| p.lr)).heading("rate"))
+        .with(
+            Column::number("validation_loss", Format::Fixed(4), rows.iter().map(|(_, p)| p.validation_loss))
+                .heading("validation")
+                .absent("diverged")
+                .marked(rows.iter().map(|(_, p)| p.chosen.is_some())),
+        )
+        .with(Column::text(
+            "chosen",
+            rows.iter().map(|(_, p)| match p.chosen {
+                Some(true) => "chosen, at the edge",
+                Some(false) => "chosen",
+                None => "",
+            }),
+        ))
+        .with(
+            Column::text("in_paper", rows.iter().map(|(_, p)| in_paper(p.lr).map_or("", |is| if is { "yes" } else { "no" })))
+                .documents_only()
+                .meaning("whether the paper's grid has it (Table 6)"),
+        )
+        .grouped()
+        .note("* or bold: what was chosen.")
+}
+
+/// Loss by rate, a panel a size, a curve a set.
+fn figure(name: &str, study: &Study, sizes: &[OfSize<'_>]) -> Figure {
+    let curves = |size: &OfSize<'_>| {
+        let mut rates: Vec<f64> = size.points.iter().map(|p| p.lr).collect();
+        rates.sort_by(f64::total_cmp);
+        rates.dedup();
+        let loss = |set: SetId, rate: f64| {
+            let mut points = size.points.iter().filter(|p| p.dataset == study[set].name);
+            points.find(|p| p.lr == rate).and_then(|p| p.validation_loss).unwrap_or(f64::NAN)
+        };
+        Curves {
+            title: size.study.spec().model_name.clone(),
+            x: rates.iter().map(|rate| rate.log10()).collect(),
+            ys: study.sets().map(|set| rates.iter().map(|rate| loss(set, *rate)).collect()).collect(),
+            bands: Vec::new(),
+            points: true,
+            y_axis: None,
+        }
+    };
+    let picture = Lines {
+        x_axis: "log₁₀ of the peak learning rate".to_owned(),
+        y_axis: "loss on the validation split".to_owned(),
+        names: study.sets().map(|set| study[set].name.clone()).collect(),
+        scaled_to: usize::MAX,
+        panels: sizes.iter().map(curves).collect(),
+        across: 2,
+        from_zero: false,
+        own_scales: true,
+    };
+    let rows: Vec<(&Study, &SweepPoint)> =
+        sizes.iter().flat_map(|size| size.points.iter().map(move |point| (size.study, point))).collect();
+    let data = Table::new(name, "Loss on the validation split by the learning rate of fine-tuning")
+        .with(Column::text("model", rows.iter().map(|(study, _)| study.spec().model_name.as_str())))
+        .with(Column::text("dataset", rows.iter().map(|(_, p)| p.dataset.as_str())))
+        .with(Column::number("lr", Format::Scientific(1), rows.iter().map(|(_, p)| p.lr)))
+        .with(Column::number("validation_loss", Format::Fixed(4), rows.iter().map(|(_, p)| p.validation_loss)));
+    Figure::new(data, picture)
+}
+
+impl Question for Table7 {
+    fn name(&self) -> &str {
+        "table7"
+    }
+
+    fn check(&self, study: &Study) -> Result<(), Error> {
+        check(study, "table7")
+    }
+
+    fn needs(&self, graph: &mut Graph<'_>) -> Result<(), Error> {
+        needs(graph)
+    }
+
+    fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
+        let sizes = tried(graph)?;
+        let study = graph.study();
+        let chosen = |size: &OfSize<'_>, set: SetId| {
+            let mut points = size.points.iter().filter(|p| p.dataset == study[set].name);
+            points.find_map(|p| Some((p.lr, p.chosen?)))
+        };
+        let mut page = Page::new(&format!("{}: learning rates that were chosen", super::heading(name)));
+        page.asked = "Which learning rate is fine-tuned with, at each size and on each set?".to_owned();
+        let all = || study.sets().flat_map(|set| sizes.iter().map(move |size| (size, set)));
+        let edges = all().filter(|(size, set)| chosen(size, *set).is_some_and(|(_, at_edge)| at_edge)).count();
+        page.found = vec![match edges {
+            0 => "No chosen rate lies at the edge of what was tried.".to_owned(),
+            _ => format!("{edges} of {} chosen rates lie at the edge of what was tried: better ones may lie beyond.", all().count()),
+        }];
+        let sets: Vec<SetId> = study.sets().collect();
+        let mut table = Table::new(name, "Peak learning rates of fine-tuning, by set and size")
+            .with(Column::text("dataset", sets.iter().map(|set| study[*set].name.as_str())).heading("set"));
+        for size in &sizes {
+            let model = &size.study.spec().model_name;
+            let rates = sets.iter().map(|set| chosen(size, *set).map(|(rate, _)| rate));
+            let edge = sets.iter().map(|set| chosen(size, *set).is_some_and(|(_, at_edge)| at_edge));
+            let column = Column::number(&named("lr", model), Format::Scientific(1), rates);
+            table = table.with(column.heading(model).absent("failed").marked(edge));
+            if sets.iter().any(|set| papers(model, &study[*set].name).is_some()) {
+                let printed = sets.iter().map(|set| papers(model, &study[*set].name));
+                let column = Column::number(&named("paper", model), Format::Scientific(1), printed);
+                table = table.with(column.heading("paper"));
+            }
+        }
+        page.tables = vec![table.note("* or bold: at the edge of all that were tried; a better one may lie beyond."), grid("sweep", &sizes)];
+        page.notes = vec![format!("Fine-tuning rates: {}.", crate::recipe::rates(study))];
+        Ok(page)
+    }
+
+    fn on_stated(&self, name: &str, study: &Study, _: &Plan) -> Result<Page, Error> {
+        let sets: Vec<SetId> = study.sets().collect();
+        let title = format!("{}: the rates that the paper chose; without data none is chosen here", super::heading(name));
+        let labels = Column::text("dataset", sets.iter().map(|set| study[*set].name.as_str())).heading("set");
+        let models = study.sizes().map(|size| study[size].spec().model_name.as_str());
+        let table = models.fold(Table::new(name, &title).with(labels), |table, model| {
+            let printed = sets.iter().map(|set| papers(model, &study[*set].name));
+            table.with(Column::number(&named("paper", model), Format::Scientific(1), printed).heading(model))
+        });
+        Ok(table.into())
+    }
+}
