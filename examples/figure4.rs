@@ -7,23 +7,13 @@
 //!     cargo run --release --example figure4 -- --iso-exposure
 //!     cargo run --release --example figure4 -- --iso-exposure --curve constant
 
-use midtrain::protocol::{C4, GRID, PYCODE, Protocol, Size};
+use midtrain::protocol::{GRID, PYCODE, Protocol, Size};
 use midtrain::study::Figure4;
 
 midtrain::allocator!();
 
-/// The control and the grid: 12.6 B, 42 B, 63 B, 84 B and 105 B tokens × 10, 20, 30, 50 and 80 %.
-const ARMS: &[midtrain::protocol::Arm<'_>] = &{
-    let mut arms = [C4; 1 + GRID.len()];
-    let mut i = 0;
-    while i < GRID.len() {
-        arms[1 + i] = GRID[i];
-        i += 1;
-    }
-    arms
-};
-
-const PROTOCOL: Protocol<'_> = Protocol { sizes: &[Size::S], arms: ARMS, sft: &[PYCODE], ..Protocol::PAPER };
+/// The control and 12.6 B, 42 B, 63 B, 84 B and 105 B tokens × 10, 20, 30, 50 and 80 %.
+const PROTOCOL: Protocol<'_> = Protocol { sizes: &[Size::S], arms: GRID, sft: &[PYCODE], ..Protocol::PAPER };
 
 fn main() -> std::process::ExitCode {
     midtrain::run("figure4", &PROTOCOL, Figure4::PAPER)

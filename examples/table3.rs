@@ -3,9 +3,7 @@
 //!
 //!     cargo run --release --example table3
 
-use midtrain::protocol::{
-    C4, CONTINUED_MATH, CONTINUED_STARCODER, GSM8K, MATH, PYCODE, Protocol, STARCODER, Size,
-};
+use midtrain::protocol::{C4, CONTINUED_MATH, CONTINUED_STARCODER, GSM8K, MATH, PYCODE, Protocol, STARCODER, Size};
 use midtrain::study::Table3;
 
 midtrain::allocator!();

@@ -1,6 +1,7 @@
 //! What pictures must show, and what they must not fail on.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use proptest::prelude::*;
 use report::{
     Column, Curves, Dot, Estimate, Field, Figure, Heatmap, Heatmaps, Lines, Picture, Plane, Scatter, ScatterPanel,
     Table, Way,
@@ -31,7 +32,8 @@ fn coloured(svg: &str) -> f64 {
         rect.split(&format!(" {name}=\"")).nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
     };
     let rects = svg.split("<rect").skip(1).map(|r| r.split('>').next().unwrap());
-    let large = rects.filter(|r| !r.contains("#FFFFFF") && !r.contains("#E1E1E1"));
+    let plain = ["#FFFFFF", "#E1E1E1", "fill=\"none\""];
+    let large = rects.filter(|r| plain.iter().all(|p| !r.contains(p)));
     large.map(|r| size(r, "width") * size(r, "height")).filter(|area| *area > 1000.0).sum()
 }
 
@@ -126,7 +128,8 @@ fn a_plane_without_values_or_differences_is_drawn() {
     let share = |picture: Plane| coloured(&svg(picture)) / coloured(&svg(plane(|_, _| Some(1.0))));
     for (picture, expected) in [(plane(flat), 0.75), (plane(|_, _| None), 0.0)] {
         assert!(svg(picture.clone()).contains("#E1E1E1"));
-        assert!((share(picture) - expected).abs() < 0.01);
+        let share = share(picture);
+        assert!((share - expected).abs() < 0.01, "{share}, not {expected}");
     }
     let mut signed = plane(|x, y| Some(x - y));
     signed.fields[0].diverging = true;
@@ -141,7 +144,8 @@ fn a_plane_that_is_none_says_why() {
         change(&mut plane);
         drawn(plane).unwrap_err()
     };
-    let cases: [(fn(&mut Plane), &str); 7] = [
+    type Case = (fn(&mut Plane), &'static str);
+    let cases: [Case; 7] = [
         (|p| p.x.clear(), "two x or more, not 0"),
         (|p| p.y[1] = NAN, "y must be finite numbers that rise"),
         (|p| p.x.swap(0, 1), "x must be finite numbers that rise"),
@@ -239,7 +243,7 @@ fn cells_hold_their_numbers_and_frames_stay_inside() {
     assert_eq!(outside, plain);
     let marked = svg(heatmaps(values, vec![(0, 0), (9, 9)]));
     assert_eq!(marked.matches("<polyline").count(), plain.matches("<polyline").count() + 2);
-    assert!(marked.contains("stroke=\"#1B1B1B\" stroke-width=\"4\""), "thick and dark");
+    assert!(marked.contains("stroke=\"#1B1B1B\" stroke-width=\"3\""), "thick and dark");
 }
 
 #[test]
@@ -252,4 +256,33 @@ fn a_colour_scale_without_length_or_the_other_way_is_drawn() {
     let low_dark = svg(Heatmaps { reversed: false, ..heatmaps(vec![vec![Some(0.0)]], Vec::new()) });
     let first = |svg: &str| svg.split("<rect").nth(2).unwrap().split("fill=\"").nth(1).unwrap()[..7].to_owned();
     assert_eq!((first(&low_bright).as_str(), first(&low_dark).as_str()), ("#FEE825", "#440154"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn no_numbers_break_a_picture(
+        numbers in prop::collection::vec(prop::option::of(any::<f64>()), 20),
+        zero in any::<bool>(),
+    ) {
+        let plain: Vec<f64> = numbers.iter().map(|v| v.unwrap_or(NAN)).collect();
+        let mut curves = curves(&plain[..8]);
+        curves.x = plain[8..16].to_vec();
+        curves.bands = vec![Some(plain.chunks(2).map(|pair| (pair[0], pair[1])).collect())];
+        drawn(Lines { from_zero: zero, ..lines(vec![curves]) }).unwrap();
+        let mut points = panel("", "", &plain.chunks(2).map(|pair| (pair[0], pair[1])).collect::<Vec<_>>());
+        points.dots[0].x.interval = Some((plain[3], plain[4]));
+        drawn(scatter(vec![points])).unwrap();
+        drawn(heatmaps(numbers.chunks(3).map(<[_]>::to_vec).collect(), Vec::new())).unwrap();
+        let mut plane = plane(|_, _| None);
+        plane.fields[0].values = numbers.chunks(5).map(<[_]>::to_vec).collect();
+        plane.fields[0].diverging = zero;
+        drawn(plane.clone()).unwrap();
+        plane.x = plain[..5].to_vec();
+        plane.x.sort_by(f64::total_cmp);
+        plane.ways[0].points[0] = (plain[5], plain[6]);
+        // Drawn or refused.
+        let _ = drawn(plane);
+    }
 }

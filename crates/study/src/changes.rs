@@ -10,7 +10,8 @@ use schedule::{Phase, Shares, Span, Step, Tokens, Weight, WeightCurve};
 use crate::fingerprints::Fingerprints;
 use crate::protocol::{RATES, SFT, Size};
 use crate::spec::{
-    ArmSpec, CurveShape, DataSpec, FixedRate, GENERAL, LrChoice, Sources, StudySpec, TokenizerSpec, base_folder, base_name, base_tokenizer,
+    ArmSpec, CurveShape, DataSpec, FixedRate, GENERAL, LrChoice, Sources, StudySpec, TokenizerSpec, base_folder,
+    base_name, base_tokenizer,
 };
 use crate::{Error, Study};
 
@@ -87,7 +88,9 @@ fn add_fibres(spec: &mut StudySpec) -> Result<(), Error> {
     // Source, start, weight, sequences, and the start as it is written.
     let mut arms: Vec<(String, Step, Weight, u64, Span)> = Vec::new();
     for arm in &spec.arms {
-        let [Phase { start: written, weight: WeightCurve::Constant(weight), specialised: Some(side), .. }] = &arm.phases[..] else {
+        let [Phase { start: written, weight: WeightCurve::Constant(weight), specialised: Some(side), .. }] =
+            &arm.phases[..]
+        else {
             continue;
         };
         let error = |source| Error::Schedule { what: format!("arm {}", arm.name), source };
@@ -111,7 +114,8 @@ fn add_fibres(spec: &mut StudySpec) -> Result<(), Error> {
         for (step, start) in starts {
             let side = Shares::one(&first.0);
             let side = side.map_err(|source| Error::Schedule { what: format!("arm of {}", first.0), source })?;
-            let phase = Phase { start, weight: WeightCurve::Sequences(sequences), specialised: Some(side), general: None };
+            let phase =
+                Phase { start, weight: WeightCurve::Sequences(sequences), specialised: Some(side), general: None };
             let name = format!("{}, {sequences} sequences from step {step}", first.0);
             added.push(ArmSpec { phases: vec![phase], ..ArmSpec::control(&name) });
         }

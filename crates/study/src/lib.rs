@@ -68,8 +68,8 @@ pub use machine::Machine;
 pub use plan::{Plan, PlannedArm};
 pub use progress::{Progress, Watcher};
 pub use question::{
-    Continued, Figure1, Figure3, Figure4, Figure5, Figure8, Named, Question, Representations, Similarities, Table1, Table2,
-    Table3, Table4, Table5, Table6, Table7, Table8, Theory, preflights, question, question_names,
+    Claims, Continued, Figure1, Figure3, Figure4, Figure5, Figure8, Named, Question, Representations, Similarities,
+    Table1, Table2, Table3, Table4, Table5, Table6, Table7, Table8, Theory, preflights, question, question_names,
 };
 pub use run::{Answer, answer, run_job};
 pub use {corpus, data_mixer, fused_ops, gptneox_model, report, schedule, trainer};
@@ -78,8 +78,8 @@ pub use schedule::Step;
 pub use signal::StopSignal;
 pub use spec::{
     Amount, ArmSpec, CurveShape, DataSpec, EvalSpec, FORMAT, FinetuneCurve, FinetuneSpec, FixedRate, HoldOut, Kernels,
-    LrChoice, PRESETS, PretrainSpec, ProbeSpec, ReplaySpec, RoleFiles, SftSetSpec, SizeSpec, Sources, Splits, StatedExamples,
-    StudySpec, TokenizerSpec, preset,
+    LrChoice, PRESETS, PretrainSpec, ProbeSpec, ReplaySpec, RoleFiles, SftSetSpec, SizeSpec, Sources, Splits,
+    StatedExamples, StudySpec, TokenizerSpec, preset,
 };
 pub use store::{BundleReport, Failure, Freed, GcReport, Keep, Store, Use, Verified, export, gc, import, verify};
 pub use study::{Arm, ArmId, ProbeId, SetId, SizeId, Study};

@@ -72,7 +72,8 @@ pub struct Protocol<'a> {
 impl Protocol<'_> {
     /// What the paper's tables and figures have in common: 61 000 steps (of 1024 sequences of 2048 tokens: 128 B
     /// tokens); no arms, sets and probes yet.
-    pub const PAPER: Protocol<'static> = Protocol { sizes: &[Size::M], steps: 61_000, arms: &[], sft: &[], probes: &[] };
+    pub const PAPER: Protocol<'static> =
+        Protocol { sizes: &[Size::M], steps: 61_000, arms: &[], sft: &[], probes: &[] };
 }
 
 /// A pretraining run.
@@ -213,11 +214,12 @@ const fn code(name: &'static str, percent: u32, start: Start) -> Arm<'static> {
     Arm::mixed_from(name, "starcoder", percent, start)
 }
 
-/// Figure 4: code from 12.6 B (step 6 000), 42 B, 63 B, 84 B and 105 B tokens on × 10, 20, 30, 50 and 80 %. (The text names 80 % at
+/// Figure 4: the control, and code from 12.6 B (step 6 000), 42 B, 63 B, 84 B and 105 B tokens on × 10, 20, 30, 50 and 80 %. (The text names 80 % at
 /// the first start and the last, 10 % at 105 B, and 10 % @ 42 B, 20 % @ 63 B, 30 % @ 84 B; the other cells complete the grid.)
 pub const GRID: &[Arm<'static>] = &[
-    code("Starcoder 10% @ 12.6B", 10, Start::Step(6_000)),
+    C4,
     STARCODER,
+    code("Starcoder 10% @ 12.6B", 10, Start::Step(6_000)),
     code("Starcoder 30% @ 12.6B", 30, Start::Step(6_000)),
     code("Starcoder 50% @ 12.6B", 50, Start::Step(6_000)),
     code("Starcoder 80% @ 12.6B", 80, Start::Step(6_000)),
@@ -244,6 +246,22 @@ pub const GRID: &[Arm<'static>] = &[
 ];
 /// The arms of Tables 2 and 8.
 pub const ARMS: &[Arm<'static>] = &[C4, STARCODER, MATH, FLAN, KNOWLEDGE_QA, DCLM];
+/// Every arm of the tables and figures: [`ARMS`], continued pretraining, and what else is in the [`GRID`].
+pub const EVERY_ARM: &[Arm<'static>] = &{
+    let mut all = [C4; ARMS.len() + 2 + GRID.len() - 2];
+    let lists = [ARMS, &[CONTINUED_STARCODER, CONTINUED_MATH], GRID.split_at(2).1];
+    let (mut next, mut list) = (0, 0);
+    while list < lists.len() {
+        let mut i = 0;
+        while i < lists[list].len() {
+            all[next] = lists[list][i];
+            next += 1;
+            i += 1;
+        }
+        list += 1;
+    }
+    all
+};
 
 /// Code problems.
 pub const PYCODE: SftSet<'static> = SftSet::new("Pycode", "sft/pycode", 5_000, [1e-3, 5e-4, 4e-4, 9e-5]);

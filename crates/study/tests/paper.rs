@@ -161,7 +161,8 @@ fn the_papers_arms_fit() {
 #[test]
 fn the_largest_size_is_the_papers_alone() {
     for name in ["smoke", "mini"] {
-        let error = preset(name, &Protocol { sizes: &[Size::Xl], arms: &[C4], sft: SFT, ..Protocol::PAPER }).unwrap_err();
+        let error =
+            preset(name, &Protocol { sizes: &[Size::Xl], arms: &[C4], sft: SFT, ..Protocol::PAPER }).unwrap_err();
         let message = error.to_string();
         assert!(
             message.contains(&format!("size = xl is the paper's 1b: the preset {name} has s, m and l")),

@@ -199,20 +199,18 @@ impl AxisNames {
         (more(&self.below), more(&self.beside))
     }
 
-    /// Draws them: in the middle of the plot, whose upper left and lower right corners are told, the last line below and the
-    /// first line beside it at the places told.
+    /// Draws them in the middle of the plot, whose upper left and lower right corners are told; the first line beside it
+    /// at a place, the first below it so far from it.
     pub(super) fn draw(
         &self,
         area: &Area<'_>,
         [(x0, y0), (x1, y1)]: [(i32, i32); 2],
-        (first, last): (i32, i32),
+        (beside, below): (i32, i32),
     ) -> Drawn {
-        for (i, line) in self.below.iter().rev().enumerate() {
-            let y = last - (LINE as usize * i) as i32;
+        for (line, y) in self.below.iter().zip((y1 + below..).step_by(LINE as usize)) {
             text(area, line, self.size, &INK, CENTRE, ((x0 + x1) / 2, y))?;
         }
-        for (i, line) in self.beside.iter().enumerate() {
-            let x = first + (LINE as usize * i) as i32;
+        for (line, x) in self.beside.iter().zip((beside..).step_by(LINE as usize)) {
             upright(area, line, self.size, CENTRE, (x, (y0 + y1) / 2))?;
         }
         Ok(())

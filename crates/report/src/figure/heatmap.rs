@@ -191,8 +191,8 @@ impl Heatmaps {
             // One corner more, so that the last is square as well.
             vec![(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0), (x1, y0)]
         };
-        area.draw(&PathElement::new(frame(4), WHITE.stroke_width(2)))?;
-        area.draw(&PathElement::new(frame(1), INK.stroke_width(4)))?;
+        area.draw(&PathElement::new(frame(3), WHITE.stroke_width(2)))?;
+        area.draw(&PathElement::new(frame(1), INK.stroke_width(3)))?;
         Ok(())
     }
 

@@ -155,7 +155,7 @@ impl Lines {
             .label_style((FONT, SMALL).into_font().color(&INK))
             .draw()?;
         let corners = [pixel(&chart, area, (first, high)), pixel(&chart, area, (last, low))];
-        names.draw(area, corners, (16, area.dim_in_pixel().1 as i32 - 16))?;
+        names.draw(area, corners, (16, 36))?;
         if self.from_zero {
             chart.draw_series([PathElement::new(vec![(first, 0.0), (last, 0.0)], GREY)])?;
         }
@@ -168,17 +168,24 @@ impl Lines {
         for (i, ys) in curves.ys.iter().enumerate() {
             let points = curves.points_of(ys);
             draw_curve(&mut chart, &points, (low, high), (colour(i), curves.points))?;
-            let end = points.iter().rev().find(|p| whole(p)).map(|(_, y)| *y);
-            if let Some(end) = end.filter(|y| *y > high || *y < low) {
-                let edge = if end > high { high } else { low };
-                let (x, y) = pixel(&chart, area, (last, edge));
-                let down = if end > high { 10 } else { -10 };
-                let words = format!("ends at {}", tick(end, high - low));
-                text(area, &words, SMALL, &colour(i), RIGHT, (x - 4, y + down))?;
-            }
+            draw_end(&chart, area, &points, ((last, low, high), colour(i)))?;
         }
         Ok(())
     }
+}
+
+/// Tells the last value of a curve that ends above or below the range, at the plot's right edge.
+fn draw_end(
+    chart: &Chart<'_, '_>,
+    area: &Area<'_>,
+    points: &[(f64, f64)],
+    ((last, low, high), colour): ((f64, f64, f64), RGBColor),
+) -> Drawn {
+    let end = points.iter().rev().find(|p| whole(p)).map(|(_, y)| *y);
+    let Some(end) = end.filter(|y| *y > high || *y < low) else { return Ok(()) };
+    let (edge, down) = if end > high { (high, 10) } else { (low, -10) };
+    let (x, y) = pixel(chart, area, (last, edge));
+    text(area, &format!("ends at {}", tick(end, high - low)), SMALL, &colour, RIGHT, (x - 4, y + down))
 }
 
 /// Where a point of the chart lies on its area.

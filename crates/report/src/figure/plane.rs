@@ -1,11 +1,10 @@
 //! A measured slice through a space, such as one of parameters: fields as colours and contours, and ways over them.
 
-use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::colors::colormaps::{ColorMap, ViridisRGB};
 
 use super::canvas::{
-    Area, AxisNames, CENTRE, Draw, Drawn, FONT, GREY, INK, LEFT, NORMAL, NOTHING, SMALL, Svg, drawable, ink_on, legend,
+    Area, AxisNames, CENTRE, Draw, Drawn, FONT, GREY, INK, LEFT, NORMAL, NOTHING, SMALL, drawable, ink_on, legend,
     number, shortened, span, text, tick, upright, widest, wrapped,
 };
 use super::grid::{Grid, quantile};
@@ -59,8 +58,6 @@ const DOT: i32 = 4;
 /// How many shades are tried, until so many rectangles do.
 const SHADES: [usize; 5] = [40, 32, 24, 18, 12];
 const RECTANGLES: usize = 1800;
-
-type Chart<'a, 'b> = ChartContext<'a, Svg<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// What a plot shows of the plane, and its size in pixels.
 struct Frame {
@@ -133,11 +130,9 @@ impl Plane {
         rising("y", &self.y)?;
         for field in &self.fields {
             let (title, rows) = (&field.title, field.values.len());
-            if rows != self.y.len() {
-                return Err(format!(
-                    "field \"{title}\" has {rows} rows of values, but the plane has {} y",
-                    self.y.len()
-                ));
+            let expected = self.y.len();
+            if rows != expected {
+                return Err(format!("field \"{title}\" has {rows} rows of values, but the plane has {expected} y"));
             }
             let odd = field.values.iter().enumerate().find(|(_, row)| row.len() != self.x.len());
             if let Some((i, row)) = odd {
@@ -194,7 +189,7 @@ impl Draw for Plane {
 
 impl Plane {
     fn draw_panel(&self, field: &Field, frame: &Frame, area: &Area<'_>) -> Drawn {
-        let (wide, high) = self.panel(frame);
+        let (wide, _) = self.panel(frame);
         let names = self.names(frame);
         let (below, beside) = names.more();
         let left = LEFT_OF + beside;
@@ -207,11 +202,12 @@ impl Plane {
             .x_label_area_size(BELOW + below)
             .y_label_area_size(left)
             .build_cartesian_2d(frame.x.0..frame.x.1, frame.y.0..frame.y.1)?;
-        let (base, at) = (area.get_base_pixel(), |chart: &Chart<'_, '_>, x, y| chart.backend_coord(&(x, y)));
-        let corners = [at(&chart, frame.x.0, frame.y.1), at(&chart, frame.x.1, frame.y.0)];
-        let corners = corners.map(|(x, y)| (x - base.0, y - base.1));
+        let (x0, y0) = area.get_base_pixel();
+        let ends = [(frame.x.0, frame.y.1), (frame.x.1, frame.y.0)].map(|at| chart.backend_coord(&at));
+        let corners = ends.map(|(x, y)| (x - x0, y - y0));
         let scale = Scale::of(self.grid(field), field.diverging);
-        Painter { grid: self.grid(field), scale: &scale, frame, corners }.draw(area)?;
+        let painter = Painter { grid: self.grid(field), scale: &scale, frame, corners };
+        painter.draw(area)?;
         chart
             .configure_mesh()
             .disable_mesh()
@@ -222,13 +218,9 @@ impl Plane {
             .y_label_formatter(&|v| tick(*v, frame.y.1 - frame.y.0))
             .label_style((FONT, SMALL).into_font().color(&INK))
             .draw()?;
-        names.draw(area, corners, (16, high as i32 - 22))?;
+        names.draw(area, corners, (16, 36))?;
         area.draw(&Rectangle::new(corners, GREY.stroke_width(1)))?;
-        let pixel = |x: f64, y: f64| {
-            let (x, y) = chart.backend_coord(&(x, y));
-            (x - base.0, y - base.1)
-        };
-        draw_ways(area, &self.ways, corners, pixel)?;
+        draw_ways(area, &self.ways, corners, |at| painter.pixel(at))?;
         let [(_, top), (right, bottom)] = corners;
         scale.draw(area, (right + GAP, top), (bottom - top, &field.measure))
     }

@@ -1,11 +1,12 @@
 //! Points with intervals, told apart by colours and shapes.
 
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use super::Estimate;
 use super::canvas::{
-    Area, AxisNames, Draw, Drawn, FONT, GREY, INK, LEFT, NORMAL, PALE, SMALL, colour, drawable, range, shortened, text,
-    tick, widest, width,
+    Area, AxisNames, Draw, Drawn, FONT, GREY, INK, LEFT, NORMAL, PALE, SMALL, Svg, colour, drawable, range, shortened,
+    text, tick, widest, width,
 };
 
 /// A point.
@@ -56,6 +57,8 @@ const TITLE: u32 = 26;
 const SHAPES: usize = 6;
 /// What is no group's colour.
 const FAINT: RGBColor = RGBColor(172, 172, 172);
+
+type Chart<'a, 'b> = ChartContext<'a, Svg<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 impl Scatter {
     fn legend_width(&self) -> u32 {
@@ -150,8 +153,7 @@ impl Scatter {
             let (x, y) = chart.backend_coord(&at);
             (x - left, y - top)
         };
-        let last = area.dim_in_pixel().1 as i32 - 19;
-        names.draw(area, [pixel((x0, y1)), pixel((x1, y0))], (19, last))?;
+        names.draw(area, [pixel((x0, y1)), pixel((x1, y0))], (19, 43))?;
         chart.draw_series([
             PathElement::new(vec![(0.0, y0), (0.0, y1)], GREY),
             PathElement::new(vec![(x0, 0.0), (x1, 0.0)], GREY),
@@ -160,18 +162,7 @@ impl Scatter {
         let dots = panel.dots.iter().filter(|d| drawable(d.x.value) && drawable(d.y.value));
         let (pale, others): (Vec<&Dot>, Vec<&Dot>) = dots.partition(|d| d.pale);
         for dot in pale.into_iter().chain(others) {
-            let ink = if dot.pale { FAINT } else { colour(dot.colour) };
-            let (x, y) = (dot.x.value, dot.y.value);
-            let thin = ink.mix(0.55).stroke_width(1);
-            // A line without length is none.
-            let long = |interval: Option<(f64, f64)>| {
-                interval.filter(|(low, high)| low < high && drawable(*low) && drawable(*high))
-            };
-            let across = long(dot.x.interval).map(|(low, high)| PathElement::new(vec![(low, y), (high, y)], thin));
-            let along = long(dot.y.interval).map(|(low, high)| PathElement::new(vec![(x, low), (x, high)], thin));
-            chart.draw_series(across.into_iter().chain(along))?;
-            let (px, py) = chart.backend_coord(&(x, y));
-            draw_shape(area, (px - left, py - top), dot.shape, ink)?;
+            draw_dot(&mut chart, area, dot)?;
         }
         Ok(())
     }
@@ -193,6 +184,21 @@ impl Scatter {
         }
         Ok(())
     }
+}
+
+/// A point over its intervals.
+fn draw_dot(chart: &mut Chart<'_, '_>, area: &Area<'_>, dot: &Dot) -> Drawn {
+    let ink = if dot.pale { FAINT } else { colour(dot.colour) };
+    let (x, y) = (dot.x.value, dot.y.value);
+    let thin = ink.mix(0.55).stroke_width(1);
+    // A line without length is none.
+    let long =
+        |interval: Option<(f64, f64)>| interval.filter(|(low, high)| low < high && drawable(*low) && drawable(*high));
+    let across = long(dot.x.interval).map(|(low, high)| PathElement::new(vec![(low, y), (high, y)], thin));
+    let along = long(dot.y.interval).map(|(low, high)| PathElement::new(vec![(x, low), (x, high)], thin));
+    chart.draw_series(across.into_iter().chain(along))?;
+    let ((px, py), (left, top)) = (chart.backend_coord(&(x, y)), area.get_base_pixel());
+    draw_shape(area, (px - left, py - top), dot.shape, ink)
 }
 
 fn draw_shape(area: &Area<'_>, (x, y): (i32, i32), shape: usize, colour: RGBColor) -> Drawn {

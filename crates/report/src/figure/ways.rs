@@ -41,8 +41,8 @@ const HALO: RGBColor = WHITE;
 const HALF: i32 = 9;
 
 /// Ways over a panel, where `pixel` tells the place of a point of the plane.
-pub(super) fn draw_ways(area: &Area<'_>, ways: &[Way], plot: Corners, pixel: impl Fn(f64, f64) -> Pixel) -> Drawn {
-    let lines: Vec<Vec<Pixel>> = ways.iter().map(|w| w.points.iter().map(|(x, y)| pixel(*x, *y)).collect()).collect();
+pub(super) fn draw_ways(area: &Area<'_>, ways: &[Way], plot: Corners, pixel: impl Fn((f64, f64)) -> Pixel) -> Drawn {
+    let lines: Vec<Vec<Pixel>> = ways.iter().map(|w| w.points.iter().map(|at| pixel(*at)).collect()).collect();
     for (i, (way, line)) in ways.iter().zip(&lines).enumerate() {
         draw_line(area, line, way.dashed, way.ink(i))?;
     }
@@ -52,9 +52,9 @@ pub(super) fn draw_ways(area: &Area<'_>, ways: &[Way], plot: Corners, pixel: imp
             draw_circle(area, *at, 3, (way.ink(i), HALO))?;
         }
         for (x, y, words) in &way.stops {
-            draw_circle(area, pixel(*x, *y), 5, (HALO, way.ink(i)))?;
+            draw_circle(area, pixel((*x, *y)), 5, (HALO, way.ink(i)))?;
             // Ways that meet may both name the place.
-            let stop = (pixel(*x, *y), words.as_str());
+            let stop = (pixel((*x, *y)), words.as_str());
             if !stops.contains(&stop) {
                 stops.push(stop);
             }

@@ -15,7 +15,8 @@ impl Graph<'_> {
     /// The steps of the checkpoints that are fine-tuned along a run, its end among them.
     pub(crate) fn checkpoints(&self) -> Vec<Step> {
         let steps = self.study.spec().pretrain.steps;
-        let every = self.study.spec().eval.checkpoint_every.unwrap_or_else(|| steps.div_ceil(CHECKPOINTS)).clamp(1, steps);
+        let every =
+            self.study.spec().eval.checkpoint_every.unwrap_or_else(|| steps.div_ceil(CHECKPOINTS)).clamp(1, steps);
         let mut out: Vec<Step> = (1..=steps / every).map(|i| Step(i * every)).collect();
         if steps % every != 0 {
             out.push(Step(steps));

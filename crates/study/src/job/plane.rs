@@ -210,9 +210,8 @@ struct Axes {
 impl Axes {
     /// `None` where the three points lie on a line.
     fn through(origin: Vec<f32>, middle: &[f32], end: &[f32]) -> Option<Self> {
-        let difference = |to: &[f32]| -> Vec<f64> {
-            to.iter().zip(&origin).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect()
-        };
+        let difference =
+            |to: &[f32]| -> Vec<f64> { to.iter().zip(&origin).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect() };
         let unit = |vector: Vec<f64>, at_least: f64| {
             let length = dot(&vector, &vector).sqrt();
             (length.is_finite() && length > at_least).then(|| vector.into_iter().map(|v| (v / length) as f32).collect())
@@ -285,7 +284,8 @@ impl Plane {
 
     /// The coordinates of one side of the grid.
     fn side(&self, places: &[Place], of: fn(&Place) -> f64) -> Vec<f64> {
-        let (low, high) = places.iter().map(of).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        let (low, high) =
+            places.iter().map(of).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
         let margin = MARGIN * (high - low);
         let (low, high) = (low - margin, high + margin);
         let last = self.points.saturating_sub(1).max(1) as f64;

@@ -107,7 +107,10 @@ impl Shown<'_> {
                  directions. Of the first seeds of each run.",
                 self.study.spec().model.parameter_count().total
             ),
-            format!("Both ways were walked again; they end at the stored models up to {:.0e} in every weight.", self.sliced.end_difference),
+            format!(
+                "Both ways were walked again; they end at the stored models up to {:.0e} in every weight.",
+                self.sliced.end_difference
+            ),
             unit(self.study),
         ];
     }
@@ -162,7 +165,10 @@ impl Shown<'_> {
             .with(Column::number("y", Format::Fixed(2), place(|p| p.y)))
             .with(Column::number("off_plane", Format::Fixed(2), place(|p| p.off)).heading("off the plane"))
             .with(Column::number("J_P", Format::Fixed(3), of(|m| Some(m.loss_p))).meaning("loss on general text"))
-            .with(Column::number("J_T", Format::Fixed(3), of(|m| Some(m.loss_t))).meaning("loss on the set's training examples"))
+            .with(
+                Column::number("J_T", Format::Fixed(3), of(|m| Some(m.loss_t)))
+                    .meaning("loss on the set's training examples"),
+            )
             .with(Column::number("cosine", Format::Signed(3), of(|m| m.cosine)).meaning("of the gradients of both"))
     }
 
@@ -197,20 +203,27 @@ impl Shown<'_> {
             let state = states.iter().find(|state| state.name == name);
             state.map(|state| (state.place.x, state.place.y, words.to_owned()))
         };
-        let fork = states.iter().find(|state| state.name == "where both part").map(|state| (state.place.x, state.place.y));
+        let fork =
+            states.iter().find(|state| state.name == "where both part").map(|state| (state.place.x, state.place.y));
         let mut ways = vec![
             Way {
                 name: format!("fine-tuning from {control_name}"),
                 colour: Some(1),
                 points: points(control),
-                stops: [stop("control", control_name), stop("control, fine-tuned", "fine-tuned")].into_iter().flatten().collect(),
+                stops: [stop("control", control_name), stop("control, fine-tuned", "fine-tuned")]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
                 dashed: false,
             },
             Way {
                 name: format!("fine-tuning from {arm}"),
                 colour: Some(0),
                 points: points(midtrained),
-                stops: [stop("midtrained", "midtrained"), stop("midtrained, fine-tuned", "fine-tuned")].into_iter().flatten().collect(),
+                stops: [stop("midtrained", "midtrained"), stop("midtrained, fine-tuned", "fine-tuned")]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
                 dashed: false,
             },
         ];
@@ -236,22 +249,24 @@ impl Shown<'_> {
             ways,
             across: 3,
         };
-        let cells: Vec<(f64, f64, Option<&Measured>)> = grid
-            .iter()
-            .zip(y)
-            .flat_map(|(row, y)| row.iter().zip(x).map(move |(m, x)| (*x, *y, m.as_ref())))
-            .collect();
+        let cells: Vec<(f64, f64, Option<&Measured>)> =
+            grid.iter().zip(y).flat_map(|(row, y)| row.iter().zip(x).map(move |(m, x)| (*x, *y, m.as_ref()))).collect();
         let of = |value: fn(&Measured) -> Option<f64>| cells.iter().map(move |(.., m)| value((*m)?));
-        let title = format!("Fine-tuning on {set} from {control_name} and from {arm}, in the plane of three models ({})", self.study.spec().model_name);
+        let title = format!(
+            "Fine-tuning on {set} from {control_name} and from {arm}, in the plane of three models ({})",
+            self.study.spec().model_name
+        );
         let data = Table::new(self.name, &title)
             .with(Column::number("x", Format::Fixed(4), cells.iter().map(|(x, ..)| *x)))
             .with(Column::number("y", Format::Fixed(4), cells.iter().map(|(_, y, _)| *y)))
             .with(Column::number("J_P", Format::Fixed(4), of(|m| Some(m.loss_p))))
             .with(Column::number("J_T", Format::Fixed(4), of(|m| Some(m.loss_t))))
             .with(Column::number("cosine", Format::Signed(4), of(|m| m.cosine)));
-        Figure::new(data, picture).subtitle(["Contours: measured at the points of a grid, on fixed batches. Below 0 a step that lowers one \
+        Figure::new(data, picture).subtitle([
+            "Contours: measured at the points of a grid, on fixed batches. Below 0 a step that lowers one \
                                               loss raises the other."
-            .to_owned()])
+                .to_owned(),
+        ])
     }
 }
 

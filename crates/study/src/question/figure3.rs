@@ -230,7 +230,11 @@ fn columns(table: Table, study: &Study, groups: &[Group<'_>]) -> Table {
         .with(Column::text("dataset", pairs().map(|p| study[p.set].name.as_str())).heading("set"))
         .with(Column::text("mix", pairs().map(|p| study[p.arm].name())))
         .with(Column::number("proximity_advantage", six, pairs().map(|p| p.advantage.value)).heading("PA"))
-        .with(Column::interval("pa_ci", six, pairs().map(|p| p.advantage.interval)).heading("95 % interval").documents_only())
+        .with(
+            Column::interval("pa_ci", six, pairs().map(|p| p.advantage.interval))
+                .heading("95 % interval")
+                .documents_only(),
+        )
         .with(Column::number("improvement", six, pairs().map(|p| p.improvement.value)))
         .with(
             Column::interval("improvement_ci", six, pairs().map(|p| p.improvement.interval))
@@ -459,56 +463,48 @@ fn table(groups: &[Group<'_>]) -> Table {
     let rows = || all.iter().map(|(_, row)| *row);
     let model = Column::text("model", all.iter().map(|(group, _)| group.model()));
     let several = groups.iter().any(|group| group.model() != groups[0].model());
-        let signed = Format::Signed(3);
-        Table::new("correlation", "Correlation of proximity advantage and improvement")
-            .with(if several { model } else { model.file_only() })
-            .with(Column::text("variant", all.iter().map(|(group, _)| group.variant.name())))
-            .with(Column::text("statistic", rows().map(|r| r.name.as_str())))
-            .with(Column::number("value", signed, rows().map(|r| r.value)))
-            .with(Column::count("n", rows().map(|r| r.n as u64)).meaning("pairs of a mix and a set"))
-            .with(
-                Column::interval("ci", signed, rows().map(|r| r.interval)).heading("95 % interval").meaning(
-                    "of one set: over its mixes (Bonett and Wright 2000); correlations of all pairs have none",
-                ),
-            )
-            .with(
-                Column::number("p", Format::Probability, rows().map(|r| r.p)).meaning(
-                    "two-sided, from exchanging mixes on all sets together; correlations of all pairs have none",
-                ),
-            )
-            .with(
-                Column::number("p_least", Format::Probability, rows().map(|r| r.least_p))
-                    .heading("least p")
-                    .documents_only()
-                    .meaning("the lowest p that these values allow: with k mixes 1/k! at best"),
-            )
-            .with(
-                Column::interval("without_one", signed, rows().map(|r| r.without_one))
-                    .heading("without one pair")
-                    .documents_only()
-                    .meaning("the lowest and the highest value with one pair left out"),
-            )
-            .with(
-                Column::text(
-                    "most_influential",
-                    rows().map(|r| r.most_influential.as_ref().map_or("", |(name, _)| name)),
-                )
+    let signed = Format::Signed(3);
+    Table::new("correlation", "Correlation of proximity advantage and improvement")
+        .with(if several { model } else { model.file_only() })
+        .with(Column::text("variant", all.iter().map(|(group, _)| group.variant.name())))
+        .with(Column::text("statistic", rows().map(|r| r.name.as_str())))
+        .with(Column::number("value", signed, rows().map(|r| r.value)))
+        .with(Column::count("n", rows().map(|r| r.n as u64)).meaning("pairs of a mix and a set"))
+        .with(
+            Column::interval("ci", signed, rows().map(|r| r.interval))
+                .heading("95 % interval")
+                .meaning("of one set: over its mixes (Bonett and Wright 2000); correlations of all pairs have none"),
+        )
+        .with(
+            Column::number("p", Format::Probability, rows().map(|r| r.p))
+                .meaning("two-sided, from exchanging mixes on all sets together; correlations of all pairs have none"),
+        )
+        .with(
+            Column::number("p_least", Format::Probability, rows().map(|r| r.least_p))
+                .heading("least p")
+                .documents_only()
+                .meaning("the lowest p that these values allow: with k mixes 1/k! at best"),
+        )
+        .with(
+            Column::interval("without_one", signed, rows().map(|r| r.without_one))
+                .heading("without one pair")
+                .documents_only()
+                .meaning("the lowest and the highest value with one pair left out"),
+        )
+        .with(
+            Column::text("most_influential", rows().map(|r| r.most_influential.as_ref().map_or("", |(name, _)| name)))
                 .heading("most influential pair")
                 .documents_only(),
-            )
-            .with(
-                Column::number(
-                    "without_most_influential",
-                    signed,
-                    rows().map(|r| Some(r.most_influential.as_ref()?.1)),
-                )
+        )
+        .with(
+            Column::number("without_most_influential", signed, rows().map(|r| Some(r.most_influential.as_ref()?.1)))
                 .heading("value without it")
                 .documents_only(),
-            )
-            .with(Column::text("unit", rows().map(|r| r.unit)).file_only())
-            .with(Column::text("family", rows().map(Row::family)).file_only())
-            .with(Column::text("how", rows().map(|r| r.how.as_str())))
-    }
+        )
+        .with(Column::text("unit", rows().map(|r| r.unit)).file_only())
+        .with(Column::text("family", rows().map(Row::family)).file_only())
+        .with(Column::text("how", rows().map(|r| r.how.as_str())))
+}
 
 /// Whether no two of these mixes have more than the control of the same source, so that they can be exchanged.
 fn have_sources_of_their_own(study: &Study, arms: &[ArmId]) -> bool {

@@ -29,7 +29,7 @@ pub struct Figure4<'a> {
 }
 
 /// The paper's cells: 10 % at 42 B tokens, 20 % at 63 B, 30 % at 84 B.
-const COMPENSATION: &[&str] = &["Starcoder 10% @ 42B", "Starcoder 20% @ 63B", "Starcoder 30% @ 84B"];
+pub(super) const COMPENSATION: &[&str] = &["Starcoder 10% @ 42B", "Starcoder 20% @ 63B", "Starcoder 30% @ 84B"];
 
 impl Figure4<'static> {
     /// The paper's: Starcoder, fine-tuned on Pycode.
@@ -166,7 +166,8 @@ impl Shown<'_> {
         let set = &study[self.set].name;
         let contrasts = self.contrasts()?;
         let mut page = Page::new(&format!("{} ({})", super::heading(self.name), names(self.sizes)));
-        page.asked = format!("When should {} be mixed in, and how much of it, for fine-tuning on {set}?", self.of.source);
+        page.asked =
+            format!("When should {} be mixed in, and how much of it, for fine-tuning on {set}?", self.of.source);
         page.found = contrasts.iter().filter(|c| c.model == self.first()).filter_map(said).collect();
         page.found.extend([self.curve(), unit(study)]);
         for size in self.sizes {
@@ -194,7 +195,8 @@ impl Shown<'_> {
         ];
         page.figures.retain(|_| !self.grid.cells.is_empty());
         page.figures.extend((!self.grid.fibres.is_empty()).then(|| self.fibres()));
-        page.details = self.sizes.iter().flat_map(|size| size.losses.details_of(&size.study.spec().model_name)).collect();
+        page.details =
+            self.sizes.iter().flat_map(|size| size.losses.details_of(&size.study.spec().model_name)).collect();
         Ok(page)
     }
 
@@ -222,7 +224,8 @@ impl Shown<'_> {
     fn sequences(&self, arm: ArmId) -> f64 {
         let spec = self.study.spec();
         let phases = self.study[arm].timeline().phases().iter();
-        let slots = phases.map(|phase| (phase, (spec.pretrain.steps - phase.start.0).saturating_mul(spec.pretrain.batch)));
+        let slots =
+            phases.map(|phase| (phase, (spec.pretrain.steps - phase.start.0).saturating_mul(spec.pretrain.batch)));
         slots
             .map(|(phase, slots)| {
                 let (numerator, scale) = phase.weight.integral(slots, slots);
@@ -255,9 +258,10 @@ impl Shown<'_> {
                 let what = "the later start with the higher weight, less the one before (no compensation: above 0)";
                 out.push(self.pair(size, what.to_owned(), pair[1], pair[0])?);
             }
-            if let ([(first, .., early)], [(last, .., late)]) =
-                (&self.grid.fibres[..self.grid.fibres.len().min(1)], &self.grid.fibres[self.grid.fibres.len().saturating_sub(1)..])
-                && first < last
+            if let ([(first, .., early)], [(last, .., late)]) = (
+                &self.grid.fibres[..self.grid.fibres.len().min(1)],
+                &self.grid.fibres[self.grid.fibres.len().saturating_sub(1)..],
+            ) && first < last
             {
                 let what = format!(
                     "the same sequences from {} on, less from {} on",
@@ -273,7 +277,9 @@ impl Shown<'_> {
     fn combination(&self, size: &OfSize<'_>, what: String, terms: &[(ArmId, f64)]) -> Contrast {
         let values = combined(&size.losses, self.set, Loss::Sft, terms);
         let summary = values.map(|values| Summary::of(&values));
-        let arms = terms.iter().map(|(arm, sign)| format!("{}{}", if *sign > 0.0 { "+" } else { "−" }, self.study[*arm].name()));
+        let arms = terms
+            .iter()
+            .map(|(arm, sign)| format!("{}{}", if *sign > 0.0 { "+" } else { "−" }, self.study[*arm].name()));
         Contrast {
             model: size.study.spec().model_name.clone(),
             what,
@@ -299,16 +305,19 @@ impl Shown<'_> {
     fn contrast_table(&self, contrasts: &[Contrast]) -> Table {
         let change = Format::Signed(3);
         let unit = Unit::of(self.study).name();
-        Table::new("contrasts", &format!("What the grid says of the loss on {}, nats per token", self.study[self.set].name))
-            .with(Column::text("model", contrasts.iter().map(|c| c.model.as_str())))
-            .with(Column::text("contrast", contrasts.iter().map(|c| c.what.as_str())))
-            .with(Column::number("value", change, contrasts.iter().map(|c| c.value)))
-            .with(Column::interval("ci", change, contrasts.iter().map(|c| c.interval)).heading("95 % interval"))
-            .with(Column::text("arms", contrasts.iter().map(|c| c.arms.as_str())).documents_only())
-            .with(Column::count("seeds", contrasts.iter().map(|c| c.n as u64)).file_only())
-            .with(Column::text("unit", contrasts.iter().map(|c| c.interval.map_or("", |_| unit))).file_only())
-            .with(Column::text("family", contrasts.iter().map(|c| c.interval.map_or("", |_| ALONE))).file_only())
-            .note(format!("Intervals are over {unit}, each alone."))
+        Table::new(
+            "contrasts",
+            &format!("What the grid says of the loss on {}, nats per token", self.study[self.set].name),
+        )
+        .with(Column::text("model", contrasts.iter().map(|c| c.model.as_str())))
+        .with(Column::text("contrast", contrasts.iter().map(|c| c.what.as_str())))
+        .with(Column::number("value", change, contrasts.iter().map(|c| c.value)))
+        .with(Column::interval("ci", change, contrasts.iter().map(|c| c.interval)).heading("95 % interval"))
+        .with(Column::text("arms", contrasts.iter().map(|c| c.arms.as_str())).documents_only())
+        .with(Column::count("seeds", contrasts.iter().map(|c| c.n as u64)).file_only())
+        .with(Column::text("unit", contrasts.iter().map(|c| c.interval.map_or("", |_| unit))).file_only())
+        .with(Column::text("family", contrasts.iter().map(|c| c.interval.map_or("", |_| ALONE))).file_only())
+        .note(format!("Intervals are over {unit}, each alone."))
     }
 
     fn table(&self) -> Result<Table, Error> {
@@ -337,9 +346,8 @@ impl Shown<'_> {
             let least = self.grid.cells.iter().filter_map(|(.., arm)| of(*arm)).fold(f64::INFINITY, f64::min);
             of(r.arm) == Some(least)
         };
-        let interval = |r: &Row<'_>| {
-            r.delta.as_ref().filter(|_| r.arm != study.control()).and_then(Difference::interval)
-        };
+        let interval =
+            |r: &Row<'_>| r.delta.as_ref().filter(|_| r.arm != study.control()).and_then(Difference::interval);
         let unit = Unit::of(study).name();
         let title = format!("Loss on {} after fine-tuning, by start and weight, nats per token", study[self.set].name);
         Ok(Table::new(self.name, &title)
@@ -347,13 +355,27 @@ impl Shown<'_> {
             .with(Column::text("mix", rows.iter().map(|r| study[r.arm].name())))
             .with(Column::count("start_step", rows.iter().map(|r| start(r).map(|s| s.0))).heading("start"))
             .with(
-                Column::count("start_tokens", rows.iter().map(|r| start(r).map(|s| s.0.saturating_mul(study.tokens_per_step()))))
-                    .file_only(),
+                Column::count(
+                    "start_tokens",
+                    rows.iter().map(|r| start(r).map(|s| s.0.saturating_mul(study.tokens_per_step()))),
+                )
+                .file_only(),
             )
             .with(Column::number("mix_weight", Format::Fixed(2), rows.iter().map(weight)).heading("weight"))
-            .with(Column::count("sequences", rows.iter().map(|r| self.sequences(r.arm) as u64)).meaning("of the source, seen in all"))
-            .with(Column::number("sft_loss", loss, mean(Loss::Sft)).heading("SFT").absent("failed").marked(rows.iter().map(lowest)))
-            .with(Column::number("sft_delta", change, rows.iter().map(|r| r.delta.as_ref().map(|d| d.seeds.mean))).heading("Δ"))
+            .with(
+                Column::count("sequences", rows.iter().map(|r| self.sequences(r.arm) as u64))
+                    .meaning("of the source, seen in all"),
+            )
+            .with(
+                Column::number("sft_loss", loss, mean(Loss::Sft))
+                    .heading("SFT")
+                    .absent("failed")
+                    .marked(rows.iter().map(lowest)),
+            )
+            .with(
+                Column::number("sft_delta", change, rows.iter().map(|r| r.delta.as_ref().map(|d| d.seeds.mean)))
+                    .heading("Δ"),
+            )
             .with(Column::interval("sft_delta_ci", change, rows.iter().map(interval)).heading("95 % interval"))
             .with(Column::number("c4_loss", loss, mean(Loss::C4)).heading("C4").absent("failed"))
             .with(Column::text("unit", rows.iter().map(|r| interval(r).map_or("", |_| unit))).file_only())
@@ -374,9 +396,10 @@ impl Shown<'_> {
                 .rev()
                 .map(|weight| starts.iter().map(|start| value(size, *start, *weight)).collect())
                 .collect();
-            let cells = values.iter().enumerate().flat_map(|(r, row)| {
-                row.iter().enumerate().filter_map(move |(c, v)| v.map(|v| (v, r, c)))
-            });
+            let cells = values
+                .iter()
+                .enumerate()
+                .flat_map(|(r, row)| row.iter().enumerate().filter_map(move |(c, v)| v.map(|v| (v, r, c))));
             let best = cells.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, r, c)| (r, c));
             Heatmap {
                 title: size.study.spec().model_name.clone(),
@@ -402,7 +425,11 @@ impl Shown<'_> {
             .with(Column::text("model", rows.iter().map(|(size, ..)| size.study.spec().model_name.as_str())))
             .with(Column::count("start_step", rows.iter().map(|(_, start, _)| start.0)))
             .with(Column::number("mix_weight", Format::Fixed(2), rows.iter().map(|(.., weight)| weight.as_f64())))
-            .with(Column::number("loss", Format::Fixed(4), rows.iter().map(|(size, start, weight)| value(size, *start, *weight))));
+            .with(Column::number(
+                "loss",
+                Format::Fixed(4),
+                rows.iter().map(|(size, start, weight)| value(size, *start, *weight)),
+            ));
         let picture =
             Heatmaps { panels, across: 2, scale, measure: "nats per token".to_owned(), decimals: 3, reversed: true };
         Figure::new(data, picture).subtitle(["Bright is low; framed: the lowest of the grid.".to_owned()])
@@ -412,10 +439,8 @@ impl Shown<'_> {
     fn fibres(&self) -> Figure {
         let fibres = &self.grid.fibres;
         let (divisor, word) = scale(self.study);
-        let x: Vec<f64> = fibres
-            .iter()
-            .map(|(start, ..)| start.0 as f64 * self.study.tokens_per_step() as f64 / divisor)
-            .collect();
+        let x: Vec<f64> =
+            fibres.iter().map(|(start, ..)| start.0 as f64 * self.study.tokens_per_step() as f64 / divisor).collect();
         let summaries = |size: &OfSize<'_>, loss: Loss| -> Vec<Option<Summary>> {
             fibres.iter().map(|(.., arm)| self.summary(size, *arm, loss)).collect()
         };
@@ -423,11 +448,22 @@ impl Shown<'_> {
         let curves = |title: String, loss: Loss| Curves {
             title,
             x: x.clone(),
-            ys: self.sizes.iter().map(|s| summaries(s, loss).iter().map(|v| v.as_ref().map_or(f64::NAN, |v| v.mean)).collect()).collect(),
+            ys: self
+                .sizes
+                .iter()
+                .map(|s| summaries(s, loss).iter().map(|v| v.as_ref().map_or(f64::NAN, |v| v.mean)).collect())
+                .collect(),
             bands: self
                 .sizes
                 .iter()
-                .map(|s| Some(summaries(s, loss).iter().map(|v| v.as_ref().and_then(|v| v.interval(LEVEL)).unwrap_or(hole)).collect()))
+                .map(|s| {
+                    Some(
+                        summaries(s, loss)
+                            .iter()
+                            .map(|v| v.as_ref().and_then(|v| v.interval(LEVEL)).unwrap_or(hole))
+                            .collect(),
+                    )
+                })
                 .collect(),
             points: true,
             y_axis: None,
@@ -465,8 +501,11 @@ impl Shown<'_> {
             .with(Column::interval("c4_ci", loss, of(Loss::C4).map(|s| s?.interval(LEVEL))))
             .with(Column::text("unit", rows.iter().map(|_| seeds(self.study))))
             .with(Column::text("family", rows.iter().map(|_| ALONE)));
-        Figure::new(data, picture)
-            .subtitle([format!("Bands: 95 % intervals of each mean, over {}. {}", seeds(self.study), self.curve())])
+        Figure::new(data, picture).subtitle([format!(
+            "Bands: 95 % intervals of each mean, over {}. {}",
+            seeds(self.study),
+            self.curve()
+        )])
     }
 }
 
@@ -487,10 +526,9 @@ pub(super) fn combined(losses: &Losses, set: SetId, loss: Loss, terms: &[(ArmId,
 
 /// A contrast in a sentence.
 fn said(contrast: &Contrast) -> Option<String> {
-    let interval = contrast.interval.map_or_else(
-        || "no interval".to_owned(),
-        |(low, high)| format!("95 % interval {low:+.3} to {high:+.3}"),
-    );
+    let interval = contrast
+        .interval
+        .map_or_else(|| "no interval".to_owned(), |(low, high)| format!("95 % interval {low:+.3} to {high:+.3}"));
     Some(format!("{}: {:+.3} ({interval}).", capital(&contrast.what), contrast.value?))
 }
 

@@ -87,7 +87,9 @@ impl Shown<'_> {
         let differences = self.differences()?;
         let [arm, control, set] = [study[self.arm].name(), study[study.control()].name(), &study[self.set].name];
         let mut page = Page::new(&format!("{} ({})", super::heading(self.name), study.spec().model_name));
-        page.asked = format!("How do the losses after fine-tuning on {set} grow apart, the longer {arm} and {control} are pretrained?");
+        page.asked = format!(
+            "How do the losses after fine-tuning on {set} grow apart, the longer {arm} and {control} are pretrained?"
+        );
         page.found = vec![self.found(&differences), unit(study)];
         for checkpoint in self.checkpoints {
             let failures = checkpoint.losses.failures();
@@ -133,7 +135,8 @@ impl Shown<'_> {
 
     fn found(&self, differences: &[[Option<Difference>; 2]]) -> String {
         let first_below = |loss: usize| {
-            let below = |d: &Option<Difference>| d.as_ref().and_then(Difference::interval).is_some_and(|(_, high)| high < 0.0);
+            let below =
+                |d: &Option<Difference>| d.as_ref().and_then(Difference::interval).is_some_and(|(_, high)| high < 0.0);
             let found = self.checkpoints.iter().zip(differences).find(|(_, d)| below(&d[loss]));
             found.map_or_else(
                 || "at no checkpoint".to_owned(),
@@ -165,11 +168,23 @@ impl Shown<'_> {
         Table::new(self.name, &title)
             .with(Column::count("step", steps()))
             .with(Column::count("tokens", steps().map(|step| step.saturating_mul(study.tokens_per_step()))).file_only())
-            .with(Column::number("control_sft_loss", loss, mean(control, Loss::Sft)).heading(study[control].name()).absent("failed"))
-            .with(Column::number("sft_loss", loss, mean(self.arm, Loss::Sft)).heading(study[self.arm].name()).absent("failed"))
+            .with(
+                Column::number("control_sft_loss", loss, mean(control, Loss::Sft))
+                    .heading(study[control].name())
+                    .absent("failed"),
+            )
+            .with(
+                Column::number("sft_loss", loss, mean(self.arm, Loss::Sft))
+                    .heading(study[self.arm].name())
+                    .absent("failed"),
+            )
             .with(Column::number("sft_delta", change, delta(0)).heading("Δ"))
             .with(Column::interval("sft_delta_ci", change, interval(0)).heading("95 % interval"))
-            .with(Column::number("control_c4_loss", loss, mean(control, Loss::C4)).heading("C4, control").documents_only())
+            .with(
+                Column::number("control_c4_loss", loss, mean(control, Loss::C4))
+                    .heading("C4, control")
+                    .documents_only(),
+            )
             .with(Column::number("c4_loss", loss, mean(self.arm, Loss::C4)).heading("C4").documents_only())
             .with(Column::number("c4_delta", change, delta(1)).heading("Δ C4"))
             .with(Column::interval("c4_delta_ci", change, interval(1)).heading("95 % interval, C4").documents_only())
@@ -216,7 +231,11 @@ impl Shown<'_> {
             arms.iter().flat_map(|arm| self.checkpoints.iter().map(move |c| (*arm, c))).collect();
         let of = |loss: Loss| rows.iter().map(move |(arm, c)| self.values(c, *arm, loss));
         let loss = Format::Fixed(3);
-        let title = format!("Losses after fine-tuning on {} along pretraining ({})", study[self.set].name, study.spec().model_name);
+        let title = format!(
+            "Losses after fine-tuning on {} along pretraining ({})",
+            study[self.set].name,
+            study.spec().model_name
+        );
         let data = Table::new(self.name, &title)
             .with(Column::text("mix", rows.iter().map(|(arm, _)| study[*arm].name())))
             .with(Column::count("step", rows.iter().map(|(_, c)| c.step.0)))
@@ -228,7 +247,10 @@ impl Shown<'_> {
             .with(Column::text("unit", rows.iter().map(|_| seeds(study))))
             .with(Column::text("family", rows.iter().map(|_| ALONE)));
         let start = self.start().map(|start| format!("{} begins at {}.", study[self.arm].name(), tokens(study, start)));
-        let bands = format!("Bands: 95 % intervals of each mean, over {}; the table has those of the difference.", seeds(study));
+        let bands = format!(
+            "Bands: 95 % intervals of each mean, over {}; the table has those of the difference.",
+            seeds(study)
+        );
         Figure::new(data, picture).subtitle(start.into_iter().chain([bands]))
     }
 }

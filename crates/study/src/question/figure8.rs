@@ -58,7 +58,8 @@ impl Figure8<'_> {
                 };
                 let curve = graph.curve(&tuned);
                 if read {
-                    of_run.push(graph.outcome(&curve)?.map(|found| found.losses).map_err(|failure| failure.to_string()));
+                    of_run
+                        .push(graph.outcome(&curve)?.map(|found| found.losses).map_err(|failure| failure.to_string()));
                 }
             }
             out.push(of_run);
@@ -142,7 +143,8 @@ impl Shown<'_> {
         let [arm, control, set] = [study[self.arm].name(), study[study.control()].name(), &study[self.set].name];
         let parts = self.parts()?;
         let mut page = Page::new(&format!("{} ({})", super::heading(self.name), study.spec().model_name));
-        page.asked = format!("Does fine-tuning on {set} begin lower from {arm} than from {control}, and does it stay lower?");
+        page.asked =
+            format!("Does fine-tuning on {set} begin lower from {arm} than from {control}, and does it stay lower?");
         let said = |part: &Part| {
             let difference = part.difference.as_ref()?;
             let interval = difference.interval(LEVEL).map_or_else(
@@ -195,11 +197,20 @@ impl Shown<'_> {
         let unit = if study.spec().pretrain_seeds > 1 { Unit::Pretraining } else { Unit::FineTuning };
         Table::new(self.name, &format!("Training loss in fine-tuning on {}, means over seeds", study[self.set].name))
             .with(Column::text("part", parts.iter().map(|p| p.name.as_str())))
-            .with(Column::number("control", loss, parts.iter().map(|p| p.means[0])).heading(study[study.control()].name()))
+            .with(
+                Column::number("control", loss, parts.iter().map(|p| p.means[0]))
+                    .heading(study[study.control()].name()),
+            )
             .with(Column::number("arm", loss, parts.iter().map(|p| p.means[1])).heading(study[self.arm].name()))
-            .with(Column::number("difference", change, parts.iter().map(|p| p.difference.as_ref().map(|d| d.mean))).heading("Δ"))
+            .with(
+                Column::number("difference", change, parts.iter().map(|p| p.difference.as_ref().map(|d| d.mean)))
+                    .heading("Δ"),
+            )
             .with(Column::interval("ci", change, parts.iter().map(interval)).heading("95 % interval"))
-            .with(Column::count("seeds", parts.iter().map(|p| p.difference.as_ref().map(|d| d.n as u64))).documents_only())
+            .with(
+                Column::count("seeds", parts.iter().map(|p| p.difference.as_ref().map(|d| d.n as u64)))
+                    .documents_only(),
+            )
             .with(Column::text("unit", parts.iter().map(|p| interval(p).map_or("", |_| unit.name()))).file_only())
             .with(Column::text("family", parts.iter().map(|p| interval(p).map_or("", |_| ALONE))).file_only())
     }
@@ -231,7 +242,8 @@ impl Shown<'_> {
             from_zero: false,
             own_scales: true,
         };
-        let rows: Vec<(usize, usize)> = (0..arms.len()).flat_map(|arm| (0..steps).map(move |step| (arm, step))).collect();
+        let rows: Vec<(usize, usize)> =
+            (0..arms.len()).flat_map(|arm| (0..steps).map(move |step| (arm, step))).collect();
         let loss = Format::Fixed(4);
         let title = format!("Training loss in fine-tuning on {} ({})", study[self.set].name, study.spec().model_name);
         let data = Table::new(self.name, &title)
@@ -241,6 +253,7 @@ impl Shown<'_> {
             .with(Column::number("lowest", loss, rows.iter().map(|(arm, step)| range(*arm, *step).0)))
             .with(Column::number("highest", loss, rows.iter().map(|(arm, step)| range(*arm, *step).1)))
             .with(Column::count("seeds", rows.iter().map(|(arm, _)| self.curves[*arm].len() as u64)));
-        Figure::new(data, picture).subtitle([format!("Lines: means over {}; bands: from the lowest to the highest.", seeds(study))])
+        Figure::new(data, picture)
+            .subtitle([format!("Lines: means over {}; bands: from the lowest to the highest.", seeds(study))])
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Adding one is one file here and one line in this list.
 
+mod claims;
 mod comparison;
 mod figure1;
 mod figure3;
@@ -27,6 +28,7 @@ use crate::protocol::{APPS, GENERAL, PYCODE, STARCODER};
 use crate::{Error, Study};
 use report::Page;
 
+pub use claims::Claims;
 pub use figure1::Figure1;
 pub use figure3::Figure3;
 pub use figure4::Figure4;
@@ -131,7 +133,7 @@ pub trait Question {
 }
 
 /// Every question that a study can be asked, by its name.
-const QUESTIONS: [(&str, &(dyn Question + Sync)); 22] = [
+const QUESTIONS: [(&str, &(dyn Question + Sync)); 23] = [
     ("table1", &Table1),
     ("table2", &Table2),
     ("table3", &Table3::PAPER),
@@ -153,6 +155,7 @@ const QUESTIONS: [(&str, &(dyn Question + Sync)); 22] = [
     ("figure11", &Representations::of(STARCODER, PYCODE, GENERAL)),
     ("figure12", &Representations::of(STARCODER, PYCODE, GENERAL)),
     ("figure13", &Representations::of(STARCODER, PYCODE, GENERAL)),
+    ("claims", &Claims::PAPER),
     ("theory", &Theory),
 ];
 

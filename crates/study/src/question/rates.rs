@@ -104,7 +104,10 @@ impl Question for Table6 {
         let table = Table::new(name, &title)
             .with(Column::text("dataset", rates.iter().map(|(set, _)| *set)).heading("set"))
             .with(Column::number("lr", Format::Scientific(1), rates.iter().map(|(_, rate)| *rate)).heading("rate"))
-            .with(Column::text("in_paper", rates.iter().map(|(_, rate)| if known.contains(rate) { "yes" } else { "no" })))
+            .with(Column::text(
+                "in_paper",
+                rates.iter().map(|(_, rate)| if known.contains(rate) { "yes" } else { "no" }),
+            ))
             .grouped()
             .note("Without data nothing was tried.");
         Ok(table.into())
@@ -146,9 +149,12 @@ fn grid(name: &str, sizes: &[OfSize<'_>]) -> Table {
             }),
         ))
         .with(
-            Column::text("in_paper", rows.iter().map(|(_, p)| in_paper(p.lr).map_or("", |is| if is { "yes" } else { "no" })))
-                .documents_only()
-                .meaning("whether the paper's grid has it (Table 6)"),
+            Column::text(
+                "in_paper",
+                rows.iter().map(|(_, p)| in_paper(p.lr).map_or("", |is| if is { "yes" } else { "no" })),
+            )
+            .documents_only()
+            .meaning("whether the paper's grid has it (Table 6)"),
         )
         .grouped()
         .note("* or bold: what was chosen.")
@@ -219,7 +225,10 @@ impl Question for Table7 {
         let edges = all().filter(|(size, set)| chosen(size, *set).is_some_and(|(_, at_edge)| at_edge)).count();
         page.found = vec![match edges {
             0 => "No chosen rate lies at the edge of what was tried.".to_owned(),
-            _ => format!("{edges} of {} chosen rates lie at the edge of what was tried: better ones may lie beyond.", all().count()),
+            _ => format!(
+                "{edges} of {} chosen rates lie at the edge of what was tried: better ones may lie beyond.",
+                all().count()
+            ),
         }];
         let sets: Vec<SetId> = study.sets().collect();
         let mut table = Table::new(name, "Peak learning rates of fine-tuning, by set and size")
@@ -236,14 +245,18 @@ impl Question for Table7 {
                 table = table.with(column.heading("paper"));
             }
         }
-        page.tables = vec![table.note("* or bold: at the edge of all that were tried; a better one may lie beyond."), grid("sweep", &sizes)];
+        page.tables = vec![
+            table.note("* or bold: at the edge of all that were tried; a better one may lie beyond."),
+            grid("sweep", &sizes),
+        ];
         page.notes = vec![format!("Fine-tuning rates: {}.", crate::recipe::rates(study))];
         Ok(page)
     }
 
     fn on_stated(&self, name: &str, study: &Study, _: &Plan) -> Result<Page, Error> {
         let sets: Vec<SetId> = study.sets().collect();
-        let title = format!("{}: the rates that the paper chose; without data none is chosen here", super::heading(name));
+        let title =
+            format!("{}: the rates that the paper chose; without data none is chosen here", super::heading(name));
         let labels = Column::text("dataset", sets.iter().map(|set| study[*set].name.as_str())).heading("set");
         let models = study.sizes().map(|size| study[size].spec().model_name.as_str());
         let table = models.fold(Table::new(name, &title).with(labels), |table, model| {

@@ -77,10 +77,10 @@ impl Question for Representations<'_> {
 }
 
 /// A pretraining and a fine-tuning seed.
-type Seeds = (u64, u64);
+pub(super) type Seeds = (u64, u64);
 
 /// Pretraining and fine-tuning seeds, the first ones first.
-fn seeds(study: &Study) -> impl Iterator<Item = Seeds> + use<> {
+pub(super) fn seeds(study: &Study) -> impl Iterator<Item = Seeds> + use<> {
     let (pretraining, fine_tuning) = (study.spec().pretrain_seeds, study.spec().sft_seeds);
     (0..pretraining).flat_map(move |p| (0..fine_tuning).map(move |s| (p, s)))
 }
@@ -433,6 +433,16 @@ fn self_similarity(of: &StateComparison, treatment: usize, layer: usize) -> Opti
     let matrix = &of.report.results.get(treatment)?.matrix;
     let column = matrix.columns.iter().position(|column| *column == matrix.rows[layer])?;
     Some((value(&matrix.debiased[layer][column])?, of.same_layer.get(treatment)?.get(layer)?.clone()))
+}
+
+/// By how much the last layer stays more like itself in fine-tuning with midtraining than without; `None` where CKA is undefined.
+pub(super) fn steadier_by(result: &ProbeResult) -> Option<f64> {
+    let of = |pair| {
+        let comparison = compared(result, pair)?;
+        let last = comparison.report.results.first()?.matrix.rows.len().checked_sub(1)?;
+        self_similarity(comparison, 0, last).map(|(value, _)| value)
+    };
+    Some(of(MIDTRAINED_TUNED)? - of(BASE_TUNED)?)
 }
 
 /// Means over seeds of the base's, the midtrained model's, and their difference.

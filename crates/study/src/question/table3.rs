@@ -258,13 +258,16 @@ fn differences(study: &Study, contrasts: &[Contrast<'_>]) -> Table {
         .with(Column::interval("ci", change, contrasts.iter().map(interval)).heading("95 % interval"))
         .with(Column::number("p", Format::Probability, of(Difference::p)).documents_only())
         .with(
-            Column::number("p_adjusted", Format::Probability, contrasts.iter().map(|c| c.p_adjusted)).heading("p (Holm)"),
+            Column::number("p_adjusted", Format::Probability, contrasts.iter().map(|c| c.p_adjusted))
+                .heading("p (Holm)"),
         )
         .with(Column::text("unit", contrasts.iter().map(|c| interval(c).map_or("", |_| unit))).file_only())
         .with(
             Column::text(
                 "family",
-                contrasts.iter().map(|c| c.p_adjusted.map_or(String::new(), |_| format!("{members} comparisons of this table"))),
+                contrasts
+                    .iter()
+                    .map(|c| c.p_adjusted.map_or(String::new(), |_| format!("{members} comparisons of this table"))),
             )
             .file_only(),
         )

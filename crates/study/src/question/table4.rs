@@ -176,8 +176,10 @@ fn page(name: &str, study: &Study) -> Result<Page, Error> {
         .with(Column::text("source", rows.iter().map(|r| r.source)).heading("said in").documents_only())
         .note("* or bold: differs from the paper's. LitGPT's curve counts micro-batches, so that ranks and micro-batches change it.");
     let mut page = Page::new(&format!("{}: hyperparameters", super::heading(name)));
-    page.asked = "With which hyperparameters are models trained here, and where do they differ from the paper's?".to_owned();
-    let each = differing.iter().map(|(model, count)| format!("{model}: {count} of {} differ from the paper's.", rows.len()));
+    page.asked =
+        "With which hyperparameters are models trained here, and where do they differ from the paper's?".to_owned();
+    let each =
+        differing.iter().map(|(model, count)| format!("{model}: {count} of {} differ from the paper's.", rows.len()));
     page.found = each.collect();
     page.notes.push(
         "Appendix B speaks of \"all three models\" where Table 4 has four columns; Appendix C gives micro-batches of fine-tuning for \

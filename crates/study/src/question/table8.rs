@@ -117,7 +117,10 @@ fn figure(name: &str, sizes: &[OfSize<'_>], control: &str) -> Result<Figure, Err
         .with(Column::text("model", bars.iter().map(|b| b.model.as_str())))
         .with(Column::number("sft_delta", change, bars.iter().map(|b| b.delta.map(|d| d.value))))
         .with(Column::interval("sft_delta_ci", change, bars.iter().map(|b| b.delta?.interval)))
-        .with(Column::text("unit", bars.iter().map(|b| b.delta.and_then(|d| d.interval).map_or("", |_| Unit::of(first).name()))))
+        .with(Column::text(
+            "unit",
+            bars.iter().map(|b| b.delta.and_then(|d| d.interval).map_or("", |_| Unit::of(first).name())),
+        ))
         .with(Column::text("family", bars.iter().map(|_| comparison::ALONE)));
     Ok(Figure::new(data, picture)
         .subtitle([format!("Lines: 95 % intervals of paired differences, over {}.", Unit::of(first).name())]))
