@@ -24,7 +24,7 @@ pub(crate) struct ExampleOptions {
     #[arg(long, value_name = "SIZES", value_delimiter = ',')]
     size: Vec<Size>,
     /// A checkpoint that every arm begins at, instead of first weights: a Hugging Face folder, or hf://OWNER/NAME[@REVISION].
-    /// Model and tokenizer are its own.
+    /// Model and tokenizer are its own; a table of several sizes has this one.
     #[arg(long, value_name = "BASE")]
     base: Option<String>,
     /// A resolved study file, such as the spec.toml of an output directory, instead of a preset.

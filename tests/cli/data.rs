@@ -212,7 +212,7 @@ fn tokenising_says_what_it_reads() {
 fn the_papers_arms_are_planned() {
     let dir = tempfile::tempdir().unwrap();
     let plan = stdout(&run("table1", dir.path(), &["--preset", "paper", "--print-plan"]));
-    assert!(plan.ends_with("28 arms: 27 fit, 1 refused\n"), "{plan}");
+    assert!(plan.ends_with("32 arms: 31 fit, 1 refused\n"), "{plan}");
     let refused: Vec<&str> = plan.lines().filter(|line| line.ends_with("  REFUSED")).collect();
     assert_eq!(refused, ["Ctd. pretrain (Math)       REFUSED"]);
     let reason = plan.lines().find(|line| line.starts_with("REFUSED: ")).unwrap();

@@ -6,6 +6,7 @@ mod analysis;
 mod command;
 mod data;
 mod errors;
+mod figures;
 mod harness;
 mod jobs;
 mod model;

@@ -160,6 +160,8 @@ impl Changes {
                 spec.tokenizer = base_tokenizer(&dir)?;
             }
             spec.base = Some(base.clone());
+            // A checkpoint is one model.
+            spec.sizes.clear();
         }
         if let Some(rates) = self.rates {
             let each = spec.sizes.iter().map(|size| rates.apply(&size.alone(&spec)));

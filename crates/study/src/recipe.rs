@@ -7,7 +7,7 @@ use schedule::Convention;
 use crate::data::{SetRows, stated_examples};
 use crate::datasheet::sampled;
 use crate::protocol::{RATES, SFT, Size};
-use crate::spec::{DataSpec, FixedRate, LrChoice};
+use crate::spec::{CurveShape, DataSpec, FixedRate, LrChoice};
 use crate::{SetId, Study};
 
 /// Pretraining's optimiser, curve, precision and micro-batches; where LitGPT's curve counts micro-batches, on how many ranks that is.
@@ -16,14 +16,16 @@ pub(crate) fn pretraining(study: &Study) -> String {
     let micro = (p.micro_tokens / p.time.max(1)).max(1) as u64;
     let o = &p.optimizer;
     let mut out = format!(
-        "recipe: AdamW ({}, {}), weight decay {}, clip {}; rates {:e} to {:e}, warm-up {} steps; {}; micro-batches of {micro} \
-         sequences",
+        "recipe: AdamW ({}, {}), weight decay {}, clip {}; {}, warm-up {} steps; {}; micro-batches of {micro} sequences",
         o.beta1,
         o.beta2,
         o.weight_decay,
         p.clip,
-        p.lr_peak,
-        p.lr_min,
+        match p.shape {
+            CurveShape::Cosine => format!("rates {:e} to {:e}", p.lr_peak, p.lr_min),
+            CurveShape::Linear => format!("rates {:e} to {:e} on a line", p.lr_peak, p.lr_min),
+            CurveShape::Constant => format!("a constant rate of {:e}", p.lr_peak),
+        },
         p.warmup,
         format!("{:?}", p.precision).to_lowercase()
     );

@@ -402,7 +402,8 @@ fn others(spec: &StudySpec) -> Result<Vec<Study>, Error> {
     Ok(out)
 }
 
-fn pretrain_lr(spec: &StudySpec) -> LrSpec {
+/// Pretraining's curve of learning rates.
+pub(crate) fn pretrain_lr(spec: &StudySpec) -> LrSpec {
     let PretrainSpec { lr_peak: peak, lr_min: min, convention, shape, .. } = spec.pretrain;
     let (warmup, total) = (spec.pretrain.warmup.into(), spec.pretrain.steps.into());
     match shape {

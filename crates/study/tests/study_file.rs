@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::de::DeserializeOwned;
 use study::{
     ArmSpec, DataSpec, EvalSpec, FinetuneCurve, FinetuneSpec, LrChoice, PretrainSpec, ProbeSpec, ReplaySpec, RoleFiles,
-    SftSetSpec, Splits, Study, StudySpec, TokenizerSpec,
+    SftSetSpec, SizeSpec, Splits, Study, StudySpec, TokenizerSpec,
 };
 
 fn page() -> String {
@@ -51,6 +51,7 @@ fn every_field_is_described_and_no_other() {
         ("tokenizer.bpe", fields::<TokenizerSpec>(&within("bpe"))),
         ("tokenizer.file", fields::<TokenizerSpec>(&within("file"))),
         ("model", fields::<gptneox_model::GptNeoXConfig>(UNKNOWN)),
+        ("sizes", fields::<SizeSpec>(UNKNOWN)),
         ("pretrain", fields::<PretrainSpec>(UNKNOWN)),
         ("pretrain.optimizer, sft.optimizer", fields::<trainer::AdamWSpec>(UNKNOWN)),
         ("arms", fields::<ArmSpec>(UNKNOWN)),

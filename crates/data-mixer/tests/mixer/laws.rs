@@ -370,6 +370,37 @@ proptest! {
         }
     }
 
+    /// Phases of the same number of sequences draw the same ones in the same order, whenever they begin.
+    #[test]
+    fn the_same_sequences_at_any_start(
+        (steps, batch, starts) in (2u64..60, 1u64..9).prop_flat_map(|(steps, batch)| {
+            (Just(steps), Just(batch), prop::collection::vec(0..steps, 2..5))
+        }),
+        share in 1u64..=100, seed: u64, more in 0u64..40,
+    ) {
+        let room = (steps - starts.iter().max().unwrap()) * batch;
+        let sequences = (room * share / 100).max(1);
+        let drawn = |start: u64| {
+            let phase = Phase {
+                start: Step(start),
+                weight: WeightCurve::Sequences(sequences),
+                specialised: Some(Shares::one("code").unwrap()),
+                general: None,
+            };
+            let timeline = Timeline::new(Step(steps), Shares::one("web").unwrap(), vec![phase]).unwrap();
+            let sources = vec![SourceSize::new("web", steps * batch), SourceSize::new("code", sequences + more)];
+            let plan = MixPlan::build(MixSpec { seed, ..MixSpec::new(timeline, sources, batch, 16) }).unwrap();
+            let code = |d: &Draw| plan.source(d.source).name == "code";
+            draws(&plan).into_iter().filter(code).map(|d| (d.epoch, d.sequence)).collect::<Vec<_>>()
+        };
+        let first = drawn(starts[0]);
+        prop_assert_eq!(first.len() as u64, sequences);
+        prop_assert_eq!(first.iter().collect::<HashSet<_>>().len() as u64, sequences, "none comes twice");
+        for start in &starts[1..] {
+            prop_assert_eq!(&drawn(*start), &first);
+        }
+    }
+
     /// A source on both sides is drawn without repeats across both: within an epoch no sequence comes twice, and no epoch
     /// begins before the one before it is used up, displaced sequences counted as used.
     #[test]

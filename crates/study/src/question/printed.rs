@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::Error;
+use crate::protocol::{C4, Protocol, SFT, Size};
+use crate::spec::{StudySpec, preset};
 
 const TABLES: [(u32, &str); 8] = [
     (1, include_str!("../../data/paper/table1.csv")),
@@ -21,6 +23,11 @@ const TABLES: [(u32, &str); 8] = [
 pub(super) struct Printed {
     name: String,
     rows: Vec<BTreeMap<String, String>>,
+}
+
+/// The paper's own study at one of its sizes.
+pub(super) fn papers_study(size: Size) -> Result<StudySpec, Error> {
+    preset("paper", &Protocol { sizes: &[size], arms: &[C4], sft: SFT, ..Protocol::PAPER })
 }
 
 impl Printed {

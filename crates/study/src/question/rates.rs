@@ -4,9 +4,10 @@ use report::{Column, Curves, Figure, Format, Lines, Page, Table};
 
 use super::Question;
 use super::losses::{SweepPoint, Wanted, named, sweeps};
-use super::printed::Printed;
+use super::printed::{Printed, papers_study};
 use crate::graph::Graph;
 use crate::plan::Plan;
+use crate::protocol::Size;
 use crate::{Error, SetId, Study};
 
 /// Table 6: every rate that was tried, with its loss.
@@ -40,7 +41,11 @@ fn tried<'a>(graph: &mut Graph<'a>) -> Result<Vec<OfSize<'a>>, Error> {
     let of = |size| {
         graph.at(size, |graph| {
             let study = graph.study();
-            Ok(OfSize { study, points: sweeps(graph, Wanted::cells(&|arm, _| arm == study.control()))? })
+            let mut points = sweeps(graph, Wanted::cells(&|arm, _| arm == study.control()))?;
+            // A grid that was extended downwards has its lowest rates last; sets keep their order.
+            let place = |point: &SweepPoint| study.sets().position(|set| study[set].name == point.dataset);
+            points.sort_by(|a, b| place(a).cmp(&place(b)).then(a.lr.total_cmp(&b.lr)));
+            Ok(OfSize { study, points })
         })
     };
     sizes.map(of).collect()
@@ -80,8 +85,7 @@ impl Question for Table6 {
         let study = graph.study();
         let mut page = Page::new(&format!("{}: learning rates that were tried", super::heading(name)));
         page.asked = "How does the loss on the validation split depend on the learning rate of fine-tuning?".to_owned();
-        let all = || sizes.iter().flat_map(|size| size.points.iter().map(move |point| (size.study, point)));
-        page.found = all().filter_map(|(study, point)| said(study, point)).collect();
+        page.found = vec![edges(&sizes)];
         page.tables = vec![grid(name, &sizes)];
         page.figures = vec![figure(name, study, &sizes)];
         page.notes = vec![format!(
@@ -114,11 +118,16 @@ impl Question for Table6 {
     }
 }
 
-/// What was chosen, in a sentence.
-fn said(study: &Study, point: &SweepPoint) -> Option<String> {
-    let at_edge = point.chosen?;
-    let edge = if at_edge { ", at the edge of what was tried: a better one may lie beyond" } else { "" };
-    Some(format!("{} on {}: {:e}{edge}.", study.spec().model_name, point.dataset, point.lr))
+/// How many of the chosen rates lie at the edge of what was tried, in a sentence.
+fn edges(sizes: &[OfSize<'_>]) -> String {
+    let chosen: Vec<bool> = sizes.iter().flat_map(|size| &size.points).filter_map(|point| point.chosen).collect();
+    match chosen.iter().filter(|at_edge| **at_edge).count() {
+        0 => format!("None of {} chosen rates lies at the edge of what was tried.", chosen.len()),
+        edges => format!(
+            "{edges} of {} chosen rates lie at the edge of what was tried: better ones may lie beyond.",
+            chosen.len()
+        ),
+    }
 }
 
 fn grid(name: &str, sizes: &[OfSize<'_>]) -> Table {
@@ -199,6 +208,65 @@ fn figure(name: &str, study: &Study, sizes: &[OfSize<'_>]) -> Figure {
     Figure::new(data, picture)
 }
 
+/// Chosen rates by the model's size, and those that the paper printed.
+fn by_size(name: &str, study: &Study, sizes: &[OfSize<'_>]) -> Result<Figure, Error> {
+    let sets: Vec<&str> = study.sets().map(|set| study[set].name.as_str()).collect();
+    let parameters = |size: &OfSize<'_>| size.study.spec().model.parameter_count().total as f64;
+    let chosen = |size: &OfSize<'_>, set: &str| {
+        size.points.iter().find(|p| p.dataset == set && p.chosen.is_some()).map_or(f64::NAN, |p| p.lr)
+    };
+    let mut own: Vec<&OfSize<'_>> = sizes.iter().collect();
+    own.sort_by(|a, b| parameters(a).total_cmp(&parameters(b)));
+    let parameters_of = |size: Size| papers_study(size).map(|spec| spec.model.parameter_count().total);
+    let paper = Size::ALL.iter().map(|size| Ok((size.name(), parameters_of(*size)?)));
+    let paper = paper.collect::<Result<Vec<_>, Error>>()?;
+    let panels: [(&str, Vec<f64>, Vec<Vec<f64>>); 2] = [
+        (
+            "this study",
+            own.iter().map(|size| parameters(size)).collect(),
+            sets.iter().map(|set| own.iter().map(|size| chosen(size, set)).collect()).collect(),
+        ),
+        (
+            "the paper (Table 7)",
+            paper.iter().map(|(_, parameters)| *parameters as f64).collect(),
+            sets.iter().map(|set| paper.iter().map(|(m, _)| papers(m, set).unwrap_or(f64::NAN)).collect()).collect(),
+        ),
+    ];
+    let logs = |values: &[f64]| values.iter().map(|value| value.log10()).collect::<Vec<_>>();
+    let curves = |(title, x, ys): &(&str, Vec<f64>, Vec<Vec<f64>>)| Curves {
+        title: (*title).to_owned(),
+        x: logs(x),
+        ys: ys.iter().map(|rates| logs(rates)).collect(),
+        bands: Vec::new(),
+        points: true,
+        y_axis: None,
+    };
+    let picture = Lines {
+        x_axis: "log₁₀ of the number of parameters".to_owned(),
+        y_axis: "log₁₀ of the peak learning rate".to_owned(),
+        names: sets.iter().map(|set| (*set).to_owned()).collect(),
+        scaled_to: usize::MAX,
+        panels: panels.iter().map(curves).collect(),
+        across: 2,
+        from_zero: false,
+        own_scales: true,
+    };
+    let rows: Vec<(&str, f64, &str, f64)> = panels
+        .iter()
+        .flat_map(|(of, x, ys)| {
+            sets.iter()
+                .zip(ys)
+                .flat_map(move |(set, rates)| x.iter().zip(rates).map(move |(x, lr)| (*of, *x, *set, *lr)))
+        })
+        .collect();
+    let data = Table::new(name, "Learning rates of fine-tuning that were chosen, by size")
+        .with(Column::text("of", rows.iter().map(|r| r.0)))
+        .with(Column::count("parameters", rows.iter().map(|r| r.1 as u64)))
+        .with(Column::text("dataset", rows.iter().map(|r| r.2)))
+        .with(Column::number("lr", Format::Scientific(1), rows.iter().map(|r| r.3.is_finite().then_some(r.3))));
+    Ok(Figure::new(data, picture))
+}
+
 impl Question for Table7 {
     fn name(&self) -> &str {
         "table7"
@@ -221,15 +289,7 @@ impl Question for Table7 {
         };
         let mut page = Page::new(&format!("{}: learning rates that were chosen", super::heading(name)));
         page.asked = "Which learning rate is fine-tuned with, at each size and on each set?".to_owned();
-        let all = || study.sets().flat_map(|set| sizes.iter().map(move |size| (size, set)));
-        let edges = all().filter(|(size, set)| chosen(size, *set).is_some_and(|(_, at_edge)| at_edge)).count();
-        page.found = vec![match edges {
-            0 => "No chosen rate lies at the edge of what was tried.".to_owned(),
-            _ => format!(
-                "{edges} of {} chosen rates lie at the edge of what was tried: better ones may lie beyond.",
-                all().count()
-            ),
-        }];
+        page.found = vec![edges(&sizes)];
         let sets: Vec<SetId> = study.sets().collect();
         let mut table = Table::new(name, "Peak learning rates of fine-tuning, by set and size")
             .with(Column::text("dataset", sets.iter().map(|set| study[*set].name.as_str())).heading("set"));
@@ -249,6 +309,7 @@ impl Question for Table7 {
             table.note("* or bold: at the edge of all that were tried; a better one may lie beyond."),
             grid("sweep", &sizes),
         ];
+        page.figures = vec![by_size(name, study, &sizes)?];
         page.notes = vec![format!("Fine-tuning rates: {}.", crate::recipe::rates(study))];
         Ok(page)
     }

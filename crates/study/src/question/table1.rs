@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use data_mixer::Preflight;
-use report::{Column, Format, Page, Table, TextFile};
+use report::{BarPanel, Bars, Column, Estimate, Figure, Format, Page, Table, TextFile};
 use schedule::Tokens;
 
 use super::Question;
@@ -128,7 +128,28 @@ fn page(name: &str, study: &Study, plan: &Plan, amount: &dyn Fn(&str) -> Option<
         plan.arms.len() - refused
     ));
     page.tables.push(table);
+    page.figures.push(figure(name, &rows, &spec.model_name));
     Ok(page)
+}
+
+/// What there is of each mix beside what the arm that takes most takes of it.
+fn figure(name: &str, rows: &[Row], model: &str) -> Figure {
+    let millions = |tokens: u64| Estimate { value: tokens as f64 / 1e6, interval: None };
+    let bars = |r: &Row| vec![Some(millions(r.amount.tokens)), r.used.map(|t| millions(t.0))];
+    let picture = Bars {
+        axis: "million tokens".to_owned(),
+        series: vec!["what there is".to_owned(), "what the arm takes that takes most".to_owned()],
+        panels: vec![BarPanel {
+            title: String::new(),
+            groups: rows.iter().map(|r| (r.role.clone(), bars(r))).collect(),
+        }],
+    };
+    let data = Table::new(name, &format!("Tokens of each mix ({model})"))
+        .with(Column::text("midtrain_mix", rows.iter().map(|r| r.role.as_str())))
+        .with(Column::count("tokens", rows.iter().map(|r| r.amount.tokens)))
+        .with(Column::count("most_used", rows.iter().map(|r| r.used.map(|t| t.0))))
+        .with(Column::text("arm", rows.iter().map(|r| r.arm.as_str())));
+    Figure::new(data, picture)
 }
 
 /// General text, then what the arms mix in.

@@ -1,11 +1,11 @@
 //! Table 4: this study's hyperparameters beside the paper's; what differs is marked.
 
-use report::{Column, Page, Table};
-use schedule::Convention;
+use report::{Column, Curves, Figure, Format, Lines, Page, Table};
+use schedule::{Convention, LrSpec, Step};
 
 use super::Question;
 use super::losses::named;
-use super::printed::Printed;
+use super::printed::{Printed, papers_study};
 use crate::graph::Graph;
 use crate::plan::Plan;
 use crate::protocol::{RATES, Size};
@@ -187,7 +187,74 @@ fn page(name: &str, study: &Study) -> Result<Page, Error> {
             .to_owned(),
     );
     page.tables = vec![table];
+    page.figures = vec![figure(name, study)?];
     Ok(page)
+}
+
+/// Points of each curve of the picture.
+const POINTS: u64 = 120;
+
+/// Rates as shares of their peak over shares of the run.
+fn shape(curve: LrSpec, peak: f64, steps: u64) -> Result<Vec<f64>, Error> {
+    let schedule = curve.build().map_err(|source| Error::Schedule { what: "a curve".to_owned(), source })?;
+    let at =
+        |i: u64| schedule.at(Step((u128::from(steps.saturating_sub(1)) * u128::from(i) / u128::from(POINTS)) as u64));
+    Ok((0..=POINTS).map(|i| at(i) / peak).collect())
+}
+
+/// A study's two curves; fine-tunes of other numbers of steps have the same shape.
+fn shapes(spec: &StudySpec) -> Result<[Vec<f64>; 2], Error> {
+    /// Steps enough for the curve's shape to be seen.
+    const FINETUNE: u64 = 1000;
+    let pretraining = shape(crate::study::pretrain_lr(spec), spec.pretrain.lr_peak, spec.pretrain.steps)?;
+    Ok([pretraining, shape(spec.sft.curve.over(1.0, FINETUNE), 1.0, FINETUNE)?])
+}
+
+/// Both learning-rate curves of each size, and the paper's. What is the same is one curve.
+fn figure(name: &str, study: &Study) -> Result<Figure, Error> {
+    let mut all: Vec<(String, [Vec<f64>; 2])> = Vec::new();
+    let mut add = |name: String, curves: [Vec<f64>; 2]| match all.iter_mut().find(|(_, known)| *known == curves) {
+        Some((names, _)) => *names += &format!(", {name}"),
+        None => all.push((name, curves)),
+    };
+    for size in study.sizes() {
+        add(study[size].spec().model_name.clone(), shapes(study[size].spec())?);
+    }
+    for size in Size::ALL {
+        add(format!("the paper's {}", size.name()), shapes(&papers_study(size)?)?);
+    }
+    let x: Vec<f64> = (0..=POINTS).map(|i| i as f64 / POINTS as f64).collect();
+    let parts = ["pretraining", "fine-tuning"];
+    let panel = |(i, title): (usize, &&str)| Curves {
+        title: (*title).to_owned(),
+        y_axis: None,
+        x: x.clone(),
+        ys: all.iter().map(|(_, curves)| curves[i].clone()).collect(),
+        bands: Vec::new(),
+        points: false,
+    };
+    let picture = Lines {
+        x_axis: "share of the steps".to_owned(),
+        y_axis: "share of the peak rate".to_owned(),
+        names: all.iter().map(|(name, _)| name.clone()).collect(),
+        scaled_to: all.len(),
+        from_zero: true,
+        own_scales: false,
+        panels: parts.iter().enumerate().map(panel).collect(),
+        across: 2,
+    };
+    let rows: Vec<(&str, &str, f64, f64)> = parts
+        .iter()
+        .enumerate()
+        .flat_map(|(part, title)| all.iter().map(move |(name, curves)| (*title, name.as_str(), &curves[part])))
+        .flat_map(|(title, name, curve)| x.iter().zip(curve).map(move |(x, y)| (title, name, *x, *y)))
+        .collect();
+    let data = Table::new(name, "Learning rates over a run, as shares of their peak")
+        .with(Column::text("part", rows.iter().map(|r| r.0)))
+        .with(Column::text("models", rows.iter().map(|r| r.1)))
+        .with(Column::number("share_of_steps", Format::Fixed(4), rows.iter().map(|r| r.2)))
+        .with(Column::number("share_of_peak", Format::Fixed(4), rows.iter().map(|r| r.3)));
+    Ok(Figure::new(data, picture))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::job::Shared;
 use crate::plan::Plan;
 use crate::spec::{DataSpec, Sources, StatedExamples};
 use crate::{Error, SetId, Study};
-use report::{Column, Page, Table};
+use report::{BarPanel, Bars, Column, Estimate, Figure, Page, Table};
 
 /// The fine-tuning sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -130,7 +130,27 @@ fn page(name: &str, study: &Study, rows: &[Row]) -> Page {
     let mut page = Page::new(&format!("{} ({})", super::heading(name), study.spec().model_name));
     page.asked = "What are models fine-tuned on, and is what they are evaluated on really held out?".to_owned();
     page.tables.push(table);
+    page.figures.push(figure(name, rows, &study.spec().model_name));
     page
+}
+
+/// The examples of each set's splits.
+fn figure(name: &str, rows: &[Row], model: &str) -> Figure {
+    let splits: [(&str, fn(&Row) -> Option<u64>); 3] =
+        [("train", |r| r.train), ("validation", |r| r.validation), ("test", |r| r.test)];
+    let bar = |count: u64| Estimate { value: count as f64, interval: None };
+    let picture = Bars {
+        axis: "examples".to_owned(),
+        series: splits.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        panels: vec![BarPanel {
+            title: String::new(),
+            groups: rows.iter().map(|r| (r.name.clone(), splits.map(|(_, of)| of(r).map(bar)).to_vec())).collect(),
+        }],
+    };
+    let data = Table::new(name, &format!("Examples of the fine-tuning sets ({model})"))
+        .with(Column::text("dataset", rows.iter().map(|r| r.name.as_str())));
+    let data = splits.iter().fold(data, |data, (name, of)| data.with(Column::count(name, rows.iter().map(of))));
+    Figure::new(data, picture)
 }
 
 /// What the search found; nothing where nothing could be judged.

@@ -12,7 +12,7 @@ use super::{LrChoice, StudySpec};
 /// [[sizes]]
 /// model_name = "large"
 /// lr_peak = 6e-4
-/// model = { vocab_size = 8192, hidden_size = 320, num_hidden_layers = 6, num_attention_heads = 5, … }
+/// model = { vocab_size = 8192, hidden_size = 320, num_layers = 6, num_heads = 5, … }
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
