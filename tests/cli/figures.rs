@@ -192,7 +192,7 @@ fn paths_of_one_size() {
 
     // A slice: its grid, and both ways, which end at the stored models.
     let text = done("figure1", dir, &spec, &[]);
-    assert!(words(&text).contains("up to 0e0 in every weight"), "{text}");
+    assert!(words(&text).contains("to the last bit"), "{text}");
     assert_eq!(table(dir, "figure1", "figures/figure1.csv").len(), 25);
     let states = table(dir, "figure1", "tables/states.csv");
     let of = |name: &str, column: &str| number(states.iter().find(|r| r["model"] == name).unwrap(), column);

@@ -18,7 +18,7 @@ impl Graph<'_> {
         let every =
             self.study.spec().eval.checkpoint_every.unwrap_or_else(|| steps.div_ceil(CHECKPOINTS)).clamp(1, steps);
         let mut out: Vec<Step> = (1..=steps / every).map(|i| Step(i * every)).collect();
-        if steps % every != 0 {
+        if !steps.is_multiple_of(every) {
             out.push(Step(steps));
         }
         out
@@ -45,8 +45,8 @@ impl Graph<'_> {
         let fork = self.fork(arm, 0)?.map(|fork| fork.address());
         let job = Plane {
             label: format!("the plane of {} and {}", study[study.control()].name(), study[arm].name()),
-            control,
-            midtrained,
+            control: Box::new(control),
+            midtrained: Box::new(midtrained),
             fork,
             general: self.data.role(GENERAL).test.clone(),
             time: spec.pretrain.time,

@@ -47,9 +47,9 @@ pub(crate) struct Plane {
     /// What messages call it.
     pub(crate) label: String,
     /// The control's fine-tune.
-    pub(crate) control: Tuned,
+    pub(crate) control: Box<Tuned>,
     /// The midtrained model's.
-    pub(crate) midtrained: Tuned,
+    pub(crate) midtrained: Box<Tuned>,
     /// Where both runs part; `None` where they have nothing in common.
     pub(crate) fork: Option<Address>,
     /// What J_P is measured on: held-out general text.

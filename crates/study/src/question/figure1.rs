@@ -107,10 +107,12 @@ impl Shown<'_> {
                  directions. Of the first seeds of each run.",
                 self.study.spec().model.parameter_count().total
             ),
-            format!(
-                "Both ways were walked again; they end at the stored models up to {:.0e} in every weight.",
-                self.sliced.end_difference
-            ),
+            match self.sliced.end_difference {
+                0.0 => "Both ways were walked again; they end at the stored models, to the last bit.".to_owned(),
+                by => format!(
+                    "Both ways were walked again; they end at the stored models up to {by:.0e} in every weight."
+                ),
+            },
             unit(self.study),
         ];
     }

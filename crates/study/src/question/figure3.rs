@@ -61,7 +61,11 @@ impl Question for Figure3 {
         }
         page.found.push(conclude(study));
         page.figures = vec![figure(name, study, &closeness, &groups)];
-        page.tables = vec![table(&groups), points(name, study, &groups)];
+        page.tables = vec![table("correlation", TITLE, &groups, |row| row.set.is_none())];
+        page.details = vec![table("correlation_by_set", "The same, set by set", &groups, |row| row.set.is_some())];
+        // Of several sizes these are too many to be read in a row.
+        let shown = if several { &mut page.details } else { &mut page.tables };
+        shown.push(points(name, study, &groups));
         page.notes = vec![
             "Every mix is measured on every set, so that the pairs are not independent: what is peculiar to a mix is in its values \
              on all sets, and the mixes of a set share its control. Correlations of all pairs therefore have neither p nor interval. \
@@ -317,6 +321,8 @@ struct Correlations {
 #[derive(Default)]
 struct Row {
     name: String,
+    /// Of one set alone.
+    set: Option<SetId>,
     value: Option<f64>,
     n: usize,
     interval: Option<(f64, f64)>,
@@ -456,15 +462,20 @@ impl Correlations {
     }
 }
 
-/// Every correlation of every group.
-fn table(groups: &[Group<'_>]) -> Table {
-    let all: Vec<(&Group<'_>, &Row)> =
-        groups.iter().flat_map(|group| group.correlations.rows.iter().map(move |row| (group, row))).collect();
+const TITLE: &str = "Correlation of proximity advantage and improvement";
+
+/// These correlations of every group.
+fn table(name: &str, title: &str, groups: &[Group<'_>], shown: fn(&Row) -> bool) -> Table {
+    let all: Vec<(&Group<'_>, &Row)> = groups
+        .iter()
+        .flat_map(|group| group.correlations.rows.iter().map(move |row| (group, row)))
+        .filter(|(_, row)| shown(row))
+        .collect();
     let rows = || all.iter().map(|(_, row)| *row);
     let model = Column::text("model", all.iter().map(|(group, _)| group.model()));
     let several = groups.iter().any(|group| group.model() != groups[0].model());
     let signed = Format::Signed(3);
-    Table::new("correlation", "Correlation of proximity advantage and improvement")
+    Table::new(name, title)
         .with(if several { model } else { model.file_only() })
         .with(Column::text("variant", all.iter().map(|(group, _)| group.variant.name())))
         .with(Column::text("statistic", rows().map(|r| r.name.as_str())))
@@ -503,7 +514,7 @@ fn table(groups: &[Group<'_>]) -> Table {
         )
         .with(Column::text("unit", rows().map(|r| r.unit)).file_only())
         .with(Column::text("family", rows().map(Row::family)).file_only())
-        .with(Column::text("how", rows().map(|r| r.how.as_str())))
+        .with(Column::text("how", rows().map(|r| r.how.as_str())).documents_only())
 }
 
 /// Whether no two of these mixes have more than the control of the same source, so that they can be exchanged.
@@ -533,7 +544,8 @@ fn of_set(study: &Study, pairs: &[Pair], set: SetId, independent: bool) -> Row {
     let x: Vec<f64> = of_set().map(|p| p.advantage.value).collect();
     let y: Vec<f64> = of_set().map(|p| p.improvement.value).collect();
     let name = format!("Spearman rho, {}", study[set].name);
-    let row = Row { name, n: x.len(), unit: "mixes", how: "over the mixes of the set".to_owned(), ..Row::default() };
+    let how = "over the mixes of the set".to_owned();
+    let row = Row { name, set: Some(set), n: x.len(), unit: "mixes", how, ..Row::default() };
     match spearman(&x, &y) {
         // Where all ranks agree the interval would have no width, by its formula alone.
         Ok(found) if found.rho.abs() > 1.0 - 1e-12 => Row {

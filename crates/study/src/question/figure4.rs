@@ -93,6 +93,14 @@ impl Grid {
         weights
     }
 
+    /// The numbers of sequences that there are arms of.
+    fn counts(&self) -> Vec<u64> {
+        let mut counts: Vec<u64> = self.fibres.iter().map(|(_, count, _)| *count).collect();
+        counts.sort_unstable();
+        counts.dedup();
+        counts
+    }
+
     fn cell(&self, start: Step, weight: Weight) -> Option<ArmId> {
         self.cells.iter().find(|(s, w, _)| (*s, *w) == (start, weight)).map(|(.., arm)| *arm)
     }
@@ -168,7 +176,8 @@ impl Shown<'_> {
         let mut page = Page::new(&format!("{} ({})", super::heading(self.name), names(self.sizes)));
         page.asked =
             format!("When should {} be mixed in, and how much of it, for fine-tuning on {set}?", self.of.source);
-        page.found = contrasts.iter().filter(|c| c.model == self.first()).filter_map(said).collect();
+        // The table has the others.
+        page.found = contrasts.first().and_then(said).into_iter().collect();
         page.found.extend([self.curve(), unit(study)]);
         for size in self.sizes {
             let model = &size.study.spec().model_name;
@@ -198,10 +207,6 @@ impl Shown<'_> {
         page.details =
             self.sizes.iter().flat_map(|size| size.losses.details_of(&size.study.spec().model_name)).collect();
         Ok(page)
-    }
-
-    fn first(&self) -> &str {
-        &self.study.spec().model_name
     }
 
     /// What the start is confounded with.
@@ -240,14 +245,15 @@ impl Shown<'_> {
             if let Some([early_low, early_high, late_low, late_high]) = self.grid.corners() {
                 let weights = self.grid.weights();
                 let (low, high) = (weights[0], weights[weights.len() - 1]);
+                let [least, most] = [low, high].map(percent);
                 let terms = [(early_low, 1.0), (early_high, -1.0), (late_low, -1.0), (late_high, 1.0)];
                 let what = format!(
-                    "what {high} gains over {low} when it begins early, less what it gains when it begins late (Finding 4: above 0)"
+                    "what {most} gains over {least} when it begins early, less what it gains when it begins late (Finding 4: above 0)"
                 );
                 out.push(self.combination(size, what, &terms));
                 for start in self.grid.starts() {
                     if let (Some(low_arm), Some(high_arm)) = (self.grid.cell(start, low), self.grid.cell(start, high)) {
-                        let what = format!("{high} less {low}, both from {}", tokens(self.study, start));
+                        let what = format!("{most} less {least}, both from {}", tokens(self.study, start));
                         out.push(self.pair(size, what, high_arm, low_arm)?);
                     }
                 }
@@ -255,16 +261,21 @@ impl Shown<'_> {
             let cells: Vec<ArmId> =
                 self.of.compensation.iter().filter_map(|name| self.study.arm_named(name).ok()).collect();
             for pair in cells.windows(2) {
-                let what = "the later start with the higher weight, less the one before (no compensation: above 0)";
-                out.push(self.pair(size, what.to_owned(), pair[1], pair[0])?);
-            }
-            if let ([(first, .., early)], [(last, .., late)]) = (
-                &self.grid.fibres[..self.grid.fibres.len().min(1)],
-                &self.grid.fibres[self.grid.fibres.len().saturating_sub(1)..],
-            ) && first < last
-            {
+                let [before, after] = [pair[0], pair[1]];
                 let what = format!(
-                    "the same sequences from {} on, less from {} on",
+                    "{} less {}: later, and more of it (no compensation: above 0)",
+                    self.study[after].name(),
+                    self.study[before].name()
+                );
+                out.push(self.pair(size, what, after, before)?);
+            }
+            for sequences in self.grid.counts() {
+                let mut of_count = self.grid.fibres.iter().filter(|(_, count, _)| *count == sequences);
+                let (Some((first, _, early)), Some((last, _, late))) = (of_count.next(), of_count.next_back()) else {
+                    continue;
+                };
+                let what = format!(
+                    "the same {sequences} sequences from {} on, less from {} on",
                     tokens(self.study, *last),
                     tokens(self.study, *first)
                 );
@@ -405,7 +416,7 @@ impl Shown<'_> {
                 title: size.study.spec().model_name.clone(),
                 row_axis: "weight".to_owned(),
                 column_axis: format!("start, {word} of tokens"),
-                rows: weights.iter().rev().map(|w| format!("{:.0} %", 100.0 * w.as_f64())).collect(),
+                rows: weights.iter().rev().map(|w| percent(*w)).collect(),
                 columns: starts.iter().map(column).collect(),
                 values,
                 marks: best.into_iter().collect(),
@@ -530,6 +541,10 @@ fn said(contrast: &Contrast) -> Option<String> {
         .interval
         .map_or_else(|| "no interval".to_owned(), |(low, high)| format!("95 % interval {low:+.3} to {high:+.3}"));
     Some(format!("{}: {:+.3} ({interval}).", capital(&contrast.what), contrast.value?))
+}
+
+fn percent(weight: Weight) -> String {
+    format!("{} %", (1000.0 * weight.as_f64()).round() / 10.0)
 }
 
 /// With a capital letter.

@@ -20,14 +20,12 @@ pub struct Table7;
 
 /// Adds the sweeps on the control's checkpoint at every size.
 fn needs(graph: &mut Graph<'_>) -> Result<(), Error> {
-    let sizes = graph.study().sizes();
-    let mut ask = |size| {
+    graph.study().sizes().try_for_each(|size| {
         graph.at(size, |graph| {
             let study = graph.study();
             study.sets().try_for_each(|set| graph.last_select(study.control(), set).map(|_| ()))
         })
-    };
-    sizes.map(&mut ask).collect()
+    })
 }
 
 /// The sweeps of a size.
@@ -208,6 +206,9 @@ fn figure(name: &str, study: &Study, sizes: &[OfSize<'_>]) -> Figure {
     Figure::new(data, picture)
 }
 
+/// Of whom, the sizes in parameters, and the rates of each set at these.
+type BySize<'a> = (&'a str, Vec<f64>, Vec<Vec<f64>>);
+
 /// Chosen rates by the model's size, and those that the paper printed.
 fn by_size(name: &str, study: &Study, sizes: &[OfSize<'_>]) -> Result<Figure, Error> {
     let sets: Vec<&str> = study.sets().map(|set| study[set].name.as_str()).collect();
@@ -220,7 +221,7 @@ fn by_size(name: &str, study: &Study, sizes: &[OfSize<'_>]) -> Result<Figure, Er
     let parameters_of = |size: Size| papers_study(size).map(|spec| spec.model.parameter_count().total);
     let paper = Size::ALL.iter().map(|size| Ok((size.name(), parameters_of(*size)?)));
     let paper = paper.collect::<Result<Vec<_>, Error>>()?;
-    let panels: [(&str, Vec<f64>, Vec<Vec<f64>>); 2] = [
+    let panels: [BySize<'_>; 2] = [
         (
             "this study",
             own.iter().map(|size| parameters(size)).collect(),
@@ -233,7 +234,7 @@ fn by_size(name: &str, study: &Study, sizes: &[OfSize<'_>]) -> Result<Figure, Er
         ),
     ];
     let logs = |values: &[f64]| values.iter().map(|value| value.log10()).collect::<Vec<_>>();
-    let curves = |(title, x, ys): &(&str, Vec<f64>, Vec<Vec<f64>>)| Curves {
+    let curves = |(title, x, ys): &BySize<'_>| Curves {
         title: (*title).to_owned(),
         x: logs(x),
         ys: ys.iter().map(|rates| logs(rates)).collect(),

@@ -236,11 +236,11 @@ fn table(name: &str, study: &Study, rows: &[Row<'_>]) -> Table {
         .with(Column::text("model", rows.iter().map(|r| r.model)))
         .with(Column::text("dataset", rows.iter().map(|r| r.set)).heading("set"))
         .with(Column::text("mix", rows.iter().map(|r| r.mix)))
-        .with(Column::number("sft_loss", loss, mean(|r| r.sft.clone())).heading("SFT").absent("failed"))
-        .with(Column::number("c4_loss", loss, mean(|r| r.c4.clone())).heading("C4").absent("failed"))
+        .with(Column::number("sft_loss", loss, mean(|r| r.sft)).heading("SFT").absent("failed"))
+        .with(Column::number("c4_loss", loss, mean(|r| r.c4)).heading("C4").absent("failed"))
         .with(Column::count("seeds", rows.iter().map(|r| r.sft.as_ref().map(|s| s.n as u64))).file_only())
-        .with(Column::number("sft_sd", loss, sd(|r| r.sft.clone())).heading("sd").documents_only())
-        .with(Column::number("c4_sd", loss, sd(|r| r.c4.clone())).heading("sd, C4").documents_only())
+        .with(Column::number("sft_sd", loss, sd(|r| r.sft)).heading("sd").documents_only())
+        .with(Column::number("c4_sd", loss, sd(|r| r.c4)).heading("sd, C4").documents_only())
         .grouped()
 }
 

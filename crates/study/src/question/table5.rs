@@ -136,8 +136,8 @@ fn page(name: &str, study: &Study, rows: &[Row]) -> Page {
 
 /// The examples of each set's splits.
 fn figure(name: &str, rows: &[Row], model: &str) -> Figure {
-    let splits: [(&str, fn(&Row) -> Option<u64>); 3] =
-        [("train", |r| r.train), ("validation", |r| r.validation), ("test", |r| r.test)];
+    type Count = fn(&Row) -> Option<u64>;
+    let splits: [(&str, Count); 3] = [("train", |r| r.train), ("validation", |r| r.validation), ("test", |r| r.test)];
     let bar = |count: u64| Estimate { value: count as f64, interval: None };
     let picture = Bars {
         axis: "examples".to_owned(),

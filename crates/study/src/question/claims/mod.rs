@@ -51,8 +51,11 @@ struct Places {
     others: Vec<(ArmId, SetId, usize)>,
     corners: Option<[ArmId; 4]>,
     /// What representations are compared on: arm and set, and the probes by name.
-    probed: Option<(ArmId, SetId, Vec<(&'static str, ProbeId)>)>,
+    probed: Option<(ArmId, SetId, Probes)>,
 }
+
+/// Probes by name.
+type Probes = Vec<(&'static str, ProbeId)>;
 
 impl Places {
     fn of(study: &Study) -> Self {
@@ -176,8 +179,7 @@ fn models(evidence: &Evidence) -> String {
 fn notes(margin: f64) -> Vec<String> {
     vec![format!(
         "Contrasts and margins were fixed before any result was seen (δ = {:.1} % of the control's loss, 0.3 in correlations, 0.01 in CKA). A \
-         claim holds where the 95 % interval of its contrast lies above 0 (of the five findings also p, adjusted by Holm over those that can \
-         be tested, below 5 %); it fails where the interval excludes a benefit of δ or more; where both are so there is a benefit below δ; \
+         claim holds where the 95 % interval of its contrast lies above 0 and p is below 5 % (of the five findings adjusted by Holm over those that can be tested); it fails where the interval excludes a benefit of δ or more; where both are so there is a benefit below δ; \
          else it is undecided. A claim that all of several contrasts must show has the interval of the least favourable one.",
         100.0 * margin
     )]
@@ -270,8 +272,8 @@ fn shifts(graph: &mut Graph<'_>, places: &Places) -> Result<BTreeMap<String, Vec
 struct Row {
     claim: &'static Claim,
     tested: Option<Tested>,
-    /// Of the five findings.
-    p_adjusted: Option<f64>,
+    /// Of the five findings adjusted by Holm, of others its own.
+    p: Option<f64>,
     verdict: Verdict,
 }
 
@@ -298,11 +300,16 @@ impl Judged {
                 Ok(tested) => Verdict::of(tested, claim.margin.value(margin), p),
                 Err(reason) => Verdict::NotTestable(reason.clone()),
             };
-            Row { claim, tested: tested.ok(), p_adjusted: p, verdict }
+            Row { claim, tested: tested.ok(), p, verdict }
+        };
+        // Each part stands for itself.
+        let alone = |found: (&'static Claim, Result<Tested, String>)| {
+            let p = found.1.as_ref().ok().and_then(|tested| tested.p);
+            judge(found, p)
         };
         Self {
             findings: findings.into_iter().zip(holm(&p)).map(|(found, p)| judge(found, p)).collect(),
-            parts: found(&PARTS).into_iter().map(|found| judge(found, None)).collect(),
+            parts: found(&PARTS).into_iter().map(alone).collect(),
             of_runs: evidence.replicates != Replicates::Seeds { pretraining: false },
         }
     }
@@ -354,16 +361,16 @@ impl Judged {
     }
 
     fn findings(&self, name: &str, title: &str, evidence: &Evidence, margin: f64) -> Table {
-        let members = self.findings.iter().filter(|row| row.p_adjusted.is_some()).count();
+        let members = self.findings.iter().filter(|row| row.p.is_some()).count();
         self.table(name, title, &self.findings, evidence, margin)
             .with(
-                Column::number("p_adjusted", Format::Probability, self.findings.iter().map(|r| r.p_adjusted))
+                Column::number("p_adjusted", Format::Probability, self.findings.iter().map(|r| r.p))
                     .heading("p (Holm)"),
             )
             .with(
                 Column::text(
                     "family",
-                    self.findings.iter().map(|r| r.p_adjusted.map_or(String::new(), |_| format!("{members} findings"))),
+                    self.findings.iter().map(|r| r.p.map_or(String::new(), |_| format!("{members} findings"))),
                 )
                 .file_only(),
             )
@@ -372,6 +379,7 @@ impl Judged {
     fn parts(&self, name: &str, title: &str, evidence: &Evidence, margin: f64) -> Table {
         let alone = |row: &Row| row.tested.as_ref().and_then(|t| t.interval).map_or("", |_| ALONE);
         self.table(name, title, &self.parts, evidence, margin)
+            .with(Column::number("p", Format::Probability, self.parts.iter().map(|r| r.p)).documents_only())
             .with(Column::text("family", self.parts.iter().map(alone)).file_only())
     }
 

@@ -3,7 +3,7 @@
 //! A contrast is written so that it is above 0 where the claim is true; with a margin δ below which a benefit is of no account,
 //! both fixed before any result is seen.
 //!
-//! 1. The claim *holds* where the contrast's 95 % interval lies above 0 (of the five findings also p, adjusted by Holm, below 5 %).
+//! 1. The claim *holds* where the contrast's 95 % interval lies above 0 and p is below 5 % (of the five findings adjusted by Holm).
 //! 2. It *fails* where the interval excludes a benefit of δ or more.
 //! 3. Where both are true there is a benefit, but a smaller one than δ. Where none is, the claim is *undecided*.
 //! 4. What cannot be computed, or has no interval, is *not testable* or undecided, with the reason.
@@ -89,7 +89,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// Of a contrast. `p`: adjusted, of the five findings.
+    /// Of a contrast. `p` is adjusted where several are in one family; some contrasts have none beside their interval.
     pub(super) fn of(tested: &Tested, margin: f64, p: Option<f64>) -> Self {
         let Some((low, high)) = tested.interval else { return Self::Undecided };
         let benefit = low > 0.0 && p.is_none_or(|p| p < 1.0 - LEVEL);
