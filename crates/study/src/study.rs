@@ -395,7 +395,7 @@ fn others(spec: &StudySpec) -> Result<Vec<Study>, Error> {
             Error::Field { field, value, limit } => {
                 Error::Field { field: format!("{field} of the size {}", size.model_name), value, limit }
             }
-            other => other,
+            other => Error::field("sizes", &size.model_name, format!("is none: {other}")),
         };
         out.push(Study::new(size.alone(spec)).map_err(of_size)?);
     }

@@ -215,7 +215,7 @@ impl Shown<'_> {
             CurveShape::Constant => {
                 "The learning rate is constant after its warm-up: what is said of the start is not said of a falling rate.".to_owned()
             }
-            _ => "All of this is of the start under this learning-rate curve: a later start also has lower rates (--curve constant keeps \
+            _ => "All of this is of the start under this curve of learning rates: a later start also has lower rates (--curve constant keeps \
                   the two apart)."
                 .to_owned(),
         }

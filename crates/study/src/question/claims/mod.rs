@@ -318,7 +318,7 @@ impl Judged {
     fn verdict(&self, row: &Row) -> String {
         match &row.verdict {
             Verdict::NotTestable(_) => row.verdict.name().to_owned(),
-            _ if !self.of_runs => "none: one pretraining seed".to_owned(),
+            _ if !self.of_runs => "none".to_owned(),
             verdict => verdict.name().to_owned(),
         }
     }
@@ -342,7 +342,7 @@ impl Judged {
                 format!("of these checkpoints: {}", row.verdict.name())
             };
             out.push(format!(
-                "Finding {} ({}): contrast {:+.4} ({interval}, over {}): {verdict}.",
+                "Finding {}, {}: contrast {:+.4} ({interval}, over {}): {verdict}.",
                 row.claim.id,
                 row.claim.claim,
                 tested.value,
@@ -379,7 +379,6 @@ impl Judged {
     fn parts(&self, name: &str, title: &str, evidence: &Evidence, margin: f64) -> Table {
         let alone = |row: &Row| row.tested.as_ref().and_then(|t| t.interval).map_or("", |_| ALONE);
         self.table(name, title, &self.parts, evidence, margin)
-            .with(Column::number("p", Format::Probability, self.parts.iter().map(|r| r.p)).documents_only())
             .with(Column::text("family", self.parts.iter().map(alone)).file_only())
     }
 
@@ -427,7 +426,10 @@ impl Judged {
             .with(Column::text("remark", rows.iter().map(why)).documents_only())
             .with(Column::text("shown_by", rows.iter().map(|r| r.claim.shown_by)).heading("shown by").documents_only())
             .with(Column::text("unit", rows.iter().map(|r| interval(r).map_or("", |_| unit))).file_only())
-            .note(format!("Intervals are over {unit}."))
+            .note(match self.of_runs {
+                true => format!("Intervals are over {unit}."),
+                false => format!("Intervals are over {unit}: one pretraining seed, so that no verdict is given."),
+            })
     }
 }
 
