@@ -290,7 +290,12 @@ fn what_a_study_lacks_is_named() {
         &[],
         "sizes = large is none: model config: num_heads = 5 must divide",
     );
-    refused("table8", &of("d.toml", "lr_peak = 5e-3", "lr_peak = -1"), &[], "sizes = large is none: pretrain: peak = -1");
+    refused(
+        "table8",
+        &of("d.toml", "lr_peak = 5e-3", "lr_peak = -1"),
+        &[],
+        "sizes = large is none: pretrain: peak = -1",
+    );
     refused("table8", &of("e.toml", "lr_peak", "lr_paek"), &[], "lr_paek");
     let points = changed(dir, "plane.toml", &[("path_stride = 1", "path_stride = 1\nplane_points = 1")]);
     refused("figure1", &points, &[], "eval.plane_points = 1 must be from 2 to 201");
