@@ -63,7 +63,7 @@ pub(crate) fn engine(
 /// How many jobs are run at once on a CPU: one a core, as far as memory goes. Jobs on a core each were faster than one on
 /// all cores for every model measured (docs/results/2026-11-26-jobs); where there are fewer jobs than cores, they share.
 fn on_cores(study: &Study, cores: NonZeroUsize) -> usize {
-    let each = study.training_memory(Place::Cpu).total();
+    let each = study.largest(Place::Cpu).training_memory(Place::Cpu).total();
     let fit = available_memory().map_or(f64::INFINITY, |bytes| bytes * MOST_OF_MEMORY / each.max(1) as f64);
     cores.get().min(fit as usize).max(1)
 }
@@ -71,10 +71,7 @@ fn on_cores(study: &Study, cores: NonZeroUsize) -> usize {
 /// Whether training fits into the device's memory, where it has some of its own and tells; and else what would.
 pub(crate) fn fits(study: &Study, backend: Backend) -> Result<Option<String>, Error> {
     let memory = backend.device_memory().map_err(|e| Error::Usage { reason: e.to_string() })?;
-    // What the largest size needs, all need.
-    let need = |size: &study::SizeId| study[*size].training_memory(Place::Gpu).total();
-    let largest = study.sizes().max_by_key(need).map_or(study, |size| &study[size]);
-    Ok(memory.map(|memory| beside(largest, memory)))
+    Ok(memory.map(|memory| beside(study.largest(Place::Gpu), memory)))
 }
 
 /// An estimate with room for what it does not count: the driver's context, a pool's spare pages, scores of attention where they are

@@ -10,7 +10,7 @@ use schedule::{Phase, Span};
 use crate::cost::{Expected, expected};
 use crate::data::{Data, SetRows};
 use crate::graph::Graph;
-use crate::job::Job;
+use crate::job::{Job, Kind as _};
 use crate::progress::duration;
 use crate::question::Question;
 use crate::spec::{ArmSpec, DataSpec};
@@ -68,8 +68,13 @@ struct Tally {
     finetunes: u64,
     evaluations: u64,
     others: u64,
-    /// Operations of all that run models.
+    /// Operations of all that run models, and of pretraining alone.
     operations: f64,
+    pretraining: f64,
+    /// Bytes of the states at the ends of stretches, of those kept on the way, and of fine-tuned models.
+    states: f64,
+    states_kept: f64,
+    models: f64,
 }
 
 impl Plan {
@@ -234,7 +239,17 @@ impl Plan {
             let seen = "what it has seen of the evaluated text is not known";
             let _ = writeln!(out, "every arm begins at the checkpoint {base}: {seen}");
         }
-        let _ = writeln!(out, "{}", recipe::pretraining(study));
+        let recipes: Vec<(&str, String)> = study
+            .sizes()
+            .map(|size| (study[size].spec().model_name.as_str(), recipe::pretraining(&study[size])))
+            .collect();
+        for (i, (model, recipe)) in recipes.iter().enumerate() {
+            match recipes.iter().all(|(_, other)| other == recipe) {
+                true if i > 0 => {}
+                true => drop(writeln!(out, "{recipe}")),
+                false => drop(writeln!(out, "{model}: {recipe}")),
+            }
+        }
         let _ = writeln!(
             out,
             "seeds: {} pretraining x {} fine-tuning, study seed {}\n",
@@ -278,7 +293,7 @@ impl Plan {
 
     fn describe_cost(&self, study: &Study, out: &mut String) {
         let (s, t) = (study.spec(), &self.tally);
-        let runs = study.arms().count() as u64 * s.pretrain_seeds;
+        let runs = (study.arms().count() * study.sizes().count()) as u64 * s.pretrain_seeds;
         let unshared = runs.saturating_mul(s.pretrain.steps).saturating_mul(study.tokens_per_step());
         let _ = writeln!(
             out,
@@ -287,11 +302,7 @@ impl Plan {
             t.stretches, t.pretrain_tokens, t.finetunes, t.evaluations, t.others
         );
         // Of stated sizes only pretraining is known.
-        let flops = if self.prepared {
-            t.operations
-        } else {
-            t.pretrain_tokens as f64 * s.model.training_flops(s.pretrain.time).total()
-        };
+        let flops = if self.prepared { t.operations } else { t.pretraining };
         let without = if self.prepared { "" } else { " (pretraining alone: fine-tuning sets are not at hand)" };
         let _ = writeln!(out, "compute: {flops:.3e} floating-point operations{without}");
         if !self.prepared {
@@ -301,27 +312,28 @@ impl Plan {
                 "time: about {hours:.1} GPU hours of pretraining at 40 % of 989 TFLOP/s (an H100 in bf16)"
             );
         }
-        let compute = study.compute();
-        let memory = study.training_memory(self.place);
+        let largest = study.largest(self.place);
+        let memory = largest.training_memory(self.place);
+        let of = if study.sizes().count() > 1 {
+            format!(" ({}, the largest)", largest.spec().model_name)
+        } else {
+            String::new()
+        };
         let _ = writeln!(
             out,
-            "memory: about {:.2} GB, {:.2} of them activations of a micro-batch{}",
+            "memory: about {:.2} GB{of}, {:.2} of them activations of a micro-batch{}",
             memory.total() as f64 / 1e9,
             memory.activations as f64 / 1e9,
-            if compute.recompute { " (blocks are recomputed)" } else { "" }
+            if study.compute().recompute { " (blocks are recomputed)" } else { "" }
         );
-        // A full state is weights and two moments.
-        let parameters = s.model.parameter_count().total as f64;
-        let (states, kept) = (parameters * 12.0 * t.stretches as f64, parameters * 12.0 * t.kept as f64);
-        let models = parameters * 4.0 * t.finetunes as f64;
         let _ = writeln!(
             out,
             "disk: about {:.2} GB: {:.2} of training states, {:.2} of {} states kept on the way, {:.2} of fine-tuned models",
-            (states + kept + models) / 1e9,
-            states / 1e9,
-            kept / 1e9,
+            (t.states + t.states_kept + t.models) / 1e9,
+            t.states / 1e9,
+            t.states_kept / 1e9,
             t.kept,
-            models / 1e9
+            t.models / 1e9
         );
     }
 }
@@ -329,18 +341,35 @@ impl Plan {
 impl Tally {
     fn of(jobs: &[Job]) -> Self {
         let mut t = Self::default();
+        let bases = jobs.iter().filter_map(|job| match job {
+            Job::Pretrain(state) => Some((state.address(), state.setup.model.parameter_count().total as f64)),
+            _ => None,
+        });
+        let parameters: BTreeMap<_, f64> = bases.collect();
         for job in jobs {
             match job {
                 Job::Pretrain(state) => {
                     t.stretches += 1;
                     t.pretrain_tokens = t.pretrain_tokens.saturating_add(state.tokens_planned());
                     t.kept += state.kept_states();
+                    t.pretraining += job.cost().amount;
+                    // A full state is weights and two moments.
+                    let state_bytes = 12.0 * state.setup.model.parameter_count().total as f64;
+                    t.states += state_bytes;
+                    t.states_kept += state_bytes * state.kept_states() as f64;
                 }
-                Job::Finetune(_) => t.finetunes += 1,
+                Job::Finetune(tuned) => {
+                    t.finetunes += 1;
+                    t.models += 4.0 * parameters.get(&tuned.base).copied().unwrap_or(0.0);
+                }
                 Job::Evaluate(_) => t.evaluations += 1,
                 _ => t.others += 1,
             }
-            if matches!(job, Job::Pretrain(_) | Job::Finetune(_) | Job::Evaluate(_) | Job::Probe(_) | Job::Walk(_)) {
+            let runs_models = matches!(
+                job,
+                Job::Pretrain(_) | Job::Finetune(_) | Job::Evaluate(_) | Job::Probe(_) | Job::Walk(_) | Job::Plane(_)
+            );
+            if runs_models {
                 t.operations += job.cost().amount;
             }
         }

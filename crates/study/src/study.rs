@@ -262,6 +262,12 @@ impl Study {
         spec.model.training_memory(tokens, self.compute(), place)
     }
 
+    /// The study at the size whose training needs most memory.
+    pub fn largest(&self, place: Place) -> &Self {
+        let need = |size: &SizeId| self[*size].training_memory(place).total();
+        self.sizes().max_by_key(need).map_or(self, |size| &self[size])
+    }
+
     /// The recipe of fine-tuning over `steps` steps.
     pub(crate) fn finetune_recipe(&self, lr: f64, steps: u64) -> TrainSpec {
         let (s, p) = (&self.spec.sft, &self.spec.pretrain);
@@ -374,19 +380,27 @@ fn timeline(spec: &StudySpec, arm: &ArmSpec) -> Result<Timeline, Error> {
         .map_err(|source| Error::Schedule { what: format!("arm {}", arm.name), source })
 }
 
+/// A size's name in names of files and columns.
+pub(crate) fn plain(model: &str) -> String {
+    model.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}
+
 /// The study at each of its other sizes.
 fn others(spec: &StudySpec) -> Result<Vec<Study>, Error> {
     if let (Some(base), Some(size)) = (&spec.base, spec.sizes.first()) {
         let limit = format!("is one model: a study that begins at {base} has no other sizes");
         return Err(Error::field("sizes", &size.model_name, limit));
     }
-    let mut names = vec![&spec.model_name];
+    // Tables and files of a size are named after it.
+    let mut names = vec![plain(&spec.model_name)];
     let mut out = Vec::new();
     for size in &spec.sizes {
-        if names.contains(&&size.model_name) {
-            return Err(Error::field("sizes.model_name", &size.model_name, "is named twice"));
+        let name = plain(&size.model_name);
+        if names.contains(&name) {
+            let limit = format!("is named twice (in files' names it is {name})");
+            return Err(Error::field("sizes.model_name", &size.model_name, limit));
         }
-        names.push(&size.model_name);
+        names.push(name);
         if size.model.vocab_size != spec.model.vocab_size {
             let limit = format!("must be the study's, {}", spec.model.vocab_size);
             return Err(Error::field(format!("model.vocab_size of {}", size.model_name), size.model.vocab_size, limit));

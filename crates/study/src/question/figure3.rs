@@ -518,7 +518,7 @@ fn table(name: &str, title: &str, groups: &[Group<'_>], shown: fn(&Row) -> bool)
 }
 
 /// Whether no two of these mixes have more than the control of the same source, so that they can be exchanged.
-fn have_sources_of_their_own(study: &Study, arms: &[ArmId]) -> bool {
+pub(super) fn have_sources_of_their_own(study: &Study, arms: &[ArmId]) -> bool {
     let sources: Vec<&str> = arms.iter().flat_map(|arm| mixed_in(study, *arm)).map(|(source, _)| source).collect();
     sources.iter().all(|source| sources.iter().filter(|other| *other == source).count() == 1)
 }

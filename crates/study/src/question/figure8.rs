@@ -1,6 +1,6 @@
 //! Figure 8: how the training loss falls in fine-tuning, from the midtrained model and from the control.
 
-use forgetting_eval::{Paired, Summary};
+use forgetting_eval::Summary;
 use report::{Column, Curves, Figure, Format, Lines, Page, Table};
 
 use super::Question;
@@ -85,35 +85,42 @@ impl Question for Figure8<'_> {
     fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
         let study = graph.study();
         let (arm, set) = self.places(study)?;
-        let (mut curves, mut failed) = (Vec::new(), Vec::new());
-        for arm in [study.control(), arm] {
-            let asked = self.ask(graph, arm, true)?;
-            let reasons = asked.iter().flatten().filter_map(|losses| losses.as_ref().err());
-            failed.extend(reasons.map(|reason| format!("failed: {reason}")));
-            curves.push(by_seed(study, &asked));
-        }
+        let asked = [self.ask(graph, study.control(), true)?, self.ask(graph, arm, true)?];
+        let reasons = asked.iter().flatten().flatten().filter_map(|losses| losses.as_ref().err());
+        let mut failed: Vec<String> = reasons.map(|reason| format!("failed: {reason}")).collect();
         failed.dedup();
-        let shown = Shown { study, name, arm, set, curves: &curves };
-        let mut page = shown.page()?;
+        let curves = [by_seed(study, &asked[0]), by_seed(study, &asked[1])];
+        let shown = Shown { study, name, arm, set, curves };
+        let mut page = shown.page();
         page.found.extend(failed);
         Ok(page)
     }
 }
 
-/// One curve a seed: with several pretraining seeds the mean over each one's fine-tunes. Fine-tunes that failed are left out.
-fn by_seed(study: &Study, asked: &[Vec<Losses>]) -> Vec<Vec<f64>> {
-    let curve = |losses: &Losses| -> Option<Vec<f64>> {
+/// A training loss a step; NaN where a step was left out.
+type Curve = Vec<f64>;
+
+/// One curve a seed, each in its place, so that both arms' are those of the same batches: with several pretraining seeds the mean over
+/// each one's fine-tunes. Where one of these failed there is none: a mean over others would be of other batches.
+fn by_seed(study: &Study, asked: &[Vec<Losses>]) -> Vec<Option<Curve>> {
+    let curve = |losses: &Losses| -> Option<Curve> {
         losses.as_ref().ok().map(|losses| losses.iter().map(|loss| loss.unwrap_or(f64::NAN)).collect())
     };
     if study.spec().pretrain_seeds == 1 {
-        return asked.iter().flatten().filter_map(curve).collect();
+        return asked.iter().flatten().map(curve).collect();
     }
     let mean = |of_run: &Vec<Losses>| {
-        let all: Vec<Vec<f64>> = of_run.iter().filter_map(curve).collect();
+        let all = of_run.iter().map(curve).collect::<Option<Vec<Curve>>>()?;
         let steps = all.iter().map(Vec::len).min()?;
         Some((0..steps).map(|step| all.iter().map(|c| c[step]).sum::<f64>() / all.len() as f64).collect())
     };
-    asked.iter().filter_map(mean).collect()
+    asked.iter().map(mean).collect()
+}
+
+/// The mean of what is finite.
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.filter(|v| v.is_finite()).fold((0.0, 0u64), |(sum, count), v| (sum + v, count + 1));
+    (count > 0).then(|| sum / count as f64)
 }
 
 struct Shown<'a> {
@@ -122,7 +129,7 @@ struct Shown<'a> {
     arm: ArmId,
     set: SetId,
     /// The control's and the arm's, by seed.
-    curves: &'a [Vec<Vec<f64>>],
+    curves: [Vec<Option<Curve>>; 2],
 }
 
 /// A part of the fine-tune.
@@ -135,13 +142,13 @@ struct Part {
 
 impl Shown<'_> {
     fn steps(&self) -> usize {
-        self.curves.iter().flatten().map(Vec::len).min().unwrap_or(0)
+        self.curves.iter().flatten().flatten().map(Vec::len).min().unwrap_or(0)
     }
 
-    fn page(&self) -> Result<Page, Error> {
+    fn page(&self) -> Page {
         let study = self.study;
         let [arm, control, set] = [study[self.arm].name(), study[study.control()].name(), &study[self.set].name];
-        let parts = self.parts()?;
+        let parts = self.parts();
         let mut page = Page::new(&format!("{} ({})", super::heading(self.name), study.spec().model_name));
         page.asked =
             format!("Does fine-tuning on {set} begin lower from {arm} than from {control}, and does it stay lower?");
@@ -167,10 +174,10 @@ impl Shown<'_> {
         ];
         page.tables = vec![self.table(&parts)];
         page.figures = vec![self.figure()];
-        Ok(page)
+        page
     }
 
-    fn parts(&self) -> Result<Vec<Part>, Error> {
+    fn parts(&self) -> Vec<Part> {
         let steps = self.steps();
         let end = steps.div_ceil(ENDS).max(1).min(steps);
         let parts = [
@@ -179,14 +186,20 @@ impl Shown<'_> {
             ("all steps".to_owned(), 0..steps),
             (format!("last {end} steps"), steps - end..steps),
         ];
+        let [control, arm] = &self.curves;
         let part = |(name, steps): (String, std::ops::Range<usize>)| {
-            let mean = |curve: &Vec<f64>| curve[steps.clone()].iter().sum::<f64>() / steps.len() as f64;
-            let of: Vec<Vec<f64>> = self.curves.iter().map(|curves| curves.iter().map(mean).collect()).collect();
-            let means = |values: &[f64]| (!values.is_empty() && !steps.is_empty()).then(|| Summary::of(values).mean);
-            let [control, arm] = [&of[0], &of[1]];
-            let paired = control.len() == arm.len() && !control.is_empty() && !steps.is_empty();
-            let difference = if paired { Some(Paired::of(arm, control)?.summary) } else { None };
-            Ok(Part { name, means: [means(control), means(arm)], difference })
+            let of = |curves: &[Option<Curve>]| {
+                mean(curves.iter().flatten().filter_map(|curve| mean(curve[steps.clone()].iter().copied())))
+            };
+            let both = control.iter().zip(arm).filter_map(|(control, arm)| control.as_ref().zip(arm.as_ref()));
+            let difference =
+                |(control, arm): (&Curve, &Curve)| mean(steps.clone().map(|step| arm[step] - control[step]));
+            let differences: Vec<f64> = both.filter_map(difference).collect();
+            Part {
+                name,
+                means: [of(control), of(arm)],
+                difference: (!differences.is_empty()).then(|| Summary::of(&differences)),
+            }
         };
         parts.into_iter().map(part).collect()
     }
@@ -218,12 +231,12 @@ impl Shown<'_> {
     fn figure(&self) -> Figure {
         let (study, steps) = (self.study, self.steps());
         let arms = [study.control(), self.arm];
-        let at = |arm: usize, step: usize| self.curves[arm].iter().map(move |curve| curve[step]);
-        let mean = |arm: usize, step: usize| at(arm, step).sum::<f64>() / self.curves[arm].len().max(1) as f64;
-        let range = |arm: usize, step: usize| {
-            at(arm, step).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)))
-        };
-        let per = |arm: usize| (0..steps).map(move |step| mean(arm, step)).collect::<Vec<f64>>();
+        let at = |arm: usize, step: usize| self.curves[arm].iter().flatten().map(move |curve| curve[step]);
+        let middle = |arm: usize, step: usize| mean(at(arm, step)).unwrap_or(f64::NAN);
+        // NaN where there is nothing.
+        let range =
+            |arm: usize, step: usize| at(arm, step).fold((f64::NAN, f64::NAN), |(l, h), v| (l.min(v), h.max(v)));
+        let per = |arm: usize| (0..steps).map(move |step| middle(arm, step)).collect::<Vec<f64>>();
         let band = |arm: usize| (0..steps).map(move |step| range(arm, step)).collect::<Vec<_>>();
         let picture = Lines {
             x_axis: "step of fine-tuning".to_owned(),
@@ -249,10 +262,13 @@ impl Shown<'_> {
         let data = Table::new(self.name, &title)
             .with(Column::text("mix", rows.iter().map(|(arm, _)| study[arms[*arm]].name())))
             .with(Column::count("step", rows.iter().map(|(_, step)| *step as u64)))
-            .with(Column::number("loss", loss, rows.iter().map(|(arm, step)| mean(*arm, *step))))
+            .with(Column::number("loss", loss, rows.iter().map(|(arm, step)| middle(*arm, *step))))
             .with(Column::number("lowest", loss, rows.iter().map(|(arm, step)| range(*arm, *step).0)))
             .with(Column::number("highest", loss, rows.iter().map(|(arm, step)| range(*arm, *step).1)))
-            .with(Column::count("seeds", rows.iter().map(|(arm, _)| self.curves[*arm].len() as u64)));
+            .with(Column::count(
+                "seeds",
+                rows.iter().map(|(arm, _)| self.curves[*arm].iter().flatten().count() as u64),
+            ));
         Figure::new(data, picture)
             .subtitle([format!("Lines: means over {}; bands: from the lowest to the highest.", seeds(study))])
     }

@@ -10,6 +10,7 @@ use super::comparison::LEVEL;
 use crate::graph::{Cell, Graph, Rate};
 use crate::job::{Evaluate, Finetune, Kind as _, Pretrain, Select, Selected};
 use crate::store::{Failure, Payload};
+use crate::study::plain;
 use crate::{Address, ArmId, Error, SetId, Study};
 
 /// One fine-tuned model.
@@ -404,8 +405,7 @@ impl Losses {
 
 /// The name of a table of one of several sizes.
 pub(super) fn named(table: &str, size: &str) -> String {
-    let plain = size.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
-    if size.is_empty() { table.to_owned() } else { format!("{table}_{}", plain.collect::<String>()) }
+    if size.is_empty() { table.to_owned() } else { format!("{table}_{}", plain(size)) }
 }
 
 /// Every fine-tuned model with the folders of the store that hold its numbers.

@@ -1,11 +1,12 @@
-//! The claims, each with its contrast and its margin, as they were written down before any result was seen.
+//! The claims, each with its contrast and its margin, as they were written down before any study's result was seen (the paper's
+//! tables were known).
 //!
 //! Gains are shares of the control's mean loss; a contrast is above 0 where the claim is true.
 
-use forgetting_eval::{Crossed, pearson};
+use forgetting_eval::{Crossed, Summary};
 
 use super::evidence::{AtSize, Evidence, Lacks, Which, mean_of};
-use super::verdict::Tested;
+use super::verdict::{Scale, Sense, Tested};
 use crate::protocol::{CONTINUED_MATH, CONTINUED_STARCODER, FLAN, GSM8K, MATH, PYCODE, STARCODER};
 use crate::question::figure4::COMPENSATION;
 
@@ -21,9 +22,9 @@ pub(super) const CONTINUED_SIZES: usize = 2;
 pub(super) const GRID_SIZES: usize = 1;
 
 /// Mixes and the sets that they match.
-const MATCHED: [(&str, &str); 2] = [(STARCODER.name, PYCODE.name), (MATH.name, GSM8K.name)];
+pub(super) const MATCHED: [(&str, &str); 2] = [(STARCODER.name, PYCODE.name), (MATH.name, GSM8K.name)];
 /// What is compared with continued pretraining.
-const CONTINUED: [(&str, &str, &str); 2] =
+pub(super) const CONTINUED: [(&str, &str, &str); 2] =
     [(STARCODER.name, CONTINUED_STARCODER.name, PYCODE.name), (MATH.name, CONTINUED_MATH.name, GSM8K.name)];
 
 /// In what a margin is given.
@@ -64,6 +65,7 @@ pub(super) struct Claim {
     /// What is computed.
     pub(super) contrast: &'static str,
     pub(super) margin: Margin,
+    pub(super) sense: Sense,
     /// What shows it.
     pub(super) shown_by: &'static str,
     pub(super) test: fn(&Evidence, f64) -> Result<Tested, Lacks>,
@@ -77,6 +79,7 @@ pub(super) const FINDINGS: [Claim; 5] = [
         contrast: "mean gain of the two matched pairs (code on Pycode, mathematics on GSM8K), less the mean gain of all other pairs of a \
                    mix and a set; mean over sizes",
         margin: Margin::Loss,
+        sense: Sense::Benefit,
         shown_by: "table2, table8",
         test: |evidence, _| {
             let all = evidence.sizes.len();
@@ -89,8 +92,9 @@ pub(super) const FINDINGS: [Claim; 5] = [
         contrast: "r of proximity advantage and gain, both standardised within sets, over all sets and sizes; p from exchanging mixes, or \
                    over seeds where that is higher",
         margin: Margin::Correlation,
+        sense: Sense::Correlation,
         shown_by: "figure3",
-        test: |evidence, _| exchanged(evidence, advantages, |at| gains(at, Which::Sft)),
+        test: |evidence, _| proximity_and_gains(evidence, evidence.sizes.len(), Standardise::Within),
     },
     Claim {
         id: "3",
@@ -98,11 +102,13 @@ pub(super) const FINDINGS: [Claim; 5] = [
         contrast: "loss of continued pretraining less that of the mixture, mean over both domains and both losses (set, general text) and \
                    over the two smallest sizes",
         margin: Margin::Loss,
+        sense: Sense::Benefit,
         shown_by: "table3",
         test: |evidence, _| {
             let contrast = |at: &AtSize| {
-                let each =
-                    CONTINUED.iter().flat_map(|c| [Which::Sft, Which::C4].map(|which| over_continued(at, which, *c)));
+                let each = CONTINUED.iter().flat_map(|(mixed, continued, set)| {
+                    [Which::Sft, Which::C4].map(|which| at.gain_over(which, mixed, continued, set))
+                });
                 mean_of(&each.collect::<Result<Vec<_>, _>>()?)
             };
             evidence.over_sizes(CONTINUED_SIZES, contrast).map(|v| Tested::mean(&v))
@@ -113,6 +119,7 @@ pub(super) const FINDINGS: [Claim; 5] = [
         claim: "start and weight interact",
         contrast: "what the highest weight gains over the lowest at the earliest start, less what it gains at the latest; smallest size",
         margin: Margin::Loss,
+        sense: Sense::Benefit,
         shown_by: "figure4",
         test: |evidence, _| {
             let contrast = |at: &AtSize| {
@@ -129,6 +136,7 @@ pub(super) const FINDINGS: [Claim; 5] = [
         contrast: "CKA of the last layer before and after fine-tuning on Pycode, midtrained on code less base, probed with APPS; mean over \
                    sizes",
         margin: Margin::Cka,
+        sense: Sense::Benefit,
         shown_by: "figure6, figure9, figure10",
         test: |evidence, _| evidence.over_sizes(evidence.sizes.len(), |at| shift(at, "APPS")).map(|v| Tested::mean(&v)),
     },
@@ -141,6 +149,7 @@ pub(super) const PARTS: [Claim; 13] = [
         claim: "code is the best mix for Pycode",
         contrast: "gain of the code mix less that of the best other mix: the interval of the least favourable one",
         margin: Margin::Loss,
+        sense: Sense::Benefit,
         shown_by: "table2, table8",
         test: |evidence, _| best(evidence, STARCODER.name, PYCODE.name),
     },
@@ -149,6 +158,7 @@ pub(super) const PARTS: [Claim; 13] = [
         claim: "mathematics is the best mix for GSM8K",
         contrast: "gain of the mathematics mix less that of the best other mix: the interval of the least favourable one",
         margin: Margin::Loss,
+        sense: Sense::Benefit,
         shown_by: "table2, table8",
         test: |evidence, _| best(evidence, MATH.name, GSM8K.name),
     },
@@ -157,6 +167,7 @@ pub(super) const PARTS: [Claim; 13] = [
         claim: "mismatched mixes give little",
         contrast: "δ less the mean gain of all mismatched pairs",
         margin: Margin::Loss,
+        sense: Sense::Bound,
         shown_by: "table2, table8",
         test: |evidence, margin| {
             let values = evidence.over_sizes(evidence.sizes.len(), mismatched)?;
@@ -168,6 +179,7 @@ pub(super) const PARTS: [Claim; 13] = [
         claim: "FLAN has a minimal effect",
         contrast: "δ less the size of FLAN's mean gain over all sets",
         margin: Margin::Loss,
+        sense: Sense::Bound,
         shown_by: "table2, table8",
         test: |evidence, margin| {
             let flan = |at: &AtSize| {
@@ -182,6 +194,7 @@ pub(super) const PARTS: [Claim; 13] = [
         claim: "matched mixes forget less",
         contrast: "mean gain of the two matched pairs in the loss on general text",
         margin: Margin::Loss,
+        sense: Sense::Benefit,
         shown_by: "table2, table8",
         test: |evidence, _| {
             evidence.over_sizes(evidence.sizes.len(), |at| matched(at, Which::C4)).map(|v| Tested::mean(&v))
@@ -193,32 +206,34 @@ pub(super) const PARTS: [Claim; 13] = [
         contrast: "r of the gains on the set and on general text, both standardised within sets, over all sets and sizes; p from exchanging \
                    mixes, or over seeds where that is higher",
         margin: Margin::Correlation,
+        sense: Sense::Correlation,
         shown_by: "table2, table8",
         test: |evidence, _| improvement_and_retention(evidence),
     },
     Claim {
         id: "2a",
         claim: "at the smallest size r = 0.869",
-        contrast: "r of proximity advantage and gain over all pairs at the smallest size, without standardising; p from exchanging mixes",
+        contrast: "r of proximity advantage and gain over all pairs at the smallest size, without standardising; p from exchanging mixes, or \
+                   over seeds where that is higher",
         margin: Margin::Correlation,
+        sense: Sense::Correlation,
         shown_by: "figure3",
-        test: |evidence, _| {
-            let smallest = Evidence { sizes: evidence.sizes.iter().take(1).cloned().collect(), ..evidence.clone() };
-            raw(&smallest)
-        },
+        test: |evidence, _| proximity_and_gains(evidence, 1, Standardise::No),
     },
     Claim {
         id: "2b",
         claim: "proximity predicts better at smaller sizes",
         contrast: "r (standardised within sets) at the smallest size less that at the largest",
         margin: Margin::Correlation,
+        sense: Sense::Correlation,
         shown_by: "figure3",
         test: |evidence, _| {
             let ([first, .., last], true) = (evidence.sizes.as_slice(), evidence.sizes.len() > 1) else {
                 return Err("there is one size".to_owned());
             };
-            let of = |at: &AtSize| correlations(&[at], &advantages, &|at| gains(at, Which::Sft));
-            less(&of(first)?, &of(last)?).map(|v| Tested::mean(&v))
+            let r = |at: &AtSize, left_out| Crossings::of_proximity(&[at])?.r(left_out, Standardise::Within);
+            let contrast = |left_out| Ok(r(first, left_out)? - r(last, left_out)?);
+            over_seeds(Crossings::of_proximity(&[first, last])?.seeds(), contrast, Scale::Plain)
         },
     },
     Claim {
@@ -226,17 +241,18 @@ pub(super) const PARTS: [Claim; 13] = [
         claim: "Table 3: all eight comparisons favour the mixture",
         contrast: "loss of continued pretraining less that of the mixture: the interval of the least favourable comparison",
         margin: Margin::Loss,
+        sense: Sense::Benefit,
         shown_by: "table3",
         test: |evidence, _| {
             let mut all = Vec::new();
-            for c in CONTINUED {
+            for (mixed, continued, set) in CONTINUED {
                 for which in [Which::Sft, Which::C4] {
                     for at in evidence.sizes.iter().take(CONTINUED_SIZES) {
-                        all.push((format!("{} on {}", c.0, at.model), over_continued(at, which, c)?));
+                        all.push((format!("{mixed} on {}", at.model), at.gain_over(which, mixed, continued, set)?));
                     }
                 }
             }
-            least(all)
+            least(&all)
         },
     },
     Claim {
@@ -244,6 +260,7 @@ pub(super) const PARTS: [Claim; 13] = [
         claim: "an early start takes a high weight",
         contrast: "gain of the highest weight over the lowest at the earliest start; smallest size",
         margin: Margin::Loss,
+        sense: Sense::Benefit,
         shown_by: "figure4",
         test: |evidence, _| {
             let contrast = |at: &AtSize| {
@@ -258,6 +275,7 @@ pub(super) const PARTS: [Claim; 13] = [
         claim: "a late start takes a low weight",
         contrast: "gain of the lowest weight over the highest at the latest start; smallest size",
         margin: Margin::Loss,
+        sense: Sense::Benefit,
         shown_by: "figure4",
         test: |evidence, _| {
             let contrast = |at: &AtSize| {
@@ -272,6 +290,7 @@ pub(super) const PARTS: [Claim; 13] = [
         claim: "a higher weight does not make up for a later start",
         contrast: "10 % from 42 B over 20 % from 63 B, and that over 30 % from 84 B: the interval of the least favourable step",
         margin: Margin::Loss,
+        sense: Sense::Benefit,
         shown_by: "figure4",
         test: |evidence, _| {
             let step = |pair: &[&'static str]| {
@@ -279,7 +298,7 @@ pub(super) const PARTS: [Claim; 13] = [
                 let contrast = |at: &AtSize| at.gain_over(Which::Sft, before, after, PYCODE.name);
                 Ok((format!("{before} over {after}"), evidence.over_sizes(GRID_SIZES, contrast)?))
             };
-            least(COMPENSATION.windows(2).map(step).collect::<Result<_, Lacks>>()?)
+            least(&COMPENSATION.windows(2).map(step).collect::<Result<Vec<_>, Lacks>>()?)
         },
     },
     Claim {
@@ -287,6 +306,7 @@ pub(super) const PARTS: [Claim; 13] = [
         claim: "the effect on representations is weaker on C4",
         contrast: "the difference of finding 5 probed with APPS, less the same probed with general text; mean over sizes",
         margin: Margin::Cka,
+        sense: Sense::Benefit,
         shown_by: "figure11, figure12, figure13",
         test: |evidence, _| {
             let contrast = |at: &AtSize| less(&shift(at, "APPS")?, &shift(at, "C4")?);
@@ -313,10 +333,6 @@ fn mismatched(at: &AtSize) -> Result<Vec<f64>, Lacks> {
     mean_of(&others.map(|(mix, set)| at.gain(Which::Sft, mix, set)).collect::<Result<Vec<_>, _>>()?)
 }
 
-fn over_continued(at: &AtSize, which: Which, (mixed, continued, set): (&str, &str, &str)) -> Result<Vec<f64>, Lacks> {
-    at.gain_over(which, mixed, continued, set)
-}
-
 fn corners(at: &AtSize) -> Result<&[String; 4], Lacks> {
     at.corners.as_ref().ok_or_else(|| format!("{} has no grid of starts and weights", at.model))
 }
@@ -325,13 +341,9 @@ fn shift(at: &AtSize, probe: &str) -> Result<Vec<f64>, Lacks> {
     at.shifts.get(probe).cloned().ok_or_else(|| format!("{} has no CKA probed with {probe}", at.model))
 }
 
-/// The least favourable of several contrasts, all of which must hold: each at its own level, none has to be adjusted.
-fn least(contrasts: Vec<(String, Vec<f64>)>) -> Result<Tested, Lacks> {
-    let tested = contrasts.into_iter().map(|(name, values)| (name, Tested::mean(&values)));
-    let lower = |t: &Tested| t.interval.map_or(t.value, |(low, _)| low);
-    let least = tested.min_by(|a, b| lower(&a.1).total_cmp(&lower(&b.1)));
-    let (name, tested) = least.ok_or("nothing to compare")?;
-    Ok(Tested { note: Some(format!("least favourable: {name}")), ..tested })
+/// The least favourable of several contrasts, all of which must hold.
+fn least(contrasts: &[(String, Vec<f64>)]) -> Result<Tested, Lacks> {
+    Tested::least(contrasts).ok_or_else(|| "nothing to compare".to_owned())
 }
 
 /// A mix's gain over each of the others on a set.
@@ -341,7 +353,7 @@ fn best(evidence: &Evidence, mix: &str, set: &str) -> Result<Tested, Lacks> {
         let contrast = |at: &AtSize| at.gain_over(Which::Sft, mix, other, set);
         Ok((format!("over {other}"), evidence.over_sizes(evidence.sizes.len(), contrast)?))
     };
-    least(others.map(over).collect::<Result<_, Lacks>>()?)
+    least(&others.map(over).collect::<Result<Vec<_>, Lacks>>()?)
 }
 
 /// A value of each mix (rows) and set (columns), one a replicate.
@@ -363,89 +375,108 @@ fn advantages(at: &AtSize) -> Result<Values, Lacks> {
     at.mixes.iter().map(|mix| at.sets.iter().map(|set| of(mix, set)).collect()).collect()
 }
 
-/// The mixes' values of one replicate at all sizes: a row a mix, a column a set of a size; of the mean where `replicate` is
-/// absent.
-fn crossed(
-    sizes: &[&AtSize],
-    values: &dyn Fn(&AtSize) -> Result<Values, Lacks>,
-    replicate: Option<usize>,
-) -> Result<Vec<Vec<f64>>, Lacks> {
-    let mut rows: Vec<Vec<f64>> = Vec::new();
-    for at in sizes {
-        let of_size = values(at)?;
-        rows.resize(of_size.len(), Vec::new());
-        for (row, cells) in rows.iter_mut().zip(of_size) {
-            row.extend(cells.iter().map(|cell| match (cell.as_slice(), replicate) {
-                ([only], _) => *only,
-                (all, Some(i)) => all.get(i).copied().unwrap_or(f64::NAN),
-                (all, None) => all.iter().sum::<f64>() / all.len() as f64,
-            }));
+/// Two values of each mix on each set of some sizes.
+struct Crossings {
+    x: Values,
+    y: Values,
+}
+
+/// What is done to values before they are correlated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standardise {
+    /// Standardised within each set of each size.
+    Within,
+    /// Nothing.
+    No,
+}
+
+/// How a value is found at a size.
+type OfSize = fn(&AtSize) -> Result<Values, Lacks>;
+
+impl Crossings {
+    /// A column a set of each size.
+    fn of(sizes: &[&AtSize], x: OfSize, y: OfSize) -> Result<Self, Lacks> {
+        let beside = |values: OfSize| -> Result<Values, Lacks> {
+            let mut rows = Values::new();
+            for at in sizes {
+                let of_size = values(at)?;
+                rows.resize(of_size.len(), Vec::new());
+                rows.iter_mut().zip(of_size).for_each(|(row, cells)| row.extend(cells));
+            }
+            Ok(rows)
+        };
+        Ok(Self { x: beside(x)?, y: beside(y)? })
+    }
+
+    fn of_proximity(sizes: &[&AtSize]) -> Result<Self, Lacks> {
+        Self::of(sizes, advantages, |at| gains(at, Which::Sft))
+    }
+
+    /// Seeds; what is the same for all, as proximity is, counts for each.
+    fn seeds(&self) -> usize {
+        self.x.iter().chain(&self.y).flatten().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// Means over seeds, of all but one where one is left out.
+    fn crossed(&self, left_out: Option<usize>, standardise: Standardise) -> Result<Crossed, Lacks> {
+        let mean = |cell: &Vec<f64>| match cell.as_slice() {
+            [only] => *only,
+            all => {
+                let kept = all.iter().enumerate().filter(|(i, _)| Some(*i) != left_out).map(|(_, value)| *value);
+                Summary::of(&kept.collect::<Vec<_>>()).mean
+            }
+        };
+        let means = |values: &Values| values.iter().map(|row| row.iter().map(mean).collect()).collect();
+        let crossed = Crossed::new(means(&self.x), means(&self.y));
+        match standardise {
+            Standardise::Within => crossed.and_then(|crossed| crossed.standardised()),
+            Standardise::No => crossed,
         }
+        .map_err(|e| e.to_string())
     }
-    Ok(rows)
-}
 
-fn standardised(x: Vec<Vec<f64>>, y: Vec<Vec<f64>>) -> Result<Crossed, Lacks> {
-    Crossed::new(x, y).and_then(|crossed| crossed.standardised()).map_err(|e| e.to_string())
-}
-
-fn replicates(sizes: &[&AtSize], values: &dyn Fn(&AtSize) -> Result<Values, Lacks>) -> Result<usize, Lacks> {
-    let mut most = 1;
-    for at in sizes {
-        most = values(at)?.iter().flatten().map(Vec::len).fold(most, usize::max);
+    fn r(&self, left_out: Option<usize>, standardise: Standardise) -> Result<f64, Lacks> {
+        self.crossed(left_out, standardise)?.r().map_err(|e| e.to_string())
     }
-    Ok(most)
 }
 
-/// r of two values, standardised within sets, of each replicate.
-fn correlations(
-    sizes: &[&AtSize],
-    x: &dyn Fn(&AtSize) -> Result<Values, Lacks>,
-    y: &dyn Fn(&AtSize) -> Result<Values, Lacks>,
-) -> Result<Vec<f64>, Lacks> {
-    let n = replicates(sizes, x)?.max(replicates(sizes, y)?);
-    let of = |i: usize| {
-        let crossed = standardised(crossed(sizes, x, Some(i))?, crossed(sizes, y, Some(i))?)?;
-        crossed.r().map_err(|e| e.to_string())
-    };
-    (0..n).map(of).collect()
-}
-
-/// How gains on the set and on general text go together.
-pub(super) fn improvement_and_retention(evidence: &Evidence) -> Result<Tested, Lacks> {
-    exchanged(evidence, |at| gains(at, Which::Sft), |at| gains(at, Which::C4))
-}
-
-/// The mean correlation over replicates, with p from exchanging mixes: it must hold for other seeds and for other mixes.
-fn exchanged(
-    evidence: &Evidence,
-    x: fn(&AtSize) -> Result<Values, Lacks>,
-    y: fn(&AtSize) -> Result<Values, Lacks>,
+/// What all seeds show, and how sure that is.
+fn over_seeds(
+    seeds: usize,
+    value: impl Fn(Option<usize>) -> Result<f64, Lacks>,
+    scale: Scale,
 ) -> Result<Tested, Lacks> {
-    let sizes: Vec<&AtSize> = evidence.sizes.iter().collect();
-    let test = standardised(crossed(&sizes, &x, None)?, crossed(&sizes, &y, None)?)?;
+    let all = value(None)?;
+    let without =
+        if seeds > 1 { (0..seeds).map(|i| value(Some(i))).collect::<Result<Vec<_>, _>>()? } else { vec![all] };
+    Ok(Tested::jackknife(all, &without, scale))
+}
+
+/// The correlation of means over seeds, with p from exchanging mixes: it must hold for other seeds and for other mixes.
+fn exchanged(evidence: &Evidence, crossings: &Crossings, standardise: Standardise) -> Result<Tested, Lacks> {
+    if !evidence.exchangeable {
+        return Err("mixes share a source, so that they cannot be exchanged".to_owned());
+    }
+    let test = crossings.crossed(None, standardise)?;
     if test.arms() < 3 {
         return Err("fewer than three mixes cannot be told from each other by exchanging them".to_owned());
     }
     let test = test.permute_arms(PERMUTATIONS, evidence.seed).map_err(|e| e.to_string())?;
-    let tested = Tested::correlation(&correlations(&sizes, &x, &y)?);
-    // What one value a size or seed shows has no interval: mixes alone are repeated.
+    let tested = over_seeds(crossings.seeds(), |left_out| crossings.r(left_out, standardise), Scale::Fisher)?;
     let p = tested.p.map_or(test.p(), |p| p.max(test.p()));
     let note = format!("p by exchanging mixes {:.4}, at least {:.4}", test.p(), test.least_p());
     Ok(Tested { p: Some(p), note: Some(note), ..tested })
 }
 
-/// r over all pairs as they are, one a replicate.
-fn raw(evidence: &Evidence) -> Result<Tested, Lacks> {
+/// How gains on the set and on general text go together.
+pub(super) fn improvement_and_retention(evidence: &Evidence) -> Result<Tested, Lacks> {
     let sizes: Vec<&AtSize> = evidence.sizes.iter().collect();
-    let y: &dyn Fn(&AtSize) -> Result<Values, Lacks> = &|at| gains(at, Which::Sft);
-    let r = |i: Option<usize>| {
-        let (x, y) = (crossed(&sizes, &advantages, i)?.concat(), crossed(&sizes, y, i)?.concat());
-        pearson(&x, &y).map(|found| found.r).map_err(|e| e.to_string())
-    };
-    let values = (0..replicates(&sizes, y)?).map(|i| r(Some(i))).collect::<Result<Vec<_>, _>>()?;
-    let within = exchanged(evidence, advantages, |at| gains(at, Which::Sft))?;
-    let tested = Tested::correlation(&values);
-    let p = tested.p.zip(within.p).map(|(own, exchanged)| own.max(exchanged));
-    Ok(Tested { p: p.or(within.p), note: within.note, ..tested })
+    let crossings = Crossings::of(&sizes, |at| gains(at, Which::Sft), |at| gains(at, Which::C4))?;
+    exchanged(evidence, &crossings, Standardise::Within)
+}
+
+/// How proximity advantage and gains go together, at the first so many sizes.
+fn proximity_and_gains(evidence: &Evidence, sizes: usize, standardise: Standardise) -> Result<Tested, Lacks> {
+    let sizes: Vec<&AtSize> = evidence.sizes.iter().take(sizes).collect();
+    exchanged(evidence, &Crossings::of_proximity(&sizes)?, standardise)
 }

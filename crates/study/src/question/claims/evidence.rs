@@ -87,6 +87,8 @@ pub(super) struct Evidence {
     pub(super) sizes: Vec<AtSize>,
     /// What values are of.
     pub(super) replicates: Replicates,
+    /// Whether each mix has sources of its own, so that mixes can be exchanged.
+    pub(super) exchangeable: bool,
     /// Seed of permutations.
     pub(super) seed: u64,
 }
@@ -133,7 +135,7 @@ impl Evidence {
                 at.add(&mix, control, &set, losses);
             }
         }
-        Ok(Self { sizes, replicates: Replicates::Sizes, seed: 0 })
+        Ok(Self { sizes, replicates: Replicates::Sizes, exchangeable: true, seed: 0 })
     }
 }
 

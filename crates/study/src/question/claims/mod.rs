@@ -15,19 +15,19 @@ use std::collections::BTreeMap;
 use forgetting_eval::holm;
 use report::{BarPanel, Bars, Column, Estimate, Figure, Format, Page, Table};
 
-use self::contrasts::{CONTINUED_SIZES, Claim, FINDINGS, GRID_SIZES, PARTS};
+use self::contrasts::{CONTINUED, CONTINUED_SIZES, Claim, FINDINGS, GRID_SIZES, PARTS};
 use self::evidence::{AtSize, ByCell, Evidence, Replicates, Which};
 use self::verdict::{Tested, Verdict};
 use super::comparison::{ALONE, unit};
-use super::figure3::{Variant, advantage, is_mixed};
+use super::figure3::{Variant, advantage, have_sources_of_their_own, is_mixed};
 use super::figure4::{COMPENSATION, Grid};
 use super::losses::{self, Losses, Wanted};
 use super::representations::{seeds, steadier_by};
 use super::{Question, proximity};
 use crate::graph::Graph;
 use crate::plan::Plan;
-use crate::protocol::{ARMS, CONTINUED_MATH, CONTINUED_STARCODER, GSM8K, MATH, PYCODE, STARCODER};
-use crate::{ArmId, Error, ProbeId, SetId, Study};
+use crate::protocol::{ARMS, PYCODE, STARCODER};
+use crate::{ArmId, Error, ProbeId, SetId, SizeId, Study};
 
 /// The five findings of the paper and what belongs to them.
 ///
@@ -64,8 +64,8 @@ impl Places {
         let named = |id: &ArmId| ARMS.iter().any(|known| known.name == study[*id].name());
         let mixes = study.treated().filter(|id| is_mixed(study, *id)).filter(named).collect();
         let mut others = Vec::new();
-        for (mixed, continued, on) in [(STARCODER, CONTINUED_STARCODER, PYCODE), (MATH, CONTINUED_MATH, GSM8K)] {
-            if let (Some(mixed), Some(continued), Some(on)) = (arm(mixed.name), arm(continued.name), set(on.name)) {
+        for (mixed, continued, on) in CONTINUED {
+            if let (Some(mixed), Some(continued), Some(on)) = (arm(mixed), arm(continued), set(on)) {
                 others.extend([(mixed, on, CONTINUED_SIZES), (continued, on, CONTINUED_SIZES)]);
             }
         }
@@ -80,12 +80,19 @@ impl Places {
         Self { mixes, others, corners, probed }
     }
 
-    /// Whether a fine-tune is asked for at a size, by its place.
+    /// Whether a fine-tune is asked for at a size, by its place among all, from the smallest on.
     fn asks(&self, study: &Study, place: usize, arm: ArmId, set: SetId) -> bool {
         arm == study.control()
             || self.mixes.contains(&arm)
             || self.others.iter().any(|(a, s, sizes)| (*a, *s) == (arm, set) && place < *sizes)
     }
+}
+
+/// All sizes from the smallest on, in whatever order the study has them: some claims are of the smallest alone.
+fn by_parameters(study: &Study) -> Vec<SizeId> {
+    let mut sizes: Vec<SizeId> = study.sizes().collect();
+    sizes.sort_by_key(|size| study[*size].spec().model.parameter_count().total);
+    sizes
 }
 
 impl Question for Claims {
@@ -103,7 +110,7 @@ impl Question for Claims {
     fn needs(&self, graph: &mut Graph<'_>) -> Result<(), Error> {
         let places = Places::of(graph.study());
         proximity::job(graph);
-        for (place, size) in graph.study().sizes().enumerate() {
+        for (place, size) in by_parameters(graph.study()).into_iter().enumerate() {
             graph.at(size, |graph| {
                 let study = graph.study();
                 losses::needs(graph, Wanted::cells(&|arm, set| places.asks(study, place, arm, set)))?;
@@ -133,10 +140,10 @@ impl Question for Claims {
         page.found.push(unit(study));
         page.found.extend(failures);
         page.tables = vec![
-            own.findings(name, "The five findings, by this study's results", &evidence, self.margin),
-            own.parts("parts", "What belongs to them, each by itself", &evidence, self.margin),
-            papers.findings("printed", "The five findings, by the paper's printed tables", &printed, self.margin),
-            papers.parts("printed_parts", "What belongs to them, by the paper's printed tables", &printed, self.margin),
+            own.findings(name, "The five findings, by this study's results", self.margin),
+            own.parts("parts", "What belongs to them, each by itself", self.margin),
+            papers.findings("printed", "The five findings, by the paper's printed tables", self.margin),
+            papers.parts("printed_parts", "What belongs to them, by the paper's printed tables", self.margin),
             audit::table("audit", &printed)?,
         ];
         page.figures = vec![figure(name, &[("this study", &own), ("the paper's tables", &papers)], self.margin)];
@@ -152,8 +159,8 @@ impl Question for Claims {
         page.asked = "Which of its claims do the paper's own tables bear out?".to_owned();
         page.found = papers.sentences(&printed);
         page.tables = vec![
-            papers.findings(name, "The five findings, by the paper's printed tables", &printed, self.margin),
-            papers.parts("printed_parts", "What belongs to them, each by itself", &printed, self.margin),
+            papers.findings(name, "The five findings, by the paper's printed tables", self.margin),
+            papers.parts("printed_parts", "What belongs to them, each by itself", self.margin),
             audit::table("audit", &printed)?,
         ];
         page.figures = vec![figure(name, &[("the paper's tables", &papers)], self.margin)];
@@ -178,9 +185,11 @@ fn models(evidence: &Evidence) -> String {
 
 fn notes(margin: f64) -> Vec<String> {
     vec![format!(
-        "Contrasts and margins were fixed before any result was seen (δ = {:.1} % of the control's loss, 0.3 in correlations, 0.01 in CKA). A \
+        "Contrasts and margins were fixed before any study's result was seen; the paper's tables were known (δ = {:.1} % of the control's loss, 0.3 in correlations, 0.01 in CKA). A \
          claim holds where the 95 % interval of its contrast lies above 0 and p is below 5 % (of the five findings adjusted by Holm over those that can be tested); it fails where the interval excludes a benefit of δ or more; where both are so there is a benefit below δ; \
-         else it is undecided. A claim that all of several contrasts must show has the interval of the least favourable one.",
+         else it is undecided. A claim of an effect below δ has δ less the effect as its contrast: it fails where the interval lies below 0. A \
+         claim of a correlation never fails: no interval covers other mixes. A claim that all of several contrasts must show has the lowest \
+         of them.",
         100.0 * margin
     )]
 }
@@ -198,18 +207,16 @@ fn of_study(graph: &mut Graph<'_>, failures: &mut Vec<String>) -> Result<Evidenc
         }
     }
     let mut sizes = Vec::new();
-    for (place, size) in study.sizes().enumerate() {
+    for (place, size) in by_parameters(study).into_iter().enumerate() {
         let at = graph.at(size, |graph| at_size(graph, &places, place, failures))?;
         sizes.push(AtSize { advantages: advantages.clone(), ..at });
     }
-    // From the smallest on, in whatever order the study has them.
-    let parameters = |size: crate::SizeId| study[size].spec().model.parameter_count().total;
-    let mut order: Vec<usize> = (0..sizes.len()).collect();
-    let counts: Vec<_> = study.sizes().map(parameters).collect();
-    order.sort_by_key(|i| counts[*i]);
-    let sizes = order.into_iter().map(|i| sizes[i].clone()).collect();
-    let replicates = Replicates::Seeds { pretraining: study.spec().pretrain_seeds > 1 };
-    Ok(Evidence { sizes, replicates, seed: study.seed("permutations of mixes", 0) })
+    Ok(Evidence {
+        sizes,
+        replicates: Replicates::Seeds { pretraining: study.spec().pretrain_seeds > 1 },
+        exchangeable: have_sources_of_their_own(study, &places.mixes),
+        seed: study.seed("permutations of mixes", 0),
+    })
 }
 
 fn at_size(graph: &mut Graph<'_>, places: &Places, place: usize, failures: &mut Vec<String>) -> Result<AtSize, Error> {
@@ -237,13 +244,17 @@ fn at_size(graph: &mut Graph<'_>, places: &Places, place: usize, failures: &mut 
         sets: study.sets().map(|set| study[set].name.clone()).collect(),
         losses: cells,
         advantages: BTreeMap::new(),
-        shifts: shifts(graph, places)?,
+        shifts: shifts(graph, places, failures)?,
         corners: places.corners.map(|corners| corners.map(name)),
     })
 }
 
 /// Finding 5's differences by probe: one a pretraining seed, or, of one, one a fine-tuning seed.
-fn shifts(graph: &mut Graph<'_>, places: &Places) -> Result<BTreeMap<String, Vec<f64>>, Error> {
+fn shifts(
+    graph: &mut Graph<'_>,
+    places: &Places,
+    failures: &mut Vec<String>,
+) -> Result<BTreeMap<String, Vec<f64>>, Error> {
     let study = graph.study();
     let mut out = BTreeMap::new();
     let Some((arm, set, probes)) = &places.probed else { return Ok(out) };
@@ -251,7 +262,14 @@ fn shifts(graph: &mut Graph<'_>, places: &Places) -> Result<BTreeMap<String, Vec
         let mut by_run: BTreeMap<u64, Vec<Option<f64>>> = BTreeMap::new();
         for seeds in seeds(study) {
             let outcome = graph.probe((*arm, *set, *probe), seeds)?.map(|job| graph.outcome(&job)).transpose()?;
-            let value = outcome.and_then(Result::ok).and_then(|result| steadier_by(&result));
+            let value = match outcome {
+                Some(Ok(result)) => steadier_by(&result),
+                Some(Err(failure)) => {
+                    failures.push(format!("{}, CKA probed with {name}: failed: {failure}", study.spec().model_name));
+                    None
+                }
+                None => None,
+            };
             by_run.entry(seeds.0).or_default().push(value);
         }
         // A mean over some of the seeds would be another number than its neighbours.
@@ -277,12 +295,20 @@ struct Row {
     verdict: Verdict,
 }
 
+impl Row {
+    fn interval(&self) -> Option<(f64, f64)> {
+        self.tested.as_ref()?.interval
+    }
+}
+
 /// All claims, judged.
 struct Judged {
     findings: Vec<Row>,
     parts: Vec<Row>,
     /// Whether verdicts speak of mixes: values are those of runs, not of one run's fine-tunes.
     of_runs: bool,
+    /// What intervals are over.
+    unit: &'static str,
 }
 
 /// Each claim with its contrast, or why there is none.
@@ -297,7 +323,7 @@ impl Judged {
         let p: Vec<Option<f64>> = findings.iter().map(|(_, tested)| tested.as_ref().ok()?.p).collect();
         let judge = |(claim, tested): (&'static Claim, Result<Tested, String>), p: Option<f64>| {
             let verdict = match &tested {
-                Ok(tested) => Verdict::of(tested, claim.margin.value(margin), p),
+                Ok(tested) => Verdict::of(tested, claim.sense, claim.margin.value(margin), p),
                 Err(reason) => Verdict::NotTestable(reason.clone()),
             };
             Row { claim, tested: tested.ok(), p, verdict }
@@ -311,6 +337,16 @@ impl Judged {
             findings: findings.into_iter().zip(holm(&p)).map(|(found, p)| judge(found, p)).collect(),
             parts: found(&PARTS).into_iter().map(alone).collect(),
             of_runs: evidence.replicates != Replicates::Seeds { pretraining: false },
+            unit: evidence.unit(),
+        }
+    }
+
+    /// What was repeated, of a claim that has an interval or a p.
+    fn unit_of(&self, row: &Row) -> &'static str {
+        match (row.interval(), row.p) {
+            (Some(_), _) => self.unit,
+            (None, Some(_)) => "mixes",
+            (None, None) => "",
         }
     }
 
@@ -360,9 +396,9 @@ impl Judged {
         format!("{what}: {}.", said.collect::<Vec<_>>().join("; "))
     }
 
-    fn findings(&self, name: &str, title: &str, evidence: &Evidence, margin: f64) -> Table {
+    fn findings(&self, name: &str, title: &str, margin: f64) -> Table {
         let members = self.findings.iter().filter(|row| row.p.is_some()).count();
-        self.table(name, title, &self.findings, evidence, margin)
+        self.table(name, title, &self.findings, margin)
             .with(
                 Column::number("p_adjusted", Format::Probability, self.findings.iter().map(|r| r.p))
                     .heading("p (Holm)"),
@@ -376,17 +412,19 @@ impl Judged {
             )
     }
 
-    fn parts(&self, name: &str, title: &str, evidence: &Evidence, margin: f64) -> Table {
-        let alone = |row: &Row| row.tested.as_ref().and_then(|t| t.interval).map_or("", |_| ALONE);
-        self.table(name, title, &self.parts, evidence, margin)
+    fn parts(&self, name: &str, title: &str, margin: f64) -> Table {
+        let alone = |row: &Row| match row.tested.as_ref().is_some_and(|t| t.interval.is_some() || t.p.is_some()) {
+            true => ALONE,
+            false => "",
+        };
+        self.table(name, title, &self.parts, margin)
             .with(Column::text("family", self.parts.iter().map(alone)).file_only())
     }
 
-    fn table(&self, name: &str, title: &str, rows: &[Row], evidence: &Evidence, margin: f64) -> Table {
+    fn table(&self, name: &str, title: &str, rows: &[Row], margin: f64) -> Table {
         let change = Format::Signed(4);
         let of = |value: fn(&Tested) -> Option<f64>| rows.iter().map(move |r| value(r.tested.as_ref()?));
-        let interval = |r: &Row| r.tested.as_ref().and_then(|t| t.interval);
-        let unit = evidence.unit();
+        let unit = self.unit;
         let why = |r: &Row| match &r.verdict {
             Verdict::NotTestable(reason) => reason.clone(),
             _ => r.tested.as_ref().and_then(|t| t.note.clone()).unwrap_or_default(),
@@ -395,7 +433,7 @@ impl Judged {
             .with(Column::text("id", rows.iter().map(|r| r.claim.id)).heading(""))
             .with(Column::text("claim", rows.iter().map(|r| r.claim.claim)))
             .with(Column::number("contrast", change, of(|t| Some(t.value))))
-            .with(Column::interval("ci", change, rows.iter().map(interval)).heading("95 % interval"))
+            .with(Column::interval("ci", change, rows.iter().map(Row::interval)).heading("95 % interval"))
             .with(
                 Column::number("margin", Format::Fixed(3), rows.iter().map(|r| r.claim.margin.value(margin)))
                     .heading("δ"),
@@ -425,7 +463,7 @@ impl Judged {
             .with(Column::number("p", Format::Probability, of(|t| t.p)).documents_only())
             .with(Column::text("remark", rows.iter().map(why)).documents_only())
             .with(Column::text("shown_by", rows.iter().map(|r| r.claim.shown_by)).heading("shown by").documents_only())
-            .with(Column::text("unit", rows.iter().map(|r| interval(r).map_or("", |_| unit))).file_only())
+            .with(Column::text("unit", rows.iter().map(|r| self.unit_of(r))).file_only())
             .note(match self.of_runs {
                 true => format!("Intervals are over {unit}."),
                 false => format!("Intervals are over {unit}: one pretraining seed, so that no verdict is given."),
@@ -441,32 +479,32 @@ fn figure(name: &str, all: &[(&str, &Judged)], margin: f64) -> Figure {
         let interval = tested.interval.map(|(low, high)| (low / by, high / by));
         Some(Estimate { value: tested.value / by, interval })
     };
-    let groups = |rows: fn(&Judged) -> &Vec<Row>| -> Vec<(String, Vec<Option<Estimate>>)> {
-        let Some((_, first)) = all.first() else { return Vec::new() };
-        let one = |i: usize| {
-            let claim = rows(first)[i].claim;
-            let label = format!("{} {}", claim.id, claim.claim);
-            (label, all.iter().map(|(_, judged)| estimate(&rows(judged)[i])).collect())
-        };
-        (0..rows(first).len()).map(one).collect()
+    let group = |(i, claim): (usize, &Claim)| {
+        let label = format!("{} {}", claim.id, claim.claim);
+        (label, all.iter().map(|(_, judged)| estimate(&judged.findings[i])).collect())
     };
     let picture = Bars {
         axis: "contrast ÷ margin".to_owned(),
         series: all.iter().map(|(name, _)| (*name).to_owned()).collect(),
-        panels: vec![BarPanel { title: "the five findings".to_owned(), groups: groups(|j| &j.findings) }],
+        panels: vec![BarPanel {
+            title: "the five findings".to_owned(),
+            groups: FINDINGS.iter().enumerate().map(group).collect(),
+        }],
     };
-    let rows: Vec<(&str, &Row)> = all
+    let rows: Vec<(&str, &Judged, &Row)> = all
         .iter()
-        .flat_map(|(name, judged)| judged.findings.iter().chain(&judged.parts).map(move |row| (*name, row)))
+        .flat_map(|(name, judged)| judged.findings.iter().chain(&judged.parts).map(move |row| (*name, *judged, row)))
         .collect();
     let change = Format::Signed(4);
     let title = "The findings' contrasts in units of their margins";
     let data = Table::new(name, title)
-        .with(Column::text("results", rows.iter().map(|(name, _)| *name)))
-        .with(Column::text("id", rows.iter().map(|(_, r)| r.claim.id)))
-        .with(Column::number("in_margins", change, rows.iter().map(|(_, r)| estimate(r).map(|e| e.value))))
-        .with(Column::interval("ci", change, rows.iter().map(|(_, r)| estimate(r)?.interval)))
-        .with(Column::text("verdict", rows.iter().map(|(_, r)| r.verdict.name())));
+        .with(Column::text("results", rows.iter().map(|(name, ..)| *name)))
+        .with(Column::text("id", rows.iter().map(|(.., r)| r.claim.id)))
+        .with(Column::number("in_margins", change, rows.iter().map(|(.., r)| estimate(r).map(|e| e.value))))
+        .with(Column::interval("ci", change, rows.iter().map(|(.., r)| estimate(r)?.interval)))
+        .with(Column::text("verdict", rows.iter().map(|(_, judged, r)| judged.verdict(r))))
+        .with(Column::text("unit", rows.iter().map(|(_, judged, r)| judged.unit_of(r))))
+        .with(Column::text("family", rows.iter().map(|(.., r)| if r.interval().is_some() { ALONE } else { "" })));
     Figure::new(data, picture).subtitle([
         "Right of 0: in the claimed direction; beyond 1: a benefit that counts. Lines: 95 % intervals.".to_owned(),
         "Missing: not testable.".to_owned(),
