@@ -239,6 +239,33 @@ fn starts_and_weights() {
     assert!(stderr(&output).contains("needs a source that several arms mix in from different steps on"));
 }
 
+/// With pretraining seeds there are verdicts; sizes are told apart by what they are, not by their order in the file.
+#[test]
+fn verdicts_of_two_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let small = LARGE.replace("\"large\"", "\"small\"").replace("hidden_size = 48", "hidden_size = 24");
+    let spec = spec(dir, "runs.toml", &[GRID, &small]);
+    let seeds = ["--pretrain-seeds", "2", "--seeds", "1"];
+    done("claims", dir, &spec, &seeds);
+    let findings = table(dir, "claims", "tables/claims.csv");
+    assert_eq!(findings[3]["unit"], "pretraining seeds", "{findings:?}");
+    assert!(["holds", "undecided", "fails", "holds, below the margin"].contains(&findings[3]["verdict"].as_str()));
+    // The grid of the smallest size, of which figure4 speaks too.
+    done("figure4", dir, &spec, &seeds);
+    let of_small =
+        |rows: Rows, column: &str| -> f64 { number(rows.iter().find(|row| row["model"] == "small").unwrap(), column) };
+    let control = table(dir, "figure4", "tables/figure4.csv");
+    let control = of_small(control.into_iter().filter(|row| row["mix"] == "C4").collect(), "sft_loss");
+    let contrast = of_small(table(dir, "figure4", "tables/contrasts.csv"), "value");
+    assert!((number(&findings[3], "contrast") - contrast / control).abs() < 1e-9, "{contrast} of {control}");
+    // Bands and intervals are over runs.
+    done("figure8", dir, &spec, &seeds);
+    assert!(table(dir, "figure8", "figures/figure8.csv").iter().all(|row| row["seeds"] == "2"));
+    let text = done("figure5", dir, &spec, &seeds);
+    assert!(words(&text).contains("With 2 pretraining seeds"), "{text}");
+}
+
 /// The rows of code that an arm is trained on, sorted.
 fn specialised(dir: &Path, spec: &Path, arm: &str) -> Vec<Vec<u8>> {
     let out: PathBuf = dir.join(arm.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));

@@ -170,3 +170,21 @@ fn the_largest_size_is_the_papers_alone() {
         );
     }
 }
+
+/// A study of several sizes is, at each of them, the study of that size.
+#[test]
+fn each_size_is_what_it_is_alone() {
+    let protocol = Protocol { arms: ARMS, sft: SFT, ..Protocol::PAPER };
+    for (name, sizes) in [("smoke", &Size::ALL[..3]), ("mini", &Size::ALL[..3]), ("paper", &Size::ALL[..])] {
+        let study = Study::new(preset(name, &Protocol { sizes, ..protocol }).unwrap()).unwrap();
+        assert_eq!(study.sizes().count(), sizes.len());
+        for (id, size) in study.sizes().zip(sizes) {
+            let alone = preset(name, &Protocol { sizes: &[*size], ..protocol }).unwrap();
+            let (mut own, mut alone) = (study[id].spec().clone(), alone);
+            // What the first size is asked about, a file says once.
+            own.sizes.clear();
+            alone.sizes.clear();
+            assert_eq!(own, alone, "{name}, {}", size.name());
+        }
+    }
+}

@@ -192,8 +192,8 @@ impl Shown<'_> {
         );
         if !self.grid.fibres.is_empty() {
             page.notes.push(
-                "Arms of a number of sequences draw the source's first so many sequences of the same order, each once: the same set of \
-                 sequences, spread evenly from their start to the end. How recent they are at the end still differs."
+                "Arms of the same number of sequences draw the source's first so many in the same order: the same sequences (each once, unless the \
+                 source has fewer), spread evenly from their start to the end. How recent they are at the end still differs."
                     .to_owned(),
             );
         }
@@ -450,34 +450,26 @@ impl Shown<'_> {
     fn fibres(&self) -> Figure {
         let fibres = &self.grid.fibres;
         let (divisor, word) = scale(self.study);
-        let x: Vec<f64> =
-            fibres.iter().map(|(start, ..)| start.0 as f64 * self.study.tokens_per_step() as f64 / divisor).collect();
-        let summaries = |size: &OfSize<'_>, loss: Loss| -> Vec<Option<Summary>> {
-            fibres.iter().map(|(.., arm)| self.summary(size, *arm, loss)).collect()
-        };
         let hole = (f64::NAN, f64::NAN);
-        let curves = |title: String, loss: Loss| Curves {
-            title,
-            x: x.clone(),
-            ys: self
-                .sizes
-                .iter()
-                .map(|s| summaries(s, loss).iter().map(|v| v.as_ref().map_or(f64::NAN, |v| v.mean)).collect())
-                .collect(),
-            bands: self
-                .sizes
-                .iter()
-                .map(|s| {
-                    Some(
-                        summaries(s, loss)
-                            .iter()
-                            .map(|v| v.as_ref().and_then(|v| v.interval(LEVEL)).unwrap_or(hole))
-                            .collect(),
-                    )
-                })
-                .collect(),
-            points: true,
-            y_axis: None,
+        // Arms of one number of sequences, a curve a size.
+        let curves = |count: u64, title: String, loss: Loss| {
+            let of_count: Vec<(Step, ArmId)> =
+                fibres.iter().filter(|(_, c, _)| *c == count).map(|(start, _, arm)| (*start, *arm)).collect();
+            let summaries = |size: &OfSize<'_>| -> Vec<Option<Summary>> {
+                of_count.iter().map(|(_, arm)| self.summary(size, *arm, loss)).collect()
+            };
+            let all: Vec<Vec<Option<Summary>>> = self.sizes.iter().map(summaries).collect();
+            let mean = |s: &Option<Summary>| s.as_ref().map_or(f64::NAN, |s| s.mean);
+            let band = |s: &Option<Summary>| s.as_ref().and_then(|s| s.interval(LEVEL)).unwrap_or(hole);
+            let tokens = self.study.tokens_per_step() as f64;
+            Curves {
+                title,
+                x: of_count.iter().map(|(start, _)| start.0 as f64 * tokens / divisor).collect(),
+                ys: all.iter().map(|size| size.iter().map(mean).collect()).collect(),
+                bands: all.iter().map(|size| Some(size.iter().map(band).collect())).collect(),
+                points: true,
+                y_axis: None,
+            }
         };
         let set = &self.study[self.set].name;
         let picture = Lines {
@@ -485,10 +477,17 @@ impl Shown<'_> {
             y_axis: "nats per token".to_owned(),
             names: self.sizes.iter().map(|s| s.study.spec().model_name.clone()).collect(),
             scaled_to: usize::MAX,
-            panels: vec![
-                curves(format!("loss on {set} after fine-tuning"), Loss::Sft),
-                curves("loss on general text after it".to_owned(), Loss::C4),
-            ],
+            panels: self
+                .grid
+                .counts()
+                .into_iter()
+                .flat_map(|count| {
+                    [
+                        curves(count, format!("{count} sequences: loss on {set} after fine-tuning"), Loss::Sft),
+                        curves(count, format!("{count} sequences: loss on general text after it"), Loss::C4),
+                    ]
+                })
+                .collect(),
             across: 2,
             from_zero: false,
             own_scales: true,
@@ -500,8 +499,7 @@ impl Shown<'_> {
             .collect();
         let of = |loss: Loss| rows.iter().map(move |(size, .., arm)| self.summary(size, *arm, loss));
         let loss = Format::Fixed(4);
-        let count = fibres.first().map_or(0, |(_, count, _)| *count);
-        let title = format!("The same {count} sequences of {}, mixed in from different starts on", self.of.source);
+        let title = format!("The same sequences of {}, mixed in from different starts on", self.of.source);
         let data = Table::new(&format!("{}_exposure", self.name), &title)
             .with(Column::text("model", rows.iter().map(|(size, ..)| size.study.spec().model_name.as_str())))
             .with(Column::count("start_step", rows.iter().map(|(_, start, ..)| start.0)))
@@ -521,7 +519,7 @@ impl Shown<'_> {
 }
 
 /// A sum of arms' losses, each with its sign, seed by seed; `None` where one of them has no result.
-pub(super) fn combined(losses: &Losses, set: SetId, loss: Loss, terms: &[(ArmId, f64)]) -> Option<Vec<f64>> {
+fn combined(losses: &Losses, set: SetId, loss: Loss, terms: &[(ArmId, f64)]) -> Option<Vec<f64>> {
     let mut sum: Option<Vec<f64>> = None;
     for (arm, factor) in terms {
         let values = losses.values(*arm, set, |m| loss.of(m))?;

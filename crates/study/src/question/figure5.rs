@@ -10,6 +10,7 @@ use super::comparison::{ALONE, Difference, LEVEL, Unit, unit};
 use super::losses::{self, Loss, Losses, Wanted};
 use crate::graph::Graph;
 use crate::protocol::{Arm, PYCODE, STARCODER, SftSet};
+use crate::spec::{CurveShape, LrChoice};
 use crate::{ArmId, Error, SetId, Study};
 
 /// An arm and the control, fine-tuned on a set at checkpoints along their runs.
@@ -43,7 +44,11 @@ impl Question for Figure5<'_> {
     }
 
     fn check(&self, study: &Study) -> Result<(), Error> {
-        self.places(study).map(|_| ())
+        let (arm, _) = self.places(study)?;
+        if arm == study.control() {
+            return Err(Error::field("arm", self.arm, "is the control: there is nothing to compare it with"));
+        }
+        Ok(())
     }
 
     fn needs(&self, graph: &mut Graph<'_>) -> Result<(), Error> {
@@ -98,15 +103,31 @@ impl Shown<'_> {
         page.notes = vec![self.conclude()];
         if let Some(start) = self.start() {
             page.notes.push(format!(
-                "{arm} begins at step {start}: until then both are one run, and what differs there is nothing. Every checkpoint is fine-tuned \
-                 with the rate that was chosen on the control's last one; along a run whose learning rate falls, earlier checkpoints were \
-                 trained with a higher one."
+                "{arm} begins at step {start}: until then both are one run, and what differs there is nothing. {}",
+                self.rates()
             ));
         }
         page.tables = vec![self.table(&differences)];
         page.figures = vec![self.figure()];
         page.details = self.checkpoints.last().map(|last| last.losses.details()).unwrap_or_default();
         Ok(page)
+    }
+
+    /// With which rate checkpoints are fine-tuned.
+    fn rates(&self) -> String {
+        let spec = self.study.spec();
+        let rate = match spec.sft.lr {
+            LrChoice::Fixed { .. } => "the given rate",
+            LrChoice::SweepBase { .. } => "the rate that was chosen on the control's last one",
+            LrChoice::SweepEach { .. } => "the rate that was chosen on the last one of its arm",
+        };
+        let falls = match spec.pretrain.shape {
+            CurveShape::Constant => "",
+            CurveShape::Cosine | CurveShape::Linear => {
+                " Pretraining's own learning rate falls along the run, so that earlier checkpoints come from a higher one."
+            }
+        };
+        format!("Every checkpoint is fine-tuned with {rate}.{falls}")
     }
 
     fn start(&self) -> Option<Step> {
@@ -161,6 +182,7 @@ impl Shown<'_> {
         let mean = |arm: ArmId, of: Loss| self.checkpoints.iter().map(move |c| self.values(c, arm, of).map(|s| s.mean));
         let delta = |i: usize| differences.iter().map(move |d| d[i].as_ref().map(|d| d.seeds.mean));
         let interval = |i: usize| differences.iter().map(move |d| d[i].as_ref()?.interval());
+        let either = || differences.iter().map(|d| d.iter().flatten().any(|d| d.interval().is_some()));
         let control = study.control();
         let unit = Unit::of(study).name();
         let title = format!("Losses after fine-tuning on {} along both runs, nats per token", study[self.set].name);
@@ -188,8 +210,8 @@ impl Shown<'_> {
             .with(Column::number("c4_loss", loss, mean(self.arm, Loss::C4)).heading("C4").documents_only())
             .with(Column::number("c4_delta", change, delta(1)).heading("Δ C4"))
             .with(Column::interval("c4_delta_ci", change, interval(1)).heading("95 % interval, C4").documents_only())
-            .with(Column::text("unit", interval(0).map(|i| i.map_or("", |_| unit))).file_only())
-            .with(Column::text("family", interval(0).map(|i| i.map_or("", |_| ALONE))).file_only())
+            .with(Column::text("unit", either().map(|known| if known { unit } else { "" })).file_only())
+            .with(Column::text("family", either().map(|known| if known { ALONE } else { "" })).file_only())
             .note(format!("Intervals are over {unit}."))
     }
 

@@ -273,3 +273,53 @@ impl Shown<'_> {
             .subtitle([format!("Lines: means over {}; bands: from the lowest to the highest.", seeds(study))])
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::protocol::{C4, Protocol};
+
+    fn with(curves: [Vec<Option<Curve>>; 2], check: impl Fn(&Shown<'_>)) {
+        let protocol = Protocol { arms: &[C4, STARCODER], sft: &[PYCODE], ..Protocol::PAPER };
+        let study = Study::new(crate::preset("smoke", &protocol).unwrap()).unwrap();
+        let (arm, set) = Figure8::PAPER.places(&study).unwrap();
+        check(&Shown { study: &study, name: "figure8", arm, set, curves });
+    }
+
+    #[test]
+    fn seeds_are_paired_with_themselves() {
+        let curve = |from: f64| Some(vec![from, from - 1.0, from - 2.0]);
+        // Each arm lacks another seed: one pair is left.
+        with([vec![curve(9.0), None, curve(7.0)], vec![None, curve(1.0), curve(6.0)]], |shown| {
+            for part in shown.parts() {
+                let difference = part.difference.unwrap();
+                assert_eq!((difference.n, difference.mean), (1, -1.0), "{}", part.name);
+            }
+            assert_eq!(shown.parts()[0].means, [Some(8.0), Some(3.5)]);
+        });
+        // None is left.
+        with([vec![curve(9.0), None], vec![None, curve(1.0)]], |shown| {
+            assert!(shown.parts().iter().all(|part| part.difference.is_none()));
+        });
+    }
+
+    /// A step that was left out has no loss; an arm without a result has no curve.
+    #[test]
+    fn what_is_missing_is_no_number() {
+        let holes = vec![Some(vec![3.0, f64::NAN, 1.0])];
+        with([vec![Some(vec![4.0, 3.0, 2.0])], holes], |shown| {
+            let parts = shown.parts();
+            assert_eq!(parts[2].difference.unwrap().mean, -1.0, "over the steps that both have");
+        });
+        with([vec![Some(vec![4.0, 3.0, 2.0])], vec![None]], |shown| {
+            assert!(shown.parts().iter().all(|part| part.means[1].is_none() && part.difference.is_none()));
+            let dir = tempfile::tempdir().unwrap();
+            shown.page().write(dir.path()).unwrap();
+            let csv = std::fs::read_to_string(dir.path().join("figures/figure8.csv")).unwrap();
+            let of_arm: Vec<&str> = csv.lines().filter(|line| line.starts_with("Starcoder")).collect();
+            assert_eq!(of_arm.len(), 3);
+            assert!(of_arm.iter().all(|line| line.ends_with(",,,,0")), "{of_arm:?}");
+        });
+    }
+}

@@ -3,7 +3,7 @@
 use report::{Column, Curves, Figure, Format, Lines, Page, Table};
 
 use super::Question;
-use super::losses::{SweepPoint, Wanted, named, sweeps};
+use super::losses::{EVERY, SweepPoint, named, sweeps};
 use super::printed::{Printed, papers_study};
 use crate::graph::Graph;
 use crate::plan::Plan;
@@ -18,12 +18,13 @@ pub struct Table6;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Table7;
 
-/// Adds the sweeps on the control's checkpoint at every size.
+/// Adds the sweeps at every size: on the control's checkpoint, or on each arm's where each has its own rate.
 fn needs(graph: &mut Graph<'_>) -> Result<(), Error> {
     graph.study().sizes().try_for_each(|size| {
         graph.at(size, |graph| {
             let study = graph.study();
-            study.sets().try_for_each(|set| graph.last_select(study.control(), set).map(|_| ()))
+            let cells = study.sets().flat_map(|set| study.arms().map(move |arm| (arm, set)));
+            cells.into_iter().try_for_each(|(arm, set)| graph.last_select(arm, set).map(|_| ()))
         })
     })
 }
@@ -34,14 +35,34 @@ struct OfSize<'a> {
     points: Vec<SweepPoint>,
 }
 
+impl OfSize<'_> {
+    fn of<'s>(&'s self, mix: &'s str, set: &'s str) -> impl Iterator<Item = &'s SweepPoint> {
+        self.points.iter().filter(move |p| p.mix == mix && p.dataset == set)
+    }
+
+    /// The rate that was chosen, and whether it lies at the edge.
+    fn chosen(&self, mix: &str, set: &str) -> Option<(f64, bool)> {
+        self.of(mix, set).find_map(|p| Some((p.lr, p.chosen?)))
+    }
+}
+
+/// The arms on whose checkpoints rates were tried.
+fn tried_on(study: &Study, sizes: &[OfSize<'_>]) -> Vec<String> {
+    let names = study.arms().map(|arm| study[arm].name().to_owned());
+    names.filter(|name| sizes.iter().any(|size| size.points.iter().any(|p| p.mix == *name))).collect()
+}
+
 fn tried<'a>(graph: &mut Graph<'a>) -> Result<Vec<OfSize<'a>>, Error> {
     let sizes = graph.study().sizes();
     let of = |size| {
         graph.at(size, |graph| {
             let study = graph.study();
-            let mut points = sweeps(graph, Wanted::cells(&|arm, _| arm == study.control()))?;
+            let mut points = sweeps(graph, EVERY)?;
             // A grid that was extended downwards has its lowest rates last; sets keep their order.
-            let place = |point: &SweepPoint| study.sets().position(|set| study[set].name == point.dataset);
+            let place = |point: &SweepPoint| {
+                let set = study.sets().position(|set| study[set].name == point.dataset);
+                (set, study.arms().position(|arm| study[arm].name() == point.mix))
+            };
             points.sort_by(|a, b| place(a).cmp(&place(b)).then(a.lr.total_cmp(&b.lr)));
             Ok(OfSize { study, points })
         })
@@ -84,11 +105,11 @@ impl Question for Table6 {
         let mut page = Page::new(&format!("{}: learning rates that were tried", super::heading(name)));
         page.asked = "How does the loss on the validation split depend on the learning rate of fine-tuning?".to_owned();
         page.found = vec![edges(&sizes)];
-        page.tables = vec![grid(name, &sizes)];
+        page.tables = vec![grid(name, study, &sizes)];
         page.figures = vec![figure(name, study, &sizes)];
         page.notes = vec![format!(
             "Each rate was tried on {} with the first fine-tuning seed of each pretraining seed ({}).",
-            study[study.control()].name(),
+            tried_on(study, &sizes).join(", "),
             study.spec().pretrain_seeds
         )];
         Ok(page)
@@ -120,6 +141,7 @@ impl Question for Table6 {
 fn edges(sizes: &[OfSize<'_>]) -> String {
     let chosen: Vec<bool> = sizes.iter().flat_map(|size| &size.points).filter_map(|point| point.chosen).collect();
     match chosen.iter().filter(|at_edge| **at_edge).count() {
+        _ if chosen.is_empty() => "No rate was chosen.".to_owned(),
         0 => format!("None of {} chosen rates lies at the edge of what was tried.", chosen.len()),
         edges => format!(
             "{edges} of {} chosen rates lie at the edge of what was tried: better ones may lie beyond.",
@@ -128,9 +150,11 @@ fn edges(sizes: &[OfSize<'_>]) -> String {
     }
 }
 
-fn grid(name: &str, sizes: &[OfSize<'_>]) -> Table {
+fn grid(name: &str, study: &Study, sizes: &[OfSize<'_>]) -> Table {
     let rows: Vec<(&Study, &SweepPoint)> =
         sizes.iter().flat_map(|size| size.points.iter().map(move |point| (size.study, point))).collect();
+    let mix = Column::text("mix", rows.iter().map(|(_, p)| p.mix.as_str()));
+    let mix = if tried_on(study, sizes).len() > 1 { mix } else { mix.documents_only() };
     let printed = Printed::table(6).ok();
     let in_paper = |rate: f64| {
         let table = printed.as_ref()?;
@@ -139,12 +163,12 @@ fn grid(name: &str, sizes: &[OfSize<'_>]) -> Table {
     Table::new(name, "Learning rates of fine-tuning that were tried, with the loss on the validation split")
         .with(Column::text("model", rows.iter().map(|(study, _)| study.spec().model_name.as_str())))
         .with(Column::text("dataset", rows.iter().map(|(_, p)| p.dataset.as_str())).heading("set"))
-        .with(Column::text("mix", rows.iter().map(|(_, p)| p.mix.as_str())).documents_only())
+        .with(mix)
         .with(Column::number("lr", Format::Scientific(1), rows.iter().map(|(_, p)| p.lr)).heading("rate"))
         .with(
             Column::number("validation_loss", Format::Fixed(4), rows.iter().map(|(_, p)| p.validation_loss))
                 .heading("validation")
-                .absent("diverged")
+                .absent("failed")
                 .marked(rows.iter().map(|(_, p)| p.chosen.is_some())),
         )
         .with(Column::text(
@@ -167,18 +191,20 @@ fn grid(name: &str, sizes: &[OfSize<'_>]) -> Table {
         .note("* or bold: what was chosen.")
 }
 
-/// Loss by rate, a panel a size, a curve a set.
+/// Loss by rate, a panel a size and an arm on which rates were tried, a curve a set.
 fn figure(name: &str, study: &Study, sizes: &[OfSize<'_>]) -> Figure {
-    let curves = |size: &OfSize<'_>| {
-        let mut rates: Vec<f64> = size.points.iter().map(|p| p.lr).collect();
+    let mixes = tried_on(study, sizes);
+    let curves = |(size, mix): (&OfSize<'_>, &String)| {
+        let mut rates: Vec<f64> = size.points.iter().filter(|p| p.mix == *mix).map(|p| p.lr).collect();
         rates.sort_by(f64::total_cmp);
         rates.dedup();
         let loss = |set: SetId, rate: f64| {
-            let mut points = size.points.iter().filter(|p| p.dataset == study[set].name);
+            let mut points = size.of(mix, &study[set].name);
             points.find(|p| p.lr == rate).and_then(|p| p.validation_loss).unwrap_or(f64::NAN)
         };
+        let model = &size.study.spec().model_name;
         Curves {
-            title: size.study.spec().model_name.clone(),
+            title: if mixes.len() > 1 { format!("{model}, {mix}") } else { model.clone() },
             x: rates.iter().map(|rate| rate.log10()).collect(),
             ys: study.sets().map(|set| rates.iter().map(|rate| loss(set, *rate)).collect()).collect(),
             bands: Vec::new(),
@@ -191,7 +217,7 @@ fn figure(name: &str, study: &Study, sizes: &[OfSize<'_>]) -> Figure {
         y_axis: "loss on the validation split".to_owned(),
         names: study.sets().map(|set| study[set].name.clone()).collect(),
         scaled_to: usize::MAX,
-        panels: sizes.iter().map(curves).collect(),
+        panels: sizes.iter().flat_map(|size| mixes.iter().map(move |mix| (size, mix))).map(curves).collect(),
         across: 2,
         from_zero: false,
         own_scales: true,
@@ -201,6 +227,7 @@ fn figure(name: &str, study: &Study, sizes: &[OfSize<'_>]) -> Figure {
     let data = Table::new(name, "Loss on the validation split by the learning rate of fine-tuning")
         .with(Column::text("model", rows.iter().map(|(study, _)| study.spec().model_name.as_str())))
         .with(Column::text("dataset", rows.iter().map(|(_, p)| p.dataset.as_str())))
+        .with(Column::text("mix", rows.iter().map(|(_, p)| p.mix.as_str())))
         .with(Column::number("lr", Format::Scientific(1), rows.iter().map(|(_, p)| p.lr)))
         .with(Column::number("validation_loss", Format::Fixed(4), rows.iter().map(|(_, p)| p.validation_loss)));
     Figure::new(data, picture)
@@ -213,9 +240,9 @@ type BySize<'a> = (&'a str, Vec<f64>, Vec<Vec<f64>>);
 fn by_size(name: &str, study: &Study, sizes: &[OfSize<'_>]) -> Result<Figure, Error> {
     let sets: Vec<&str> = study.sets().map(|set| study[set].name.as_str()).collect();
     let parameters = |size: &OfSize<'_>| size.study.spec().model.parameter_count().total as f64;
-    let chosen = |size: &OfSize<'_>, set: &str| {
-        size.points.iter().find(|p| p.dataset == set && p.chosen.is_some()).map_or(f64::NAN, |p| p.lr)
-    };
+    let mixes = tried_on(study, sizes);
+    let first = mixes.first().map_or("", String::as_str);
+    let chosen = |size: &OfSize<'_>, set: &str| size.chosen(first, set).map_or(f64::NAN, |(rate, _)| rate);
     let mut own: Vec<&OfSize<'_>> = sizes.iter().collect();
     own.sort_by(|a, b| parameters(a).total_cmp(&parameters(b)));
     let parameters_of = |size: Size| papers_study(size).map(|spec| spec.model.parameter_count().total);
@@ -223,7 +250,7 @@ fn by_size(name: &str, study: &Study, sizes: &[OfSize<'_>]) -> Result<Figure, Er
     let paper = paper.collect::<Result<Vec<_>, Error>>()?;
     let panels: [BySize<'_>; 2] = [
         (
-            "this study",
+            if mixes.len() > 1 { first } else { "this study" },
             own.iter().map(|size| parameters(size)).collect(),
             sets.iter().map(|set| own.iter().map(|size| chosen(size, set)).collect()).collect(),
         ),
@@ -284,31 +311,34 @@ impl Question for Table7 {
     fn answer(&self, name: &str, graph: &mut Graph<'_>) -> Result<Page, Error> {
         let sizes = tried(graph)?;
         let study = graph.study();
-        let chosen = |size: &OfSize<'_>, set: SetId| {
-            let mut points = size.points.iter().filter(|p| p.dataset == study[set].name);
-            points.find_map(|p| Some((p.lr, p.chosen?)))
-        };
         let mut page = Page::new(&format!("{}: learning rates that were chosen", super::heading(name)));
         page.asked = "Which learning rate is fine-tuned with, at each size and on each set?".to_owned();
         page.found = vec![edges(&sizes)];
-        let sets: Vec<SetId> = study.sets().collect();
+        let mixes = tried_on(study, &sizes);
+        let rows: Vec<(&str, &str)> = study
+            .sets()
+            .flat_map(|set| mixes.iter().map(move |mix| (study[set].name.as_str(), mix.as_str())))
+            .collect();
+        let mix = Column::text("mix", rows.iter().map(|(_, mix)| *mix));
         let mut table = Table::new(name, "Peak learning rates of fine-tuning, by set and size")
-            .with(Column::text("dataset", sets.iter().map(|set| study[*set].name.as_str())).heading("set"));
+            .with(Column::text("dataset", rows.iter().map(|(set, _)| *set)).heading("set"))
+            .with(if mixes.len() > 1 { mix } else { mix.documents_only() });
         for size in &sizes {
             let model = &size.study.spec().model_name;
-            let rates = sets.iter().map(|set| chosen(size, *set).map(|(rate, _)| rate));
-            let edge = sets.iter().map(|set| chosen(size, *set).is_some_and(|(_, at_edge)| at_edge));
+            let chosen = |(set, mix): &(&str, &str)| size.chosen(mix, set);
+            let rates = rows.iter().map(|row| chosen(row).map(|(rate, _)| rate));
+            let edge = rows.iter().map(|row| chosen(row).is_some_and(|(_, at_edge)| at_edge));
             let column = Column::number(&named("lr", model), Format::Scientific(1), rates);
             table = table.with(column.heading(model).absent("failed").marked(edge));
-            if sets.iter().any(|set| papers(model, &study[*set].name).is_some()) {
-                let printed = sets.iter().map(|set| papers(model, &study[*set].name));
+            if rows.iter().any(|(set, _)| papers(model, set).is_some()) {
+                let printed = rows.iter().map(|(set, _)| papers(model, set));
                 let column = Column::number(&named("paper", model), Format::Scientific(1), printed);
                 table = table.with(column.heading("paper"));
             }
         }
         page.tables = vec![
             table.note("* or bold: at the edge of all that were tried; a better one may lie beyond."),
-            grid("sweep", &sizes),
+            grid("sweep", study, &sizes),
         ];
         page.figures = vec![by_size(name, study, &sizes)?];
         page.notes = vec![format!("Fine-tuning rates: {}.", crate::recipe::rates(study))];
