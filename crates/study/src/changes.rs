@@ -121,7 +121,7 @@ fn add_fibres(spec: &mut StudySpec) -> Result<(), Error> {
         }
     }
     if added.is_empty() {
-        let limit = "needs a source that several arms mix in from different steps on, each in one phase";
+        let limit = "needs a source that several arms mix in from different steps on, each in one phase and with a weight below 1";
         return Err(Error::field("--iso-exposure", "true", limit));
     }
     spec.arms.extend(added);

@@ -48,8 +48,8 @@ impl Size {
 impl std::str::FromStr for Size {
     type Err = String;
 
-    fn from_str(letter: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|size| size.letter() == letter);
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|size| size.letter() == name || size.name() == name);
         found.ok_or_else(|| "must be s, m, l or xl".to_owned())
     }
 }

@@ -13,7 +13,7 @@ use crate::{SetId, Study};
 /// Pretraining's optimiser, curve, precision and micro-batches; where LitGPT's curve counts micro-batches, on how many ranks that is.
 pub(crate) fn pretraining(study: &Study) -> String {
     let p = &study.spec().pretrain;
-    let micro = (p.micro_tokens / p.time.max(1)).max(1) as u64;
+    let micro = ((p.micro_tokens / p.time.max(1)).max(1) as u64).min(p.batch);
     let o = &p.optimizer;
     let mut out = format!(
         "recipe: AdamW ({}, {}), weight decay {}, clip {}; {}, warm-up {} steps; {}; micro-batches of {micro} sequences",

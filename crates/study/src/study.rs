@@ -409,9 +409,14 @@ fn others(spec: &StudySpec) -> Result<Vec<Study>, Error> {
             Error::Field { field, value, limit } => {
                 Error::Field { field: format!("{field} of the size {}", size.model_name), value, limit }
             }
-            other => Error::field("sizes", &size.model_name, format!("is none: {other}")),
+            other => Error::field("sizes", &size.model_name, format!("cannot be used: {other}")),
         };
-        out.push(Study::new(size.alone(spec)).map_err(of_size)?);
+        let alone = size.alone(spec);
+        if (StudySpec { model_name: spec.model_name.clone(), sizes: spec.sizes.clone(), ..alone.clone() }) == *spec {
+            let limit = format!("differs from {} in nothing but its name", spec.model_name);
+            return Err(Error::field("sizes", &size.model_name, limit));
+        }
+        out.push(Study::new(alone).map_err(of_size)?);
     }
     Ok(out)
 }
@@ -651,7 +656,10 @@ fn check_splits(spec: &StudySpec) -> Result<(), Error> {
 
 /// A place by its name.
 fn named<'s>(what: &str, name: &str, names: impl Iterator<Item = &'s str> + Clone) -> Result<usize, Error> {
-    let known = || names.clone().collect::<Vec<_>>().join(", ");
     let found = names.clone().position(|n| n == name);
-    found.ok_or_else(|| Error::field(what, name, format!("is not in the study; there are: {}", known())))
+    found.ok_or_else(|| {
+        let known = names.collect::<Vec<_>>().join(", ");
+        let limit = if known.is_empty() { "there are none".to_owned() } else { format!("there are: {known}") };
+        Error::field(what, name, format!("is not in the study; {limit}"))
+    })
 }

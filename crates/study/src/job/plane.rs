@@ -6,6 +6,8 @@
 //! 2. Both fine-tunes are walked again; every few steps the weights are projected on the plane, and how far they lie off it is kept.
 //! 3. At the points of a grid that holds both ways, J_P and J_T are evaluated on fixed batches, with their gradients' cosine.
 
+use std::time::Instant;
+
 use burn::module::AutodiffModule as _;
 use data_mixer::{Batch, BatchSource as _, Sequences};
 use fused_ops::TrainingBackend;
@@ -198,6 +200,9 @@ impl Kind for Plane {
     }
 }
 
+/// Points of the grid that were measured before the process was stopped.
+const MEASURED: &str = "points.json";
+
 const FLAT: &str = "the control, the midtrained model and its fine-tuned weights lie on a line: they span no plane";
 
 /// The plane's origin and its two directions, of length 1 and at a right angle.
@@ -303,22 +308,31 @@ impl Plane {
     ) -> Result<Vec<Vec<Option<Measured>>>, Error> {
         let model = Model::Pretrained(self.control.base.clone()).load::<AB>(cx.store, cx.device)?;
         let compute = self.midtrained.recipe.compute();
-        let (columns, all) = (x.len(), (x.len() * y.len()).max(1));
-        let mut grid = Vec::new();
-        for (r, y) in y.iter().enumerate() {
-            let mut row = Vec::new();
-            for (c, x) in x.iter().enumerate() {
-                cx.report.check()?;
-                let at = with_parameters(&model, &axes.weights(*x, *y), cx.device)?.with_compute(compute);
-                row.push(self.measured(&at, batches, cx)?);
-                let done = r * columns + c + 1;
-                cx.report.advanced(0.2 + 0.8 * done as f64 / all as f64, || {
-                    format!("{}: point {done} of {all}", self.label)
-                });
+        let all = (x.len() * y.len()).max(1);
+        // What a stopped process has measured: the same points, measured on the same batches.
+        let path = cx.folder.join(MEASURED);
+        let known = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let mut measured: Vec<Option<Measured>> = known.filter(|known: &Vec<_>| known.len() <= all).unwrap_or_default();
+        let keep = |measured: &Vec<Option<Measured>>| -> Result<(), Error> {
+            let bytes =
+                serde_json::to_vec(measured).map_err(|e| Error::Parse { path: path.clone(), reason: e.to_string() })?;
+            atomic_file::write(&path, &bytes).map_err(Error::io(&path))
+        };
+        let mut kept = Instant::now();
+        for (x, y) in y.iter().flat_map(|y| x.iter().map(move |x| (*x, *y))).skip(measured.len()) {
+            if cx.report.check().is_err() || kept.elapsed().as_secs_f64() > cx.checkpoint_seconds {
+                keep(&measured)?;
+                kept = Instant::now();
             }
-            grid.push(row);
+            cx.report.check()?;
+            let at = with_parameters(&model, &axes.weights(x, y), cx.device)?.with_compute(compute);
+            measured.push(self.measured(&at, batches, cx)?);
+            let done = measured.len();
+            cx.report
+                .advanced(0.2 + 0.8 * done as f64 / all as f64, || format!("{}: point {done} of {all}", self.label));
         }
-        Ok(grid)
+        let _ = std::fs::remove_file(&path);
+        Ok(measured.chunks(x.len().max(1)).map(<[_]>::to_vec).collect())
     }
 
     fn general_batch<AB: TrainingBackend>(&self, cx: &Context<'_, AB>) -> Result<Batch, Error> {

@@ -8,6 +8,11 @@ use crate::{ArmId, Error, SetId, Study};
 
 /// Level of intervals.
 pub(super) const LEVEL: f64 = 0.95;
+
+/// Whether p is below 5 %. Of permutations it may be 5 % exactly, up to rounding.
+pub(super) fn is_significant(p: f64) -> bool {
+    p < 0.05 - 1e-12
+}
 /// With which chance an effect is to be found, where the smallest one is said.
 pub(super) const POWER: f64 = 0.8;
 /// Fewer documents than this, of equal length, or fewer groups of them, give no interval.
@@ -47,12 +52,31 @@ impl Unit {
 
 /// In sentences: what a seed is, how many there were, and what intervals speak of.
 pub(super) fn unit(study: &Study) -> String {
-    let (pretraining, fine_tuning) = (study.spec().pretrain_seeds, study.spec().sft_seeds);
-    let seeds = format!(
-        "Seeds: {pretraining} for pretraining and {fine_tuning} for fine-tuning; a seed stands for first weights and the order of \
-         data, on one corpus."
-    );
-    let speak = match Unit::of(study) {
+    format!("{} {}", seeds_in_words(study), speaks(study))
+}
+
+/// What a seed is, and how many there were.
+pub(super) fn seeds_in_words(study: &Study) -> String {
+    format!(
+        "Seeds: {} for pretraining and {} for fine-tuning; a seed stands for first weights and the order of data, on one corpus.",
+        study.spec().pretrain_seeds,
+        study.spec().sft_seeds
+    )
+}
+
+/// The same as [`unit`], of a page that has intervals over seeds alone.
+pub(super) fn unit_of_seeds(study: &Study) -> String {
+    match Unit::of(study) {
+        Unit::Documents => format!(
+            "{} With one seed of each kind there are no intervals over seeds, and nothing is claimed about mixes.",
+            seeds_in_words(study)
+        ),
+        _ => unit(study),
+    }
+}
+
+fn speaks(study: &Study) -> &'static str {
+    match Unit::of(study) {
         Unit::Documents => {
             "Intervals are over held-out documents: they say what other documents of the same kind would show of these models. \
              With one seed of each kind nothing is claimed about mixes."
@@ -62,8 +86,7 @@ pub(super) fn unit(study: &Study) -> String {
              pretraining runs, and nothing is claimed about mixes."
         }
         Unit::Pretraining => "Intervals are over pretraining seeds: they speak of other runs on this corpus.",
-    };
-    format!("{seeds} {speak}")
+    }
 }
 
 /// A difference to another arm, as far as this study's seeds and documents show it.

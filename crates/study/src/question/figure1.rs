@@ -4,7 +4,7 @@
 use report::{Column, Field, Figure, Format, Page, Plane, Table, Way};
 
 use super::Question;
-use super::comparison::unit;
+use super::comparison::seeds_in_words;
 use crate::graph::{Graph, Rate};
 use crate::job::{Measured, Place, Sliced};
 use crate::protocol::{Arm, PYCODE, STARCODER, SftSet};
@@ -113,7 +113,7 @@ impl Shown<'_> {
                     "Both ways were walked again; they end at the stored models up to {by:.0e} in every weight."
                 ),
             },
-            unit(self.study),
+            seeds_in_words(self.study),
         ];
     }
 
@@ -203,10 +203,9 @@ impl Shown<'_> {
         let points = |way: &[Place]| way.iter().map(|p| (p.x, p.y)).collect::<Vec<_>>();
         let stop = |name: &str, words: &str| {
             let state = states.iter().find(|state| state.name == name);
-            state.map(|state| (state.place.x, state.place.y, words.to_owned()))
+            state.map(|state| (state.place.x, state.place.y, labelled(words, state.place)))
         };
-        let fork =
-            states.iter().find(|state| state.name == "where both part").map(|state| (state.place.x, state.place.y));
+        let fork = states.iter().find(|state| state.name == "where both part").map(|state| state.place);
         let mut ways = vec![
             Way {
                 name: format!("fine-tuning from {control_name}"),
@@ -233,8 +232,8 @@ impl Shown<'_> {
             ways.push(Way {
                 name: "pretraining and midtraining".to_owned(),
                 colour: Some(6),
-                points: vec![(0.0, 0.0), fork, (middle.x, middle.y)],
-                stops: vec![(fork.0, fork.1, "where both part".to_owned())],
+                points: vec![(0.0, 0.0), (fork.x, fork.y), (middle.x, middle.y)],
+                stops: vec![(fork.x, fork.y, labelled("where both part", fork))],
                 dashed: true,
             });
         }
@@ -265,11 +264,16 @@ impl Shown<'_> {
             .with(Column::number("J_T", Format::Fixed(4), of(|m| Some(m.loss_t))))
             .with(Column::number("cosine", Format::Signed(4), of(|m| m.cosine)));
         Figure::new(data, picture).subtitle([
-            "Contours: measured at the points of a grid, on fixed batches. Below 0 a step that lowers one \
-                                              loss raises the other."
-                .to_owned(),
+            "Contours: measured at the points of a grid, on fixed batches. Below 0 a step that lowers one loss raises the other.".to_owned(),
+            "Off the plane: a projection, whose own losses are not those drawn beneath it; the table has them.".to_owned(),
         ])
     }
+}
+
+/// A model's name, with a word where it lies off the plane by more than a twentieth of its distance from the origin.
+fn labelled(words: &str, place: Place) -> String {
+    let off = place.off > 0.05 * distance(place, Place { x: 0.0, y: 0.0, off: 0.0 });
+    if off { format!("{words} (off the plane)") } else { words.to_owned() }
 }
 
 fn distance(a: Place, b: Place) -> f64 {

@@ -59,7 +59,7 @@ impl Question for Figure3 {
             let model = if several { format!("{}: ", group.size.study.spec().model_name) } else { String::new() };
             page.found.extend(group.correlations.sentences().into_iter().map(|line| format!("{model}{line}")));
         }
-        page.found.push(conclude(study));
+        page.found.push(conclude(study, &groups));
         page.figures = vec![figure(name, study, &closeness, &groups)];
         page.tables = vec![table("correlation", TITLE, &groups, |row| row.set.is_none())];
         page.details = vec![table("correlation_by_set", "The same, set by set", &groups, |row| row.set.is_some())];
@@ -106,12 +106,17 @@ impl Question for Figure3 {
 }
 
 /// What may and what may not be concluded from the seeds that there were.
-fn conclude(study: &Study) -> String {
+fn conclude(study: &Study, groups: &[Group<'_>]) -> String {
+    let has_r = |group: &Group<'_>| group.correlations.row(RAW).is_some_and(|row| row.value.is_some());
+    if !groups.iter().any(has_r) {
+        return "Without a correlation nothing may be concluded of what proximity predicts.".to_owned();
+    }
     match Unit::of(study) {
         Unit::Pretraining => format!(
-            "With {} pretraining seeds it may be concluded how these mixes order on these sets in runs on this corpus; of other mixes p speaks \
-             only as far as these five or so stand for them.",
-            study.spec().pretrain_seeds
+            "With {} pretraining seeds it may be concluded how these {} mixes order on these sets in runs on this corpus; whether other mixes \
+             would order the same way may be concluded only as far as these stand for them.",
+            study.spec().pretrain_seeds,
+            study.treated().filter(|arm| is_mixed(study, *arm)).count()
         ),
         _ => "With one pretraining seed it may be concluded how improvement and proximity advantage go together for these models; whether \
               other runs of the same mixes would order the same way, or other mixes, may not."

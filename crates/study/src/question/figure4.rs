@@ -186,9 +186,15 @@ impl Shown<'_> {
         }
         page.notes.insert(
             0,
-            "Cells of the grid see different amounts of the source: the earlier the start and the higher the weight, the more. The table says \
-             how many sequences each has seen; --iso-exposure adds arms that see the same sequences whenever they begin."
-                .to_owned(),
+            format!(
+                "Cells of the grid see different amounts of the source: the earlier the start and the higher the weight, the more. The table \
+                 says how many sequences each has seen.{}",
+                if self.grid.fibres.is_empty() {
+                    " --iso-exposure adds arms that see the same sequences whenever they begin."
+                } else {
+                    ""
+                }
+            ),
         );
         if !self.grid.fibres.is_empty() {
             page.notes.push(
@@ -213,7 +219,8 @@ impl Shown<'_> {
     fn curve(&self) -> String {
         match self.study.spec().pretrain.shape {
             CurveShape::Constant => {
-                "The learning rate is constant after its warm-up: what is said of the start is not said of a falling rate.".to_owned()
+                "The learning rate is constant after its warm-up, the same whenever something is mixed in. Under a rate that falls an early start may \
+                 be worth more, or less.".to_owned()
             }
             _ => "All of this is of the start under this curve of learning rates: a later start also has lower rates (--curve constant keeps \
                   the two apart)."
@@ -426,7 +433,12 @@ impl Shown<'_> {
         let all = || panels.iter().flat_map(|p| p.values.iter().flatten().flatten().copied());
         let range = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
         // Without any value there is no scale: any will do.
-        let scale = if range.0 < range.1 { range } else { (0.0, 1.0) };
+        let scale = match range {
+            (low, high) if low < high => (low, high),
+            // One value.
+            (low, high) if low == high => (low - 0.05 * low.abs(), high + 0.05 * high.abs()),
+            _ => (0.0, 1.0),
+        };
         let rows: Vec<(&OfSize<'_>, Step, Weight)> = self
             .sizes
             .iter()

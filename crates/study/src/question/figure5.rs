@@ -96,10 +96,18 @@ impl Shown<'_> {
             "How do the losses after fine-tuning on {set} grow apart, the longer {arm} and {control} are pretrained?"
         );
         page.found = vec![self.found(&differences), unit(study)];
+        // What fails for all checkpoints is said once.
+        let mut failures: Vec<(String, Vec<String>)> = Vec::new();
         for checkpoint in self.checkpoints {
-            let failures = checkpoint.losses.failures();
-            page.found.extend(failures.into_iter().map(|line| format!("step {}: {line}", checkpoint.step)));
+            for line in checkpoint.losses.failures() {
+                let step = checkpoint.step.to_string();
+                match failures.iter_mut().find(|(known, _)| *known == line) {
+                    Some((_, steps)) => steps.push(step),
+                    None => failures.push((line, vec![step])),
+                }
+            }
         }
+        page.found.extend(failures.iter().map(|(line, steps)| format!("step {}: {line}", steps.join(", "))));
         page.notes = vec![self.conclude()];
         if let Some(start) = self.start() {
             page.notes.push(format!(
@@ -155,6 +163,9 @@ impl Shown<'_> {
     }
 
     fn found(&self, differences: &[[Option<Difference>; 2]]) -> String {
+        if !differences.iter().flatten().flatten().any(|d| d.interval().is_some()) {
+            return "No checkpoint has an interval of the difference.".to_owned();
+        }
         let first_below = |loss: usize| {
             let below =
                 |d: &Option<Difference>| d.as_ref().and_then(Difference::interval).is_some_and(|(_, high)| high < 0.0);
@@ -269,11 +280,10 @@ impl Shown<'_> {
             .with(Column::text("unit", rows.iter().map(|_| seeds(study))))
             .with(Column::text("family", rows.iter().map(|_| ALONE)));
         let start = self.start().map(|start| format!("{} begins at {}.", study[self.arm].name(), tokens(study, start)));
-        let bands = format!(
-            "Bands: 95 % intervals of each mean, over {}; the table has those of the difference.",
-            seeds(study)
-        );
-        Figure::new(data, picture).subtitle(start.into_iter().chain([bands]))
+        let bands = (study.spec().pretrain_seeds.max(study.spec().sft_seeds) > 1).then(|| {
+            format!("Bands: 95 % intervals of each mean, over {}; the table has those of the difference.", seeds(study))
+        });
+        Figure::new(data, picture).subtitle(start.into_iter().chain(bands))
     }
 }
 
@@ -288,8 +298,20 @@ pub(super) fn scale(study: &Study) -> (f64, &'static str) {
     if all >= 2e9 { (1e9, "billions") } else { (1e6, "millions") }
 }
 
+/// So many tokens, in three digits.
+pub(super) fn in_words(tokens: f64) -> String {
+    let (divisor, word) = match tokens {
+        t if t >= 1e9 => (1e9, " billion"),
+        t if t >= 1e6 => (1e6, " million"),
+        t if t >= 1e4 => (1e3, " thousand"),
+        _ => return format!("{tokens:.0} tokens"),
+    };
+    let value = tokens / divisor;
+    let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    format!("{value:.decimals$}{word} tokens")
+}
+
 /// A step in tokens.
 pub(super) fn tokens(study: &Study, step: Step) -> String {
-    let (divisor, word) = scale(study);
-    format!("{:.2} {} tokens", step.0 as f64 * study.tokens_per_step() as f64 / divisor, word.trim_end_matches('s'))
+    in_words(step.0 as f64 * study.tokens_per_step() as f64)
 }

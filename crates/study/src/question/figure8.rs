@@ -4,7 +4,7 @@ use forgetting_eval::Summary;
 use report::{Column, Curves, Figure, Format, Lines, Page, Table};
 
 use super::Question;
-use super::comparison::{ALONE, LEVEL, Unit, unit};
+use super::comparison::{ALONE, LEVEL, Unit, unit_of_seeds};
 use super::figure5::seeds;
 use crate::graph::{Cell, Graph, Rate};
 use crate::protocol::{Arm, PYCODE, STARCODER, SftSet};
@@ -165,7 +165,7 @@ impl Shown<'_> {
             [] => "There is nothing to compare.".to_owned(),
             said => format!("Training loss of {arm} less that of {control}: {}.", said.join("; ")),
         }];
-        page.found.push(unit(study));
+        page.found.push(unit_of_seeds(study));
         page.notes = vec![
             "A step's loss is that of its batch before the update, in nats per predicted token; with one seed both models see the same \
              batches in the same order, so that differences are paired step by step. Training losses are not held-out losses: Table 2 has \
@@ -269,8 +269,10 @@ impl Shown<'_> {
                 "seeds",
                 rows.iter().map(|(arm, _)| self.curves[*arm].iter().flatten().count() as u64),
             ));
-        Figure::new(data, picture)
-            .subtitle([format!("Lines: means over {}; bands: from the lowest to the highest.", seeds(study))])
+        Figure::new(data, picture).subtitle([match study.spec().pretrain_seeds.max(study.spec().sft_seeds) {
+            1 => "One seed.".to_owned(),
+            _ => format!("Lines: means over {}; bands: from the lowest to the highest.", seeds(study)),
+        }])
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tables 6 and 7: which learning rates fine-tuning was tried with, and which were chosen.
 
-use report::{Column, Curves, Figure, Format, Lines, Page, Table};
+use report::{Column, Curves, Figure, Format, Heatmap, Heatmaps, Lines, Page, Table};
 
 use super::Question;
 use super::losses::{EVERY, SweepPoint, named, sweeps};
@@ -260,24 +260,29 @@ fn by_size(name: &str, study: &Study, sizes: &[OfSize<'_>]) -> Result<Figure, Er
             sets.iter().map(|set| paper.iter().map(|(m, _)| papers(m, set).unwrap_or(f64::NAN)).collect()).collect(),
         ),
     ];
-    let logs = |values: &[f64]| values.iter().map(|value| value.log10()).collect::<Vec<_>>();
-    let curves = |(title, x, ys): &BySize<'_>| Curves {
+    let log = |rate: &f64| rate.is_finite().then(|| rate.log10());
+    let panel = |((title, _, ys), models): (&BySize<'_>, Vec<String>)| Heatmap {
         title: (*title).to_owned(),
-        x: logs(x),
-        ys: ys.iter().map(|rates| logs(rates)).collect(),
-        bands: Vec::new(),
-        points: true,
-        y_axis: None,
+        row_axis: String::new(),
+        column_axis: "model".to_owned(),
+        rows: sets.iter().map(|set| (*set).to_owned()).collect(),
+        columns: models,
+        values: ys.iter().map(|rates| rates.iter().map(log).collect()).collect(),
+        marks: Vec::new(),
     };
-    let picture = Lines {
-        x_axis: "log₁₀ of the number of parameters".to_owned(),
-        y_axis: "log₁₀ of the peak learning rate".to_owned(),
-        names: sets.iter().map(|set| (*set).to_owned()).collect(),
-        scaled_to: usize::MAX,
-        panels: panels.iter().map(curves).collect(),
+    let models = [
+        own.iter().map(|size| size.study.spec().model_name.clone()).collect(),
+        paper.iter().map(|(model, _)| (*model).to_owned()).collect(),
+    ];
+    let heatmaps: Vec<Heatmap> = panels.iter().zip(models).map(panel).collect();
+    let all = || panels.iter().flat_map(|(.., ys)| ys.iter().flatten()).filter_map(log);
+    let picture = Heatmaps {
+        panels: heatmaps,
         across: 2,
-        from_zero: false,
-        own_scales: true,
+        scale: (all().fold(0.0, f64::min), all().fold(-9.0, f64::max)),
+        measure: "log₁₀ of the rate".to_owned(),
+        decimals: 2,
+        reversed: false,
     };
     let rows: Vec<(&str, f64, &str, f64)> = panels
         .iter()
@@ -336,10 +341,8 @@ impl Question for Table7 {
                 table = table.with(column.heading("paper"));
             }
         }
-        page.tables = vec![
-            table.note("* or bold: at the edge of all that were tried; a better one may lie beyond."),
-            grid("sweep", study, &sizes),
-        ];
+        page.tables = vec![table.note("* or bold: at the edge of all that were tried; a better one may lie beyond.")];
+        page.details = vec![grid("sweep", study, &sizes)];
         page.figures = vec![by_size(name, study, &sizes)?];
         page.notes = vec![format!("Fine-tuning rates: {}.", crate::recipe::rates(study))];
         Ok(page)

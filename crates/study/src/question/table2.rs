@@ -4,7 +4,7 @@ use forgetting_eval::{Summary, forgetting, relative_improvement};
 use report::{BarPanel, Bars, Column, Estimate, Figure, Format, Page, Table};
 
 use super::Question;
-use super::comparison::{self, ALONE, Difference, LEVEL, Unit, comparison, detectable, unit};
+use super::comparison::{self, ALONE, Difference, Unit, comparison, detectable, is_significant, unit};
 use super::losses::{self, Losses, Measurement};
 use crate::graph::Graph;
 use crate::{ArmId, Error, SetId, Study};
@@ -182,7 +182,7 @@ fn mark_best(
     let mut last = 0;
     for (place, (i, _)) in means.iter().enumerate() {
         let difference = Difference::of(study, losses, (rows[*i].arm, best), rows[*i].set, of)?;
-        let told_apart = difference.and_then(|d| d.p()).is_some_and(|p| p * pairs < 1.0 - LEVEL);
+        let told_apart = difference.and_then(|d| d.p()).is_some_and(|p| is_significant(p * pairs));
         if !told_apart {
             last = place;
         }
@@ -225,7 +225,7 @@ pub(super) fn found(study: &Study, rows: &[Row<'_>], compared: &[comparison::Row
         compared.iter().filter(|r| r.loss == losses::Loss::Sft && r.p_adjusted.is_some()).collect();
     if !with_p.is_empty() {
         let told = |lower: bool| {
-            let found = with_p.iter().filter(|r| r.p_adjusted.is_some_and(|p| p < 1.0 - LEVEL));
+            let found = with_p.iter().filter(|r| r.p_adjusted.is_some_and(is_significant));
             found.filter(|r| (r.mean() < 0.0) == lower).count()
         };
         let (lower, higher) = (told(true), told(false));

@@ -4,7 +4,8 @@ use forgetting_eval::holm;
 use report::{BarPanel, Bars, Column, Estimate, Figure, Format, Page, Table};
 
 use super::Question;
-use super::comparison::{ALONE, Difference, LEVEL, Unit, unit};
+use super::comparison::{ALONE, Difference, Unit, is_significant, unit};
+use super::figure5::in_words;
 use super::losses::{self, Loss, OfSize, Wanted};
 use super::table8::names;
 use crate::graph::Graph;
@@ -174,13 +175,13 @@ fn found(study: &Study, contrasts: &[Contrast<'_>]) -> Vec<String> {
     }
     let lower = with.iter().filter(|(_, mean)| *mean < 0.0).count();
     let told = |sign: f64| {
-        let sure = |c: &Contrast<'_>| c.p_adjusted.is_some_and(|p| p < 1.0 - LEVEL);
+        let sure = |c: &Contrast<'_>| c.p_adjusted.is_some_and(is_significant);
         with.iter().filter(|(c, mean)| sure(c) && mean * sign > 0.0).count()
     };
     let these = if Unit::of(study) == Unit::Pretraining { "" } else { " of these checkpoints" };
     vec![format!(
-        "In {} comparisons{these} the mixture has the lower loss in {lower} (the paper prints {} of 8); at 5 %, adjusted by Holm over \
-         them, it is lower in {} and higher in {}.",
+        "In {} comparisons{these} the mixture has the lower loss in {lower} (in the paper's Table 3 in {} of 8); at 5 %, adjusted by Holm \
+         over them, it is lower in {} and higher in {}.",
         with.len(),
         printed(),
         told(-1.0),
@@ -212,7 +213,7 @@ fn exposure(study: &Study, places: &[Places]) -> String {
     let each = places.iter().map(|p| {
         let (mixed, continued) = (tokens(p.mixed), tokens(p.continued));
         let names = (study[p.mixed].name(), study[p.continued].name());
-        format!("{} {mixed:.3e}, {} {continued:.3e}", names.0, names.1)
+        format!("{} {}, {} {}", names.0, in_words(mixed), names.1, in_words(continued))
     });
     format!(
         "The arms differ in when they begin and in how many specialised tokens they see ({}), not in the mixture alone: as in the paper, \

@@ -107,7 +107,7 @@ fn rows() -> Vec<Row> {
 
 /// Sequences of a micro-batch.
 fn micro(p: &PretrainSpec) -> u64 {
-    (p.micro_tokens / p.time.max(1)).max(1) as u64
+    ((p.micro_tokens / p.time.max(1)).max(1) as u64).min(p.batch)
 }
 
 /// What LitGPT's curve implies: of other curves the number of ranks changes nothing.
@@ -254,7 +254,7 @@ fn figure(name: &str, study: &Study) -> Result<Figure, Error> {
         .with(Column::text("models", rows.iter().map(|r| r.1)))
         .with(Column::number("share_of_steps", Format::Fixed(4), rows.iter().map(|r| r.2)))
         .with(Column::number("share_of_peak", Format::Fixed(4), rows.iter().map(|r| r.3)));
-    Ok(Figure::new(data, picture))
+    Ok(Figure::new(data, picture).subtitle(["Where curves coincide the last of them is seen.".to_owned()]))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the paper's own tables say when they are read line by line.
 
-use forgetting_eval::pearson;
+use forgetting_eval::{pearson, t_two_sided_p};
 use report::{Column, Table};
 
 use super::contrasts::{MATCHED, improvement_and_retention};
@@ -228,6 +228,11 @@ fn r(points: &[Points], of: fn(&Points) -> [f64; 2], keep: &dyn Fn(&Points) -> b
     (pearson(&x, &y).map_or(f64::NAN, |found| found.r), x.len())
 }
 
+/// Two-sided p of a correlation with so many degrees of freedom.
+fn p_of(r: f64, freedom: f64) -> f64 {
+    t_two_sided_p(r * (freedom / (1.0 - r * r)).sqrt(), freedom)
+}
+
 /// Losses standardised within each (size, set) over all six mixes, C4 among them.
 fn standardised(points: &[Points]) -> f64 {
     let blocks = points.iter().map(|p| p.block).max().map_or(0, |last| last + 1);
@@ -252,13 +257,17 @@ fn correlations(evidence: &Evidence) -> Vec<Check> {
     let three: &dyn Fn(&Points) -> bool = &|p| p.size < 3;
     // A way of reading, what of the points, which of them.
     type Reading<'r> = (&'static str, fn(&Points) -> [f64; 2], &'r dyn Fn(&Points) -> bool);
-    let readings: [Reading<'_>; 6] = [
+    let treated_of_three: &dyn Fn(&Points) -> bool = &|p| p.size < 3 && !p.is_control;
+    let readings: [Reading<'_>; 9] = [
         ("differences, with C4's rows", |p| p.change, all),
         ("differences, without them", |p| p.change, treated),
         ("relative differences, with C4's rows", |p| p.relative, all),
         ("relative differences, without them", |p| p.relative, treated),
         ("losses", |p| p.level, all),
         ("differences, 70m to 410m", |p| p.change, three),
+        ("the same without C4's rows", |p| p.change, treated_of_three),
+        ("relative differences, 70m to 410m", |p| p.relative, three),
+        ("the same without C4's rows", |p| p.relative, treated_of_three),
     ];
     let plain: Vec<(&str, (f64, usize))> =
         readings.iter().map(|(name, of, keep)| (*name, r(&points, *of, *keep))).collect();
@@ -280,6 +289,12 @@ fn correlations(evidence: &Evidence) -> Vec<Check> {
             said: "r = 0.64".to_owned(),
             found: format!("losses, with C4's rows: {within:.3}; relative differences, without them: {gains:.3}"),
             agrees: Some(rounds(within) || rounds(gains)),
+        },
+        Check {
+            what: "p of that, with 96 rows as independent, and with what 16 blocks and the control's rows leave (79 degrees of freedom)",
+            said: "p ≈ 3.7e-12".to_owned(),
+            found: format!("{:.1e}; {:.1e}", p_of(within, 94.0), p_of(within, 79.0)),
+            agrees: None,
         },
         Check {
             what: "the same of differences, without 1b Pycode Starcoder: one of 96 points",
@@ -333,6 +348,12 @@ fn oddities(evidence: &Evidence) -> Vec<Check> {
             said: "128B".to_owned(),
             found: format!("{run:.1}B"),
             agrees: Some((run - 128.0).abs() < 0.5),
+        },
+        Check {
+            what: "Table 3: specialised tokens, continued pretraining on code and the mixture of 20 % from 12.6B on",
+            said: String::new(),
+            found: format!("{:.0}B and {:.1}B: not matched", run - 83.0, 0.2 * (run - 6_000.0 * 1024.0 * 2048.0 / 1e9)),
+            agrees: None,
         },
         Check {
             what: "Table 3: mathematics alone from 105B on, of a set of 12B",
@@ -392,11 +413,15 @@ mod tests {
             "0.568 (n = 80)",
             "-0.116 (n = 96)",
             "0.700 (n = 72)",
+            "0.699 (n = 60)",
+            "0.688 (n = 72)",
+            "0.685 (n = 60)",
         ] {
             assert!(plain.contains(reading), "{reading}: {plain}");
         }
         let (within, agrees) = found(&correlations, "the same, standardised");
         assert!(within.contains("rows: 0.635;") && within.ends_with(": 0.641") && agrees == Some(true), "{within}");
+        assert_eq!(found(&correlations, "p of that").0, "3.6e-12; 1.9e-10");
         assert_eq!(found(&correlations, "the same of differences").0, "0.70 for 0.57");
         let oddities = oddities(&evidence);
         assert_eq!(
@@ -404,7 +429,8 @@ mod tests {
             "70m GSM8K FLAN = DCLM; 410m Pycode Math = DCLM; 1b LIMA C4 = FLAN"
         );
         assert_eq!(found(&oddities, "Pycode: 1b").0, "5 of 6 mixes");
+        assert_eq!(found(&oddities, "Table 3: specialised").0, "45B and 23.1B: not matched");
         assert_eq!(found(&oddities, "tokens"), ("127.9B".to_owned(), Some(true)));
-        assert_eq!(found(&oddities, "Table 3"), ("needs 23B: 1.9 passes".to_owned(), Some(false)));
+        assert_eq!(found(&oddities, "Table 3: mathematics"), ("needs 23B: 1.9 passes".to_owned(), Some(false)));
     }
 }

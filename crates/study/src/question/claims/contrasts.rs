@@ -147,7 +147,7 @@ pub(super) const PARTS: [Claim; 13] = [
     Claim {
         id: "1a",
         claim: "code is the best mix for Pycode",
-        contrast: "gain of the code mix less that of the best other mix: the interval of the least favourable one",
+        contrast: "gain of the code mix less that of each other mix: the lowest of them",
         margin: Margin::Loss,
         sense: Sense::Benefit,
         shown_by: "table2, table8",
@@ -156,7 +156,7 @@ pub(super) const PARTS: [Claim; 13] = [
     Claim {
         id: "1b",
         claim: "mathematics is the best mix for GSM8K",
-        contrast: "gain of the mathematics mix less that of the best other mix: the interval of the least favourable one",
+        contrast: "gain of the mathematics mix less that of each other mix: the lowest of them",
         margin: Margin::Loss,
         sense: Sense::Benefit,
         shown_by: "table2, table8",
@@ -239,7 +239,7 @@ pub(super) const PARTS: [Claim; 13] = [
     Claim {
         id: "3a",
         claim: "Table 3: all eight comparisons favour the mixture",
-        contrast: "loss of continued pretraining less that of the mixture: the interval of the least favourable comparison",
+        contrast: "loss of continued pretraining less that of the mixture, of each comparison: the lowest of them",
         margin: Margin::Loss,
         sense: Sense::Benefit,
         shown_by: "table3",
@@ -288,7 +288,7 @@ pub(super) const PARTS: [Claim; 13] = [
     Claim {
         id: "4c",
         claim: "a higher weight does not make up for a later start",
-        contrast: "10 % from 42 B over 20 % from 63 B, and that over 30 % from 84 B: the interval of the least favourable step",
+        contrast: "10 % from 42 B over 20 % from 63 B, and that over 30 % from 84 B: the lower of both",
         margin: Margin::Loss,
         sense: Sense::Benefit,
         shown_by: "figure4",

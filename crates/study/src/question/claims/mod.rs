@@ -18,7 +18,7 @@ use report::{BarPanel, Bars, Column, Estimate, Figure, Format, Page, Table};
 use self::contrasts::{CONTINUED, CONTINUED_SIZES, Claim, FINDINGS, GRID_SIZES, PARTS};
 use self::evidence::{AtSize, ByCell, Evidence, Replicates, Which};
 use self::verdict::{Tested, Verdict};
-use super::comparison::{ALONE, unit};
+use super::comparison::{ALONE, unit_of_seeds};
 use super::figure3::{Variant, advantage, have_sources_of_their_own, is_mixed};
 use super::figure4::{COMPENSATION, Grid};
 use super::losses::{self, Losses, Wanted};
@@ -137,7 +137,7 @@ impl Question for Claims {
         page.found = own.sentences(&evidence);
         page.found.extend(reach(study));
         page.found.push(papers.summary("The paper's printed tables"));
-        page.found.push(unit(study));
+        page.found.push(unit_of_seeds(study));
         page.found.extend(failures);
         page.tables = vec![
             own.findings(name, "The five findings, by this study's results", self.margin),
@@ -464,11 +464,33 @@ impl Judged {
             .with(Column::text("remark", rows.iter().map(why)).documents_only())
             .with(Column::text("shown_by", rows.iter().map(|r| r.claim.shown_by)).heading("shown by").documents_only())
             .with(Column::text("unit", rows.iter().map(|r| self.unit_of(r))).file_only())
+            .note(reasons(rows))
             .note(match self.of_runs {
                 true => format!("Intervals are over {unit}."),
                 false => format!("Intervals are over {unit}: one pretraining seed, so that no verdict is given."),
             })
     }
+}
+
+/// Why claims are not testable, and which have no interval.
+fn reasons(rows: &[Row]) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for row in rows {
+        let reason = match (&row.verdict, row.interval()) {
+            (Verdict::NotTestable(reason), _) => reason.as_str(),
+            (_, None) => "one value has no interval",
+            _ => continue,
+        };
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, ids)) => ids.push(row.claim.id),
+            None => reasons.push((reason, vec![row.claim.id])),
+        }
+    }
+    let each = reasons.iter().map(|(reason, ids)| format!("{}: {reason}", ids.join(", ")));
+    format!(
+        "{}.",
+        each.chain(["all columns are in the CSV file and in report.html".to_owned()]).collect::<Vec<_>>().join("; ")
+    )
 }
 
 /// Contrasts in units of their margins: above 0 in the claimed direction, above 1 a benefit that counts.

@@ -12,7 +12,7 @@
 
 use forgetting_eval::Summary;
 
-use crate::question::comparison::{LEVEL, POWER};
+use crate::question::comparison::{LEVEL, POWER, is_significant};
 
 /// A contrast as it was measured.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,7 +161,7 @@ impl Verdict {
     /// Of a contrast. `p` is adjusted where several are in one family; some contrasts have none beside their interval.
     pub(super) fn of(tested: &Tested, sense: Sense, margin: f64, p: Option<f64>) -> Self {
         let Some((low, high)) = tested.interval else { return Self::Undecided };
-        let above = low > 0.0 && p.is_none_or(|p| p < 1.0 - LEVEL);
+        let above = low > 0.0 && p.is_none_or(is_significant);
         let excluded = match sense {
             Sense::Benefit => high < margin,
             Sense::Bound => high < 0.0,
@@ -213,6 +213,7 @@ mod tests {
         assert_eq!(Verdict::of(&tested(0.002, 0.03), Sense::Benefit, 0.01, Some(0.2)), Verdict::Undecided);
         let none = Tested { interval: None, ..tested(0.0, 1.0) };
         assert_eq!(Verdict::of(&none, Sense::Benefit, 0.01, None), Verdict::Undecided);
+        assert_eq!(Verdict::of(&tested(0.002, 0.03), Sense::Benefit, 0.01, Some(6.0 / 120.0)), Verdict::Undecided);
         // Correlations hold, or not yet.
         let of = |low, high| Verdict::of(&tested(low, high), Sense::Correlation, 0.3, Some(0.01));
         assert_eq!([of(0.1, 0.2), of(-0.9, -0.8)], [Verdict::Holds, Verdict::Undecided]);
