@@ -486,11 +486,8 @@ fn reasons(rows: &[Row]) -> String {
             None => reasons.push((reason, vec![row.claim.id])),
         }
     }
-    let each = reasons.iter().map(|(reason, ids)| format!("{}: {reason}", ids.join(", ")));
-    format!(
-        "{}.",
-        each.chain(["all columns are in the CSV file and in report.html".to_owned()]).collect::<Vec<_>>().join("; ")
-    )
+    let each = reasons.iter().map(|(reason, ids)| format!("{}: {reason}. ", ids.join(", ")));
+    format!("{}What each contrast is stands in the CSV file and in report.html.", each.collect::<String>())
 }
 
 /// Contrasts in units of their margins: above 0 in the claimed direction, above 1 a benefit that counts.
