@@ -58,7 +58,7 @@ impl Margin {
 
 /// A claim of the paper.
 pub(super) struct Claim {
-    /// Its number: that of a finding, with a letter for a part of it.
+    /// F and the number of the finding, with a letter for a part of it.
     pub(super) id: &'static str,
     /// What is claimed, in the paper's sense: a few words, for a table and a picture.
     pub(super) claim: &'static str,
@@ -74,7 +74,7 @@ pub(super) struct Claim {
 /// The five findings, in the paper's order: p is adjusted over these.
 pub(super) const FINDINGS: [Claim; 5] = [
     Claim {
-        id: "1",
+        id: "F1",
         claim: "gains follow the domain",
         contrast: "mean gain of the two matched pairs (code on Pycode, mathematics on GSM8K), less the mean gain of all other pairs of a \
                    mix and a set; mean over sizes",
@@ -87,7 +87,7 @@ pub(super) const FINDINGS: [Claim; 5] = [
         },
     },
     Claim {
-        id: "2",
+        id: "F2",
         claim: "proximity predicts gains",
         contrast: "r of proximity advantage and gain, both standardised within sets, over all sets and sizes; p from exchanging mixes, or \
                    over seeds where that is higher",
@@ -97,7 +97,7 @@ pub(super) const FINDINGS: [Claim; 5] = [
         test: |evidence, _| proximity_and_gains(evidence, evidence.sizes.len(), Standardise::Within),
     },
     Claim {
-        id: "3",
+        id: "F3",
         claim: "mixing beats continuing",
         contrast: "loss of continued pretraining less that of the mixture, mean over both domains and both losses (set, general text) and \
                    over the two smallest sizes",
@@ -115,7 +115,7 @@ pub(super) const FINDINGS: [Claim; 5] = [
         },
     },
     Claim {
-        id: "4",
+        id: "F4",
         claim: "start and weight interact",
         contrast: "what the highest weight gains over the lowest at the earliest start, less what it gains at the latest; smallest size",
         margin: Margin::Loss,
@@ -131,7 +131,7 @@ pub(super) const FINDINGS: [Claim; 5] = [
         },
     },
     Claim {
-        id: "5",
+        id: "F5",
         claim: "the last layer is steadier",
         contrast: "CKA of the last layer before and after fine-tuning on Pycode, midtrained on code less base, probed with APPS; mean over \
                    sizes",
@@ -145,7 +145,7 @@ pub(super) const FINDINGS: [Claim; 5] = [
 /// What else the paper says: each stands for itself.
 pub(super) const PARTS: [Claim; 13] = [
     Claim {
-        id: "1a",
+        id: "F1a",
         claim: "code is the best mix for Pycode",
         contrast: "gain of the code mix less that of each other mix: the lowest of them",
         margin: Margin::Loss,
@@ -154,7 +154,7 @@ pub(super) const PARTS: [Claim; 13] = [
         test: |evidence, _| best(evidence, STARCODER.name, PYCODE.name),
     },
     Claim {
-        id: "1b",
+        id: "F1b",
         claim: "mathematics is the best mix for GSM8K",
         contrast: "gain of the mathematics mix less that of each other mix: the lowest of them",
         margin: Margin::Loss,
@@ -163,7 +163,7 @@ pub(super) const PARTS: [Claim; 13] = [
         test: |evidence, _| best(evidence, MATH.name, GSM8K.name),
     },
     Claim {
-        id: "1c",
+        id: "F1c",
         claim: "mismatched mixes give little",
         contrast: "δ less the mean gain of all mismatched pairs",
         margin: Margin::Loss,
@@ -175,7 +175,7 @@ pub(super) const PARTS: [Claim; 13] = [
         },
     },
     Claim {
-        id: "1d",
+        id: "F1d",
         claim: "FLAN has a minimal effect",
         contrast: "δ less the size of FLAN's mean gain over all sets",
         margin: Margin::Loss,
@@ -190,7 +190,7 @@ pub(super) const PARTS: [Claim; 13] = [
         },
     },
     Claim {
-        id: "1e",
+        id: "F1e",
         claim: "matched mixes forget less",
         contrast: "mean gain of the two matched pairs in the loss on general text",
         margin: Margin::Loss,
@@ -201,7 +201,7 @@ pub(super) const PARTS: [Claim; 13] = [
         },
     },
     Claim {
-        id: "1f",
+        id: "F1f",
         claim: "improvement and retention go together (r = 0.64)",
         contrast: "r of the gains on the set and on general text, both standardised within sets, over all sets and sizes; p from exchanging \
                    mixes, or over seeds where that is higher",
@@ -211,7 +211,7 @@ pub(super) const PARTS: [Claim; 13] = [
         test: |evidence, _| improvement_and_retention(evidence),
     },
     Claim {
-        id: "2a",
+        id: "F2a",
         claim: "at the smallest size r = 0.869",
         contrast: "r of proximity advantage and gain over all pairs at the smallest size, without standardising; p from exchanging mixes, or \
                    over seeds where that is higher",
@@ -221,7 +221,7 @@ pub(super) const PARTS: [Claim; 13] = [
         test: |evidence, _| proximity_and_gains(evidence, 1, Standardise::No),
     },
     Claim {
-        id: "2b",
+        id: "F2b",
         claim: "proximity predicts better at smaller sizes",
         contrast: "r (standardised within sets) at the smallest size less that at the largest",
         margin: Margin::Correlation,
@@ -237,7 +237,7 @@ pub(super) const PARTS: [Claim; 13] = [
         },
     },
     Claim {
-        id: "3a",
+        id: "F3a",
         claim: "Table 3: all eight comparisons favour the mixture",
         contrast: "loss of continued pretraining less that of the mixture, of each comparison: the lowest of them",
         margin: Margin::Loss,
@@ -256,7 +256,7 @@ pub(super) const PARTS: [Claim; 13] = [
         },
     },
     Claim {
-        id: "4a",
+        id: "F4a",
         claim: "an early start takes a high weight",
         contrast: "gain of the highest weight over the lowest at the earliest start; smallest size",
         margin: Margin::Loss,
@@ -271,7 +271,7 @@ pub(super) const PARTS: [Claim; 13] = [
         },
     },
     Claim {
-        id: "4b",
+        id: "F4b",
         claim: "a late start takes a low weight",
         contrast: "gain of the lowest weight over the highest at the latest start; smallest size",
         margin: Margin::Loss,
@@ -286,7 +286,7 @@ pub(super) const PARTS: [Claim; 13] = [
         },
     },
     Claim {
-        id: "4c",
+        id: "F4c",
         claim: "a higher weight does not make up for a later start",
         contrast: "10 % from 42 B over 20 % from 63 B, and that over 30 % from 84 B: the lower of both",
         margin: Margin::Loss,
@@ -302,7 +302,7 @@ pub(super) const PARTS: [Claim; 13] = [
         },
     },
     Claim {
-        id: "5a",
+        id: "F5a",
         claim: "the effect on representations is weaker on C4",
         contrast: "the difference of finding 5 probed with APPS, less the same probed with general text; mean over sizes",
         margin: Margin::Cka,

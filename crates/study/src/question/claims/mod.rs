@@ -378,7 +378,7 @@ impl Judged {
                 format!("of these checkpoints: {}", row.verdict.name())
             };
             out.push(format!(
-                "Finding {}, {}: contrast {:+.4} ({interval}, over {}): {verdict}.",
+                "{}, {}: contrast {:+.4} ({interval}, over {}): {verdict}.",
                 row.claim.id,
                 row.claim.claim,
                 tested.value,

@@ -143,8 +143,8 @@ fn three_half_widths_are_planted() {
             let tested = row.tested.as_ref().unwrap();
             let ((low, high), value) = (tested.interval.unwrap(), tested.value);
             // A correlation's interval is of this length on Fisher's scale.
-            let half = if row.claim.id == "2" { 0.5 * (high.atanh() - low.atanh()) } else { 0.5 * (high - low) };
-            let value = if row.claim.id == "2" { value.atanh() } else { value };
+            let half = if row.claim.id == "F2" { 0.5 * (high.atanh() - low.atanh()) } else { 0.5 * (high - low) };
+            let value = if row.claim.id == "F2" { value.atanh() } else { value };
             *ratio += value / half / 20.0;
         }
     }
@@ -186,24 +186,24 @@ fn parts_hold_and_fail() {
     let count = |strength: f64, id: &str, name: &str| {
         let is = |seed: &u64| {
             // Of the finding that it belongs to, alone.
-            let finding = id.as_bytes()[0] - b'1';
+            let finding = id.as_bytes()[1] - b'1';
             let judged = judged(alone(usize::from(finding)).map(|by| strength * by), *seed);
             judged.parts.iter().any(|row| row.claim.id == id && row.verdict.name() == name)
         };
         (0..20).filter(is).count()
     };
-    for id in ["1a", "1b", "1e", "3a", "4a", "4b", "4c", "5a"] {
+    for id in ["F1a", "F1b", "F1e", "F3a", "F4a", "F4b", "F4c", "F5a"] {
         let (holding, failing) = (count(5.0, id, "holds"), count(-5.0, id, "fails"));
         assert!(holding >= 18 && failing >= 18, "{id}: holds {holding}, fails {failing}");
     }
     // With nothing planted, what says that effects are small holds.
-    for id in ["1c", "1d"] {
+    for id in ["F1c", "F1d"] {
         let holding = count(0.0, id, "holds");
         assert!(holding >= 18, "{id}: {holding}");
     }
     // Proximity that predicts at the smallest size.
-    assert!(count(5.0, "2a", "holds") >= 18);
-    assert_eq!(count(-5.0, "2a", "fails"), 0, "a correlation does not fail");
+    assert!(count(5.0, "F2a", "holds") >= 18);
+    assert_eq!(count(-5.0, "F2a", "fails"), 0, "a correlation does not fail");
 }
 
 /// Effects that are to be small, and are not.
@@ -219,8 +219,8 @@ fn effects_beyond_the_margin_are_seen() {
         let judged = Judged::of(&evidence, 0.01);
         judged.parts.iter().find(|row| row.claim.id == id).unwrap().verdict.name()
     };
-    assert_eq!([0.996, 1.004, 0.9, 1.1].map(|by| verdict(by, "1d", FLAN.name)), ["holds", "holds", "fails", "fails"]);
-    assert_eq!([0.996, 1.004, 0.9, 1.1].map(|by| verdict(by, "1c", "")), ["holds", "holds", "fails", "holds"]);
+    assert_eq!([0.996, 1.004, 0.9, 1.1].map(|by| verdict(by, "F1d", FLAN.name)), ["holds", "holds", "fails", "fails"]);
+    assert_eq!([0.996, 1.004, 0.9, 1.1].map(|by| verdict(by, "F1c", "")), ["holds", "holds", "fails", "holds"]);
 }
 
 #[test]
