@@ -134,7 +134,7 @@ impl Question for Claims {
         let mut page = Page::new(&format!("{}: the paper's claims ({})", super::heading(name), models(&evidence)));
         page.asked =
             "Which of the paper's claims do these results bear out, and which do the paper's own tables?".to_owned();
-        page.found = own.sentences(&evidence);
+        page.found = own.sentences();
         page.found.extend(reach(study));
         page.found.push(papers.summary("The paper's printed tables"));
         page.found.push(unit_of_seeds(study));
@@ -157,7 +157,7 @@ impl Question for Claims {
         let papers = Judged::of(&printed, self.margin);
         let mut page = Page::new(&format!("{}: the paper's claims, by its printed tables", super::heading(name)));
         page.asked = "Which of its claims do the paper's own tables bear out?".to_owned();
-        page.found = papers.sentences(&printed);
+        page.found = papers.sentences();
         page.tables = vec![
             papers.findings(name, "The five findings, by the paper's printed tables", self.margin),
             papers.parts("printed_parts", "What belongs to them, each by itself", self.margin),
@@ -360,7 +360,7 @@ impl Judged {
     }
 
     /// What each finding's verdict is, in a sentence.
-    fn sentences(&self, evidence: &Evidence) -> Vec<String> {
+    fn sentences(&self) -> Vec<String> {
         let mut out = vec![self.summary(if self.of_runs {
             "The five findings"
         } else {
@@ -369,8 +369,8 @@ impl Judged {
         for row in &self.findings {
             let Some(tested) = &row.tested else { continue };
             let interval = tested.interval.map_or_else(
-                || format!("no interval: {} value", tested.n),
-                |(low, high)| format!("95 % interval {low:+.4} to {high:+.4}"),
+                || "one value, no interval".to_owned(),
+                |(low, high)| format!("95 % interval {low:+.4} to {high:+.4}, over {}", self.unit),
             );
             let verdict = if self.of_runs {
                 row.verdict.name().to_owned()
@@ -378,11 +378,8 @@ impl Judged {
                 format!("of these checkpoints: {}", row.verdict.name())
             };
             out.push(format!(
-                "{}, {}: contrast {:+.4} ({interval}, over {}): {verdict}.",
-                row.claim.id,
-                row.claim.claim,
-                tested.value,
-                evidence.unit()
+                "{}, {}: contrast {:+.4} ({interval}): {verdict}.",
+                row.claim.id, row.claim.claim, tested.value
             ));
         }
         out
@@ -466,6 +463,7 @@ impl Judged {
             .with(Column::text("unit", rows.iter().map(|r| self.unit_of(r))).file_only())
             .note(reasons(rows))
             .note(match self.of_runs {
+                _ if rows.iter().all(|r| r.interval().is_none()) => "There are no intervals.".to_owned(),
                 true => format!("Intervals are over {unit}."),
                 false => format!("Intervals are over {unit}: one pretraining seed, so that no verdict is given."),
             })
