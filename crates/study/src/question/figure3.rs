@@ -11,7 +11,7 @@ use crate::graph::Graph;
 use crate::{ArmId, Error, SetId, Study};
 
 /// Permutations of the mixes' labels: all of them up to seven mixes, so many drawn at random of more.
-const PERMUTATIONS: usize = 10_000;
+pub(super) const PERMUTATIONS: usize = 10_000;
 
 /// A mix and a fine-tuning set.
 struct Pair {

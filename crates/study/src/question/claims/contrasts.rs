@@ -7,11 +7,11 @@ use forgetting_eval::{Crossed, Summary};
 
 use super::evidence::{AtSize, Evidence, Lacks, Which, mean_of};
 use super::verdict::{Scale, Sense, Tested};
-use crate::protocol::{CONTINUED_MATH, CONTINUED_STARCODER, FLAN, GSM8K, MATH, PYCODE, STARCODER};
+use crate::protocol::{FLAN, GSM8K, MATH, PYCODE, STARCODER};
+use crate::question::figure3::PERMUTATIONS;
 use crate::question::figure4::COMPENSATION;
+use crate::question::table3::Continued;
 
-/// Permutations of mixes: all of them up to seven mixes.
-const PERMUTATIONS: usize = 10_000;
 /// Correlations below this are of no account.
 const MARGIN_OF_R: f64 = 0.3;
 /// Differences of CKA below this are of no account.
@@ -23,9 +23,6 @@ pub(super) const GRID_SIZES: usize = 1;
 
 /// Mixes and the sets that they match.
 pub(super) const MATCHED: [(&str, &str); 2] = [(STARCODER.name, PYCODE.name), (MATH.name, GSM8K.name)];
-/// What is compared with continued pretraining.
-pub(super) const CONTINUED: [(&str, &str, &str); 2] =
-    [(STARCODER.name, CONTINUED_STARCODER.name, PYCODE.name), (MATH.name, CONTINUED_MATH.name, GSM8K.name)];
 
 /// In what a margin is given.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -106,7 +103,7 @@ pub(super) const FINDINGS: [Claim; 5] = [
         shown_by: "table3",
         test: |evidence, _| {
             let contrast = |at: &AtSize| {
-                let each = CONTINUED.iter().flat_map(|(mixed, continued, set)| {
+                let each = Continued::PAPER.iter().flat_map(|Continued { mixed, continued, set }| {
                     [Which::Sft, Which::C4].map(|which| at.gain_over(which, mixed, continued, set))
                 });
                 mean_of(&each.collect::<Result<Vec<_>, _>>()?)
@@ -245,7 +242,7 @@ pub(super) const PARTS: [Claim; 13] = [
         shown_by: "table3",
         test: |evidence, _| {
             let mut all = Vec::new();
-            for (mixed, continued, set) in CONTINUED {
+            for Continued { mixed, continued, set } in Continued::PAPER {
                 for which in [Which::Sft, Which::C4] {
                     for at in evidence.sizes.iter().take(CONTINUED_SIZES) {
                         all.push((format!("{mixed} on {}", at.model), at.gain_over(which, mixed, continued, set)?));
@@ -262,13 +259,7 @@ pub(super) const PARTS: [Claim; 13] = [
         margin: Margin::Loss,
         sense: Sense::Benefit,
         shown_by: "figure4",
-        test: |evidence, _| {
-            let contrast = |at: &AtSize| {
-                let [low, high, ..] = corners(at)?;
-                at.gain_over(Which::Sft, high, low, PYCODE.name)
-            };
-            evidence.over_sizes(GRID_SIZES, contrast).map(|v| Tested::mean(&v))
-        },
+        test: |evidence, _| between_corners(evidence, |[low, high, ..]| (high, low)),
     },
     Claim {
         id: "F4b",
@@ -277,13 +268,7 @@ pub(super) const PARTS: [Claim; 13] = [
         margin: Margin::Loss,
         sense: Sense::Benefit,
         shown_by: "figure4",
-        test: |evidence, _| {
-            let contrast = |at: &AtSize| {
-                let [.., low, high] = corners(at)?;
-                at.gain_over(Which::Sft, low, high, PYCODE.name)
-            };
-            evidence.over_sizes(GRID_SIZES, contrast).map(|v| Tested::mean(&v))
-        },
+        test: |evidence, _| between_corners(evidence, |[.., low, high]| (low, high)),
     },
     Claim {
         id: "F4c",
@@ -335,6 +320,15 @@ fn mismatched(at: &AtSize) -> Result<Vec<f64>, Lacks> {
 
 fn corners(at: &AtSize) -> Result<&[String; 4], Lacks> {
     at.corners.as_ref().ok_or_else(|| format!("{} has no grid of starts and weights", at.model))
+}
+
+/// What one corner of the grid gains over another.
+fn between_corners(evidence: &Evidence, pair: fn(&[String; 4]) -> (&String, &String)) -> Result<Tested, Lacks> {
+    let contrast = |at: &AtSize| {
+        let (arm, over) = pair(corners(at)?);
+        at.gain_over(Which::Sft, arm, over, PYCODE.name)
+    };
+    evidence.over_sizes(GRID_SIZES, contrast).map(|v| Tested::mean(&v))
 }
 
 fn shift(at: &AtSize, probe: &str) -> Result<Vec<f64>, Lacks> {

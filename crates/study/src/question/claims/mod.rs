@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use forgetting_eval::holm;
 use report::{BarPanel, Bars, Column, Estimate, Figure, Format, Page, Table};
 
-use self::contrasts::{CONTINUED, CONTINUED_SIZES, Claim, FINDINGS, GRID_SIZES, PARTS};
+use self::contrasts::{CONTINUED_SIZES, Claim, FINDINGS, GRID_SIZES, PARTS};
 use self::evidence::{AtSize, ByCell, Evidence, Replicates, Which};
 use self::verdict::{Tested, Verdict};
 use super::comparison::{ALONE, unit_of_seeds};
@@ -23,6 +23,7 @@ use super::figure3::{Variant, advantage, have_sources_of_their_own, is_mixed};
 use super::figure4::{COMPENSATION, Grid};
 use super::losses::{self, Losses, Wanted};
 use super::representations::{seeds, steadier_by};
+use super::table3::Continued;
 use super::{Question, proximity};
 use crate::graph::Graph;
 use crate::plan::Plan;
@@ -64,7 +65,7 @@ impl Places {
         let named = |id: &ArmId| ARMS.iter().any(|known| known.name == study[*id].name());
         let mixes = study.treated().filter(|id| is_mixed(study, *id)).filter(named).collect();
         let mut others = Vec::new();
-        for (mixed, continued, on) in CONTINUED {
+        for Continued { mixed, continued, set: on } in Continued::PAPER {
             if let (Some(mixed), Some(continued), Some(on)) = (arm(mixed), arm(continued), set(on)) {
                 others.extend([(mixed, on, CONTINUED_SIZES), (continued, on, CONTINUED_SIZES)]);
             }
@@ -185,11 +186,12 @@ fn models(evidence: &Evidence) -> String {
 
 fn notes(margin: f64) -> Vec<String> {
     vec![format!(
-        "Contrasts and margins were fixed before any study's result was seen; the paper's tables were known (δ = {:.1} % of the control's loss, 0.3 in correlations, 0.01 in CKA). A \
-         claim holds where the 95 % interval of its contrast lies above 0 and p is below 5 % (of the five findings adjusted by Holm over those that can be tested); it fails where the interval excludes a benefit of δ or more; where both are so there is a benefit below δ; \
-         else it is undecided. A claim of an effect below δ has δ less the effect as its contrast: it fails where the interval lies below 0. A \
-         claim of a correlation never fails: no interval covers other mixes. A claim that all of several contrasts must show has the lowest \
-         of them.",
+        "Contrasts and margins were fixed before any study's result was seen; the paper's tables were known (δ = {:.1} % of the control's \
+         loss, 0.3 in correlations, 0.01 in CKA). A claim holds where the 95 % interval of its contrast lies above 0 and p is below 5 % (of the \
+         five findings adjusted by Holm over those that can be tested). It fails where the interval excludes a benefit of δ or more. Where \
+         both are so there is a benefit below δ, else it is undecided. A claim of an effect below δ has δ less the effect as its contrast: it \
+         fails where the interval lies below 0. A claim of a correlation never fails: no interval covers other mixes. A claim that all of \
+         several contrasts must show has the lowest of them.",
         100.0 * margin
     )]
 }
