@@ -48,6 +48,12 @@ pub enum Error {
         /// Why it is invalid.
         reason: String,
     },
+    /// A model whose loss is not finite.
+    #[error("{model}: its loss is not finite: its weights are damaged, or it diverged", model = model.display())]
+    NotFinite {
+        /// The model.
+        model: PathBuf,
+    },
     /// An option outside its limits.
     #[error("{option} = {value} {limit}")]
     Option {

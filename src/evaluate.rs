@@ -1,20 +1,24 @@
 //! A model's outputs on given token ids, and its loss on a text.
 
+mod ids;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use burn::module::AutodiffModule as _;
 use burn::tensor::{Int, Tensor, TensorData};
 use corpus::Tokenizer;
+use data_mixer::IGNORE;
 use forgetting_eval::HeldOut;
 use fused_ops::{FusedOps, Precision, TrainingBackend};
-use gptneox_model::{GptNeoX, Site};
-use memmap2::Mmap;
+use gptneox_model::{GptNeoX, Input, Site};
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 
 use crate::backend::OnBackend;
 use crate::{Backend, Error, model_file};
+
+pub use ids::Rows;
 
 /// A model, and how it computes.
 #[derive(Debug, Clone)]
@@ -23,6 +27,19 @@ pub struct Evaluate {
     pub model: PathBuf,
     /// What matrix products are computed in.
     pub precision: Precision,
+}
+
+/// What rows of ids came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct IdsLoss {
+    /// B.
+    pub rows: usize,
+    /// T.
+    pub time: usize,
+    /// Tokens that were predicted.
+    pub predicted: u64,
+    /// The mean of their losses, in nats.
+    pub loss: f64,
 }
 
 /// How a text is cut.
@@ -42,11 +59,14 @@ pub struct TextOptions {
 impl Evaluate {
     /// Reads `input_ids` `[B, T]` and writes `logits` `[B, T, V]`, `hidden_states.embed`, `hidden_states.block.0` …,
     /// `hidden_states.final_norm` `[B, T, C]` and `token_loss` `[B, T − 1]` (entry t: of the token at t + 1), all f32.
-    /// Returns B, T and the mean loss.
+    ///
+    /// With an `attention_mask` `[B, T]` padding is neither attended to nor predicted nor predicted from: what is written for it is 0.
+    /// With `labels` `[B, T]` they are what is predicted, as Hugging Face's: that at t + 1 from the position t, −100 for none.
     ///
     /// # Errors
-    /// Files that cannot be read or written, ids that the model does not have, rows beyond its positions.
-    pub fn ids(&self, backend: Backend, input: &Path, output: &Path) -> Result<(usize, usize, f64), Error> {
+    /// Files that cannot be read or written, tensors that would be ignored, ids that the model does not have, rows beyond its
+    /// positions, masks with holes; a mean loss that is not finite.
+    pub fn ids(&self, backend: Backend, input: &Path, output: &Path) -> Result<IdsLoss, Error> {
         backend.on(Ids { spec: self, input, output })?
     }
 
@@ -80,84 +100,64 @@ fn values<B: FusedOps, const D: usize>(t: Tensor<B, D>) -> Vec<f32> {
 
 /// What each position predicts: the next one; nothing at the end of a row.
 pub fn next_tokens(ids: &[i32], time: usize) -> Vec<i32> {
-    (0..ids.len()).map(|i| if i % time == time - 1 { -1 } else { ids[i + 1] }).collect()
+    (0..ids.len()).map(|i| if i % time == time - 1 { IGNORE } else { ids[i + 1] }).collect()
 }
 
 impl OnBackend for Ids<'_> {
-    type Output = Result<(usize, usize, f64), Error>;
+    type Output = Result<IdsLoss, Error>;
 
     fn run<AB: TrainingBackend>(self) -> Self::Output {
         let Self { spec, input, output } = self;
         let model = model_file::load::<AB>(&spec.model, spec.precision, &Default::default())?.valid();
-        let (rows, time, ids) = read_ids(input, model.config().vocab_size)?;
-        if time > model.config().max_positions {
-            let reason = format!("has rows of {time} tokens; the model takes {}", model.config().max_positions);
+        let rows = ids::read(input, model.config().vocab_size)?;
+        let time = rows.time;
+        if time > model.config().longest() {
+            let reason = format!("has rows of {time} tokens; the model takes {}", model.config().longest());
             return Err(Error::content(input, reason));
         }
         // One row at a time: what is kept is the output alone.
         let mut out: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
         let mut push = |name: String, shape: &[usize], values: Vec<f32>| match out.iter_mut().find(|o| o.0 == name) {
             Some(tensor) => tensor.2.extend(values),
-            None => out.push((name, [&[rows], shape].concat(), values)),
+            None => out.push((name, [&[rows.count()], shape].concat(), values)),
         };
-        let (mut nats, mut count) = (0f64, 0u64);
-        for row in ids.chunks_exact(time) {
-            let mut observe = |site: Site, hidden: &Tensor<AB::InnerBackend, 2>| {
-                push(format!("hidden_states.{site}"), &[time, hidden.dims()[1]], values(hidden.clone()));
+        let (mut nats, mut predicted) = (0f64, 0u64);
+        for row in rows.iter() {
+            // Zero where nothing was read.
+            let shown = |hidden: Tensor<AB::InnerBackend, 2>| {
+                let width = hidden.dims()[1];
+                let mut values = values(hidden);
+                for t in (0..time).filter(|t| !row.read.contains(t)) {
+                    values[t * width..(t + 1) * width].fill(0.0);
+                }
+                values
             };
-            let hidden = model.hidden(tensor(row, time), &mut observe);
-            push("logits".to_owned(), &[time, model.config().vocab_size], values(model.project(hidden.clone())));
-            let losses = values(model.token_losses_of(hidden, tensor(&next_tokens(row, time), time)));
+            let mut observe = |site: Site, hidden: &Tensor<AB::InnerBackend, 2>| {
+                push(format!("hidden_states.{site}"), &[time, hidden.dims()[1]], shown(hidden.clone()));
+            };
+            let starts = (row.read.start > 0).then(|| tensor(&vec![row.read.start as i32; time], time));
+            let hidden = model.hidden(Input { ids: tensor(row.ids, time), document_starts: starts }, &mut observe);
+            push("logits".to_owned(), &[time, model.config().vocab_size], shown(model.project(hidden.clone())));
+            let losses = values(model.token_losses_of(hidden, tensor(&row.targets, time)));
             nats += losses.iter().map(|l| f64::from(*l)).sum::<f64>();
-            count += time as u64 - 1;
+            predicted += row.targets.iter().filter(|t| **t >= 0).count() as u64;
             push("token_loss".to_owned(), &[time - 1], losses[..time - 1].to_vec());
         }
+        if predicted == 0 {
+            return Err(Error::content(input, "no token is predicted: attention_mask or labels leave none"));
+        }
+        let loss = finite(nats / predicted as f64, &spec.model)?;
         write(output, &out)?;
-        Ok((rows, time, nats / count as f64))
+        Ok(IdsLoss { rows: rows.count(), time, predicted, loss })
     }
 }
 
-/// Token ids from a safetensors file that holds `input_ids` `[rows, tokens]`: rows, tokens of a row, and the ids.
-///
-/// # Errors
-/// A file that cannot be read, another shape or type, ids that the vocabulary does not have.
-pub fn read_ids(path: &Path, vocabulary: usize) -> Result<(usize, usize, Vec<i32>), Error> {
-    let file = std::fs::File::open(path).map_err(Error::io(path))?;
-    // SAFETY: the map is read-only; an input that another process rewrites meanwhile is beyond any reader.
-    let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
-    let tensors = SafeTensors::deserialize(&map).map_err(|e| Error::content(path, e))?;
-    let view = tensors.tensor("input_ids").map_err(|_| Error::content(path, "has no tensor input_ids"))?;
-    let &[rows, time] = view.shape() else {
-        return Err(Error::content(path, format!("input_ids has shape {:?}, not [rows, tokens]", view.shape())));
-    };
-    if rows == 0 || time < 2 {
-        return Err(Error::content(path, format!("input_ids [{rows}, {time}] needs a row, and two tokens in it")));
+/// A loss that is not finite is no result.
+fn finite(loss: f64, model: &Path) -> Result<f64, Error> {
+    if loss.is_finite() {
+        return Ok(loss);
     }
-    let ids: Vec<i64> = match view.dtype() {
-        Dtype::I64 => {
-            view.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().expect("8 bytes each"))).collect()
-        }
-        Dtype::I32 => view
-            .data()
-            .chunks_exact(4)
-            .map(|b| i32::from_le_bytes(b.try_into().expect("4 bytes each")).into())
-            .collect(),
-        Dtype::U32 => view
-            .data()
-            .chunks_exact(4)
-            .map(|b| u32::from_le_bytes(b.try_into().expect("4 bytes each")).into())
-            .collect(),
-        Dtype::U16 => view
-            .data()
-            .chunks_exact(2)
-            .map(|b| u16::from_le_bytes(b.try_into().expect("2 bytes each")).into())
-            .collect(),
-        other => return Err(Error::content(path, format!("input_ids has type {other:?}, not I64, I32, U32 or U16"))),
-    };
-    match ids.iter().find(|id| **id < 0 || **id >= vocabulary as i64) {
-        Some(id) => Err(Error::content(path, format!("id {id} is outside the model's vocabulary of {vocabulary}"))),
-        None => Ok((rows, time, ids.into_iter().map(|id| id as i32).collect())),
-    }
+    Err(Error::NotFinite { model: model.to_owned() })
 }
 
 /// Writes tensors, atomically.
@@ -195,8 +195,8 @@ impl OnBackend for Text<'_> {
         let model = model_file::load::<AB>(&spec.model, spec.precision, &Default::default())?.valid();
         let config = model.config();
         let context = options.context.unwrap_or(config.max_positions);
-        if !(1..=config.max_positions).contains(&context) {
-            let limit = format!("must be from 1 to the model's {} positions", config.max_positions);
+        if !(1..=config.longest()).contains(&context) {
+            let limit = format!("must be from 1 to the model's {} positions", config.longest());
             return Err(Error::option("context", context, limit));
         }
         let stride = options.stride.unwrap_or(context);
@@ -222,6 +222,7 @@ impl OnBackend for Text<'_> {
             done = until;
             progress(done as u64, tokens);
         }
+        finite(nats, &spec.model)?;
         Ok(HeldOut { tokens, bytes: Some(text.len() as u64), nats })
     }
 }
@@ -229,7 +230,7 @@ impl OnBackend for Text<'_> {
 /// Σ of the losses of the tokens after positions `done..until`, each seeing those from `from` on.
 fn window<B: FusedOps>(model: &GptNeoX<B>, ids: &[i32], from: usize, done: usize, until: usize) -> f64 {
     let time = until - from;
-    let targets: Vec<i32> = (from..until).map(|i| if i < done { -1 } else { ids[i + 1] }).collect();
+    let targets: Vec<i32> = (from..until).map(|i| if i < done { IGNORE } else { ids[i + 1] }).collect();
     let losses = model.token_losses(tensor(&ids[from..until], time), tensor(&targets, time));
     values(losses).into_iter().map(f64::from).sum()
 }

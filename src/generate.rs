@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use burn::module::AutodiffModule as _;
 use corpus::Tokenizer;
 use fused_ops::{Precision, TrainingBackend};
-use gptneox_model::{Continuation, Sampling};
+use gptneox_model::{Continuation, Ending, Sampling};
 
 use crate::backend::OnBackend;
 use crate::{Backend, Error, model_file};
@@ -23,7 +23,8 @@ pub struct Generate {
     pub tokens: usize,
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Go on after the end of a document.
+    /// Go on after a token that ends a text: those that the model's folder names (`generation_config.json`, `config.json`), or
+    /// else the tokenizer's end of a document.
     pub ignore_end: bool,
     /// What matrix products are computed in.
     pub precision: Precision,
@@ -32,16 +33,18 @@ pub struct Generate {
 /// What was generated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
-    /// The new tokens, the end of the document included.
+    /// The new tokens, the one that ended the text included.
     pub tokens: Vec<u32>,
-    /// Whether the document ended.
-    pub ended: bool,
+    /// Why there are no more.
+    pub ending: Ending,
+    /// The token that ended the text, as the tokenizer writes it.
+    pub end: Option<String>,
     /// Seconds of generation, loading not included.
     pub seconds: f64,
 }
 
 impl Generate {
-    /// Generates; `piece` gets each piece of text as soon as it is whole.
+    /// Generates; `piece` gets the prompt, then each piece of text as soon as it is whole.
     ///
     /// # Errors
     /// A model or tokenizer that cannot be loaded or does not fit the other, a prompt too long, options outside their
@@ -76,24 +79,27 @@ impl OnBackend for Task<'_> {
         if prompt.is_empty() {
             prompt.push(tokenizer.end_of_text());
         }
-        let end = tokenizer.end_of_text();
         let continuation = Continuation {
             sampling: spec.sampling,
             max_tokens: spec.tokens,
-            stop: (!spec.ignore_end).then_some(end),
+            stop: if spec.ignore_end { Vec::new() } else { model_file::end_tokens(&spec.model, &tokenizer)? },
             vocabulary: Some(tokenizer.vocab_size()),
         };
         let started = std::time::Instant::now();
+        let mut generation = model.generate(&prompt, continuation)?;
+        // What is continued is said whatever comes after it.
+        piece(&spec.prompt)?;
         let mut text = tokenizer.decode_stream();
         let mut tokens = Vec::new();
-        for token in model.generate(&prompt, continuation)? {
+        for token in generation.by_ref() {
             let token = token?;
             tokens.push(token);
             if let Some(text) = text(token)? {
                 piece(&text)?;
             }
         }
-        let ended = !spec.ignore_end && tokens.last() == Some(&end);
-        Ok(Generated { tokens, ended, seconds: started.elapsed().as_secs_f64() })
+        let ending = generation.ending().unwrap_or(Ending::Count);
+        let end = if let Ending::Token(id) = ending { tokenizer.token(id) } else { None };
+        Ok(Generated { tokens, ending, end, seconds: started.elapsed().as_secs_f64() })
     }
 }

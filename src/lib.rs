@@ -35,7 +35,7 @@ pub use backend::{Backend, OnBackend, UnknownBackend};
 pub use error::Error;
 #[doc(hidden)]
 pub use mimalloc::MiMalloc;
-pub use model_file::{convert, load as load_model};
+pub use model_file::{ConvertOptions, convert, load as load_model};
 pub use runner::run;
 
 pub use study::protocol;

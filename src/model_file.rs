@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::DType;
+use corpus::Tokenizer;
 use fused_ops::{FusedOps, Precision, TrainingBackend};
-use gptneox_model::{Compute, GptNeoX, SaveOptions, load_pretrained, save_pretrained};
+use gptneox_model::{
+    Checkpoint, Compute, GptNeoX, Metadata, SaveOptions, Storage, load_pretrained, save_pretrained,
+};
 
 use crate::backend::OnBackend;
 use crate::{Backend, Error};
@@ -18,52 +21,91 @@ pub fn load<B: FusedOps>(path: &Path, precision: Precision, device: &B::Device) 
         let limit = format!("is unavailable on the backend {}", B::name(device));
         return Err(Error::option("precision", "bf16", limit));
     }
+    check(path)?;
     let model = if path.is_dir() { load_pretrained(path, device)? } else { trainer::load_weights(path, device)? };
     Ok(model.with_compute(Compute { precision, recompute: false }))
 }
 
+/// A path where there is something, or an error that says what was looked for.
+fn check(model: &Path) -> Result<(), Error> {
+    if model.exists() {
+        return Ok(());
+    }
+    Err(Error::content(model, "there is no such model: neither a Hugging Face folder nor a training checkpoint"))
+}
+
+/// The folder of a model: its own, or the one that its file lies in.
+fn folder(model: &Path) -> &Path {
+    let beside = model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if model.is_dir() { model } else { beside }
+}
+
 /// The tokenizer's file: the one given, or the one that lies beside the model.
 pub(crate) fn tokenizer(model: &Path, given: Option<&Path>) -> Result<PathBuf, Error> {
+    check(model)?;
     if let Some(path) = given {
         return Ok(path.to_owned());
     }
-    let beside = model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let dir = if model.is_dir() { model } else { beside };
-    let beside = dir.join("tokenizer.json");
+    let beside = folder(model).join(TOKENIZER);
     if beside.is_file() {
         Ok(beside)
     } else {
-        Err(Error::content(dir, "holds no tokenizer.json; give --tokenizer FILE"))
+        Err(Error::content(folder(model), format!("holds no {TOKENIZER}; give --tokenizer FILE")))
     }
 }
 
-/// Writes the model at a path as a Hugging Face directory, with its tokenizer where one is given or lies beside it.
+/// The tokens that end a text: those that the model's folder names, or else the tokenizer's.
+pub(crate) fn end_tokens(model: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>, Error> {
+    let said = if model.is_dir() { Checkpoint::open(model)?.metadata().end_tokens() } else { None };
+    Ok(said.unwrap_or_else(|| vec![tokenizer.end_of_text()]))
+}
+
+const TOKENIZER: &str = "tokenizer.json";
+/// What belongs to a tokenizer in transformers' folders.
+const TOKENIZER_FILES: [&str; 3] = [TOKENIZER, "tokenizer_config.json", "special_tokens_map.json"];
+
+/// How a model is written.
+#[derive(Debug, Clone, Default)]
+pub struct ConvertOptions {
+    /// The type of the weights; none: as they are stored, a training checkpoint's in f32.
+    pub storage: Option<Storage>,
+    /// The most bytes of tensors in a file.
+    pub max_shard_bytes: Option<u64>,
+    /// A tokenizer.json; none: the one beside the model, where there is one.
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// Writes the model at a path as a Hugging Face directory, with its tokenizer and what its folder says of special tokens and
+/// generation. The directory may be the model's own: it is replaced once the new one is complete.
 ///
 /// # Errors
 /// A model that cannot be loaded, a directory that cannot be written, a weight that the type cannot hold.
-pub fn convert(
-    backend: Backend,
-    model: &Path,
-    output: &Path,
-    options: &SaveOptions,
-    tokenizer_file: Option<&Path>,
-) -> Result<(), Error> {
-    backend.on(Convert { model, output, options })??;
-    match (tokenizer(model, tokenizer_file), tokenizer_file) {
-        (Ok(file), _) => {
-            let bytes = std::fs::read(&file).map_err(Error::io(&file))?;
-            let to = output.join("tokenizer.json");
-            atomic_file::write(&to, &bytes).map_err(Error::io(&to))
-        }
-        (Err(error), Some(_)) => Err(error),
-        (Err(_), None) => Ok(()),
+pub fn convert(backend: Backend, model: &Path, output: &Path, options: &ConvertOptions) -> Result<(), Error> {
+    check(model)?;
+    let beside = |name: &str| (name.to_owned(), folder(model).join(name));
+    let mut files: Vec<(String, PathBuf)> = TOKENIZER_FILES.into_iter().map(beside).collect();
+    files.retain(|(_, path)| path.is_file());
+    if let Some(given) = &options.tokenizer {
+        files = vec![(TOKENIZER.to_owned(), given.clone())];
     }
+    let (stored, metadata) = if model.is_dir() {
+        let checkpoint = Checkpoint::open(model)?;
+        (checkpoint.storage()?, checkpoint.metadata().clone())
+    } else {
+        // A training checkpoint says nothing of tokens.
+        let tokenizer = files.iter().find(|(name, _)| name == TOKENIZER);
+        let end = tokenizer.map(|(_, path)| Tokenizer::from_file(path).map(|t| t.end_of_text())).transpose()?;
+        (Storage::F32, end.map_or_else(Metadata::default, Metadata::with_end_token))
+    };
+    let storage = options.storage.unwrap_or(stored);
+    let save = SaveOptions { storage, max_shard_bytes: options.max_shard_bytes, metadata, files };
+    backend.on(Convert { model, output, save })?
 }
 
 struct Convert<'a> {
     model: &'a Path,
     output: &'a Path,
-    options: &'a SaveOptions,
+    save: SaveOptions,
 }
 
 impl OnBackend for Convert<'_> {
@@ -71,6 +113,6 @@ impl OnBackend for Convert<'_> {
 
     fn run<AB: TrainingBackend>(self) -> Self::Output {
         let model = load::<AB::InnerBackend>(self.model, Precision::F32, &Default::default())?;
-        Ok(save_pretrained(&model, self.output, self.options)?)
+        Ok(save_pretrained(&model, self.output, &self.save)?)
     }
 }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use gptneox_model::{SaveOptions, Storage};
+use gptneox_model::Storage;
 
-use crate::{Backend, Error, convert};
+use crate::{Backend, ConvertOptions, Error, convert};
 
 /// A model, and how it is written.
 #[derive(Debug, Args)]
@@ -17,12 +17,13 @@ pub(super) struct ConvertArgs {
     /// A Hugging Face directory or a training checkpoint.
     #[arg(long)]
     model: PathBuf,
-    /// The directory to write; what it holds of an earlier checkpoint is replaced.
+    /// The directory to write, the model's own too: what it holds of an earlier checkpoint is replaced once the new one is
+    /// complete, other files stay.
     #[arg(long)]
     output: PathBuf,
-    /// The type of the weights.
-    #[arg(long, value_enum, default_value_t = Dtype::F32)]
-    dtype: Dtype,
+    /// The type of the weights (default: as they are stored; a training checkpoint's in f32).
+    #[arg(long, value_enum)]
+    dtype: Option<Dtype>,
     /// Most megabytes of weights in a file.
     #[arg(long)]
     max_shard_mb: Option<u64>,
@@ -43,13 +44,13 @@ enum Dtype {
 
 impl ConvertArgs {
     pub(super) fn run(self) -> Result<(), Error> {
-        let storage = match self.dtype {
+        let storage = self.dtype.map(|dtype| match dtype {
             Dtype::F32 => Storage::F32,
             Dtype::F16 => Storage::F16,
             Dtype::Bf16 => Storage::Bf16,
-        };
+        });
         let max_shard_bytes = self.max_shard_mb.map(|mb| mb.saturating_mul(1_000_000));
-        let options = SaveOptions { storage, max_shard_bytes };
-        convert(self.backend.parse::<Backend>()?, &self.model, &self.output, &options, self.tokenizer.as_deref())
+        let options = ConvertOptions { storage, max_shard_bytes, tokenizer: self.tokenizer };
+        convert(self.backend.parse::<Backend>()?, &self.model, &self.output, &options)
     }
 }

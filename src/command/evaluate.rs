@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use fused_ops::Precision;
 
-use crate::evaluate::{Evaluate, TextOptions};
+use crate::evaluate::{Evaluate, IdsLoss, TextOptions};
 use crate::{Backend, Error};
 
 /// A model, and what it is evaluated on.
@@ -21,7 +21,7 @@ pub(super) struct EvaluateArgs {
     /// A Hugging Face directory or a training checkpoint.
     #[arg(long)]
     model: PathBuf,
-    /// Token ids: a safetensors file with input_ids [rows, tokens].
+    /// Token ids: a safetensors file with input_ids [rows, tokens], and attention_mask and labels where there are (-100: no target).
     #[arg(long, requires = "output", required_unless_present = "text")]
     #[arg(conflicts_with_all = ["text", "tokenizer", "context", "stride"])]
     input: Option<PathBuf>,
@@ -53,8 +53,9 @@ impl EvaluateArgs {
         let backend: Backend = self.backend.parse()?;
         let evaluate = Evaluate { model: self.model, precision: self.precision };
         if let (Some(input), Some(output)) = (&self.input, &self.output) {
-            let (rows, time, loss) = evaluate.ids(backend, input, output)?;
-            return Ok(format!("{rows} x {time} tokens, mean loss {loss:.6} nats: {}\n", output.display()));
+            let IdsLoss { rows, time, predicted, loss } = evaluate.ids(backend, input, output)?;
+            let of = if predicted == (rows * (time - 1)) as u64 { String::new() } else { format!(" of {predicted} targets") };
+            return Ok(format!("{rows} x {time} tokens, mean loss {loss:.6} nats{of}: {}\n", output.display()));
         }
         let text = self.text.unwrap_or_default();
         let options = TextOptions { text, tokenizer: self.tokenizer, context: self.context, stride: self.stride };

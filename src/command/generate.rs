@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use fused_ops::Precision;
-use gptneox_model::Sampling;
+use gptneox_model::{Ending, Sampling};
 
 use crate::generate::Generate;
 use crate::terminal::say;
@@ -38,10 +38,10 @@ pub(super) struct GenerateArgs {
     /// Chooses among the most probable tokens that reach this sum.
     #[arg(long)]
     top_p: Option<f64>,
-    /// Seed of chance.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Goes on after the end of a document.
+    /// Seed of chance (default: 0); of no use without --temperature or --top-p.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Goes on after a token that ends a text (those that the model's folder names, or else the tokenizer's).
     #[arg(long)]
     ignore_end: bool,
     /// What computes.
@@ -58,11 +58,17 @@ pub(super) struct GenerateArgs {
 impl GenerateArgs {
     pub(super) fn run(self) -> Result<(), Error> {
         let sampling = match (self.temperature, self.top_p) {
-            (None, None) => Sampling::Greedy,
+            (None, None) => match self.seed {
+                None => Sampling::Greedy,
+                Some(seed) => {
+                    let limit = "needs --temperature or --top-p: without them nothing is left to chance";
+                    return Err(Error::option("seed", seed, limit));
+                }
+            },
             (temperature, top_p) => Sampling::Nucleus {
                 temperature: temperature.unwrap_or(1.0),
                 top_p: top_p.unwrap_or(1.0),
-                seed: self.seed,
+                seed: self.seed.unwrap_or(0),
             },
         };
         let spec = Generate {
@@ -79,18 +85,18 @@ impl GenerateArgs {
             let said = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
             said.map_err(|source| Error::Io { path: "standard output".into(), source })
         };
-        let mut begun = false;
-        let generated = spec.run(self.backend.parse::<Backend>()?, &mut |piece| {
-            if !std::mem::replace(&mut begun, true) {
-                print(&spec.prompt)?;
-            }
-            print(piece)
-        })?;
+        let generated = spec.run(self.backend.parse::<Backend>()?, &mut print)?;
         print("\n")?;
         if !self.quiet {
             let count = generated.tokens.len();
-            let end = if generated.ended { ", end of the document" } else { "" };
-            say(&format!("[{count} tokens, {:.1} a second{end}]", count as f64 / generated.seconds));
+            let why = match generated.ending {
+                Ending::Token(id) => {
+                    format!("ended by the token {}", generated.end.map_or_else(|| id.to_string(), |t| format!("{t} ({id})")))
+                }
+                Ending::Count => format!("--tokens {} reached", self.tokens),
+                Ending::Positions => "the model's positions are used up".to_owned(),
+            };
+            say(&format!("[{count} tokens, {:.1} a second; {why}]", count as f64 / generated.seconds.max(1e-9)));
         }
         Ok(())
     }

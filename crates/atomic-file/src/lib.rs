@@ -1,4 +1,4 @@
-//! Files that are complete or not there.
+//! Files, and folders, that are complete or not there.
 //!
 //! A file is written beside its place under a temporary name, its bytes are brought to the disk, then it gets its name:
 //! whoever opens it finds the old content or the new one, whole, also after a power cut. All crates of this workspace
@@ -20,11 +20,15 @@
 //! # Ok::<_, std::io::Error>(())
 //! ```
 
+mod folder;
+
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
+
+pub use folder::AtomicFolder;
 
 /// A file that gets its name once it is complete. Dropped before [`commit`](Self::commit), it leaves nothing behind.
 #[derive(Debug)]

@@ -6,10 +6,12 @@ use burn::module::AutodiffModule as _;
 use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
 use fused_ops::{FusedOps, Precision, TrainingBackend};
-use gptneox_model::{Continuation, GptNeoX, GptNeoXConfig, HuggingFaceConfig, Site, export_gradients, load_pretrained};
+use gptneox_model::{
+    Checkpoint, Continuation, Ending, GptNeoX, GptNeoXConfig, Site, export_gradients, load_pretrained, parse_config,
+};
 use safetensors::SafeTensors;
 
-use crate::fixture::{bytes, f32s, i64s, ids, json, number};
+use crate::fixture::{bytes, f32s, i64s, ids, json, list, number};
 use crate::{Check, Line, line};
 
 const STATE: f64 = 5e-5;
@@ -27,12 +29,28 @@ pub(super) fn lines<AB: TrainingBackend>(folder: &Path) -> Vec<Line> {
             let name = dir.file_name().unwrap_or_default().to_string_lossy();
             let tensors = line(format!("models/{name}/expected.safetensors"), states::<AB>(dir));
             let scalars = line(format!("models/{name}/expected.json"), losses::<AB>(dir));
-            let legacy = dir.join("config.legacy.json");
-            let legacy =
-                legacy.exists().then(|| line(format!("models/{name}/config.legacy.json"), same_config(dir, &legacy)));
-            [Some(tensors), Some(scalars), legacy].into_iter().flatten().collect::<Vec<_>>()
+            let mut lines = vec![tensors, scalars];
+            for other in spellings(dir) {
+                let file = other.file_name().unwrap_or_default().to_string_lossy();
+                lines.push(line(format!("models/{name}/{file}"), same_config(dir, &other)));
+            }
+            if dir.join("generate.json").exists() {
+                lines.push(line(format!("models/{name}/generate.json"), ended::<AB>(dir)));
+            }
+            lines
         })
         .collect()
+}
+
+/// Other ways to write the same configuration.
+fn spellings(dir: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    found.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("config.") && name != "config.json" && name.ends_with(".json")
+    });
+    found.sort();
+    found
 }
 
 fn fixtures(folder: &Path) -> Vec<PathBuf> {
@@ -72,8 +90,7 @@ fn low_precision<AB: TrainingBackend>(dir: &Path) -> Result<Check, String> {
 }
 
 fn config(path: &Path) -> Result<GptNeoXConfig, String> {
-    let hf: HuggingFaceConfig = serde_json::from_value(json(path)?).map_err(|e| format!("{}: {e}", path.display()))?;
-    GptNeoXConfig::try_from(hf).map_err(|e| e.to_string())
+    parse_config(&json(path)?).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 fn same_config(dir: &Path, legacy: &Path) -> Result<Check, String> {
@@ -126,6 +143,12 @@ fn states<AB: TrainingBackend>(dir: &Path) -> Result<Check, String> {
             check.all_near(&hidden, &f32s(&file, &name)?, STATE, &name)?;
         }
     }
+    // Prefixes of other lengths.
+    for part in ["short", "mid"].into_iter().filter(|part| names.contains(&format!("{part}.input_ids").as_str())) {
+        let (shape, ids) = i64s(&file, &format!("{part}.input_ids"))?;
+        let name = format!("{part}.logits");
+        check.all_near(&values(plain.logits(tensor(ids, shape[0])))?, &f32s(&file, &name)?, STATE, &name)?;
+    }
     let targets = shifted(&ids, time);
     if names.contains(&"token_loss") {
         let losses = values(plain.token_losses(tensor(ids.clone(), rows), tensor(targets.clone(), rows)))?;
@@ -176,6 +199,28 @@ fn losses<AB: TrainingBackend>(dir: &Path) -> Result<Check, String> {
     if let Ok(parameters) = number(&expected, "parameters") {
         let count = model.config().parameter_count().total as f64;
         check.near(count, parameters, 0.5, "parameters");
+    }
+    Ok(check)
+}
+
+/// Greedy continuations up to one of several end tokens.
+fn ended<AB: TrainingBackend>(dir: &Path) -> Result<Check, String> {
+    let mut check = Check::new();
+    let expected = json(&dir.join("generate.json"))?;
+    let checkpoint = Checkpoint::open(dir).map_err(|e| e.to_string())?;
+    let model = checkpoint.model::<AB>(&Default::default()).map_err(|e| e.to_string())?.valid();
+    let stop = checkpoint.metadata().end_tokens().unwrap_or_default();
+    check.exact(ids(&expected["eos_token_id"]) == stop.iter().map(|id| i64::from(*id)).collect::<Vec<_>>(), "end tokens")?;
+    for (i, case) in list(&expected, "cases")?.iter().enumerate() {
+        let prompt: Vec<u32> = ids(&case["prompt"]).into_iter().map(|id| id as u32).collect();
+        let count = number(case, "max_new_tokens")? as usize;
+        let spec = Continuation { stop: stop.clone(), ..Continuation::greedy(count) };
+        let mut generation = model.generate(&prompt, spec).map_err(|e| e.to_string())?;
+        let found = generation.by_ref().collect::<Result<Vec<u32>, _>>().map_err(|e| e.to_string())?;
+        let found: Vec<i64> = found.into_iter().map(i64::from).collect();
+        check.exact(found == ids(&case["new_tokens"]), &format!("continuation of prompt {i}"))?;
+        let by = case["stopped_by"].as_u64().map_or(Ending::Count, |id| Ending::Token(id as u32));
+        check.exact(generation.ending() == Some(by), &format!("ending of prompt {i}"))?;
     }
     Ok(check)
 }

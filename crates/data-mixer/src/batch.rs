@@ -8,25 +8,87 @@ use crate::Error;
 
 /// The target of a position that is not predicted.
 pub const IGNORE: i32 = -1;
+/// The same in Hugging Face's and PyTorch's files; [`Batch::new`] takes it for [`IGNORE`].
+pub const HUGGING_FACE_IGNORE: i32 = -100;
 
 /// Rows of equal length.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+///
+/// ```
+/// use data_mixer::{Batch, IGNORE};
+///
+/// // Two rows of three positions; the first position of each predicts nothing.
+/// let batch = Batch::new(3, vec![5, 6, 7, 5, 8, 9], vec![-100, 7, 8, IGNORE, 9, 5], vec![0, 1])?;
+/// assert_eq!((batch.rows(), batch.target_count()), (2, 4));
+/// # Ok::<(), data_mixer::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// T, positions of a row.
-    pub time: usize,
+    /// T, positions of a row: at least 1.
+    pub(crate) time: usize,
     /// Token ids, `[rows, T]`.
-    pub inputs: Vec<i32>,
+    pub(crate) inputs: Vec<i32>,
     /// What each position predicts, `[rows, T]`; [`IGNORE`] for none.
-    pub targets: Vec<i32>,
+    pub(crate) targets: Vec<i32>,
     /// Each row's source, an index into [`BatchSource::source_names`].
-    pub sources: Vec<u16>,
+    pub(crate) sources: Vec<u16>,
     /// The position in its row at which each position's document begins, `[rows, T]`, where attention is to stop there.
-    pub document_starts: Option<Vec<i32>>,
+    pub(crate) document_starts: Option<Vec<i32>>,
 }
 
 impl Batch {
+    /// Rows of `time` token ids, what each position predicts, and each row's source.
+    ///
+    /// # Errors
+    /// Rows without positions; another number of inputs or targets than rows times `time`; ids below 0; targets below 0 other than
+    /// [`IGNORE`] and [`HUGGING_FACE_IGNORE`].
+    pub fn new(time: usize, inputs: Vec<i32>, targets: Vec<i32>, sources: Vec<u16>) -> Result<Self, Error> {
+        if time == 0 {
+            return Err(Error::field("time of a batch", time, "must be at least 1"));
+        }
+        let places = sources.len().saturating_mul(time);
+        for (field, found) in [("inputs", inputs.len()), ("targets", targets.len())] {
+            if found != places {
+                let limit = format!("must be {places}: {} rows (one a source) of {time}", sources.len());
+                return Err(Error::field(format!("{field} of a batch"), found, limit));
+            }
+        }
+        let at = |place: usize| format!("row {}, position {}", place / time, place % time);
+        if let Some(place) = inputs.iter().position(|id| *id < 0) {
+            let field = format!("token id of {}", at(place));
+            return Err(Error::field(field, inputs[place], "must not be negative"));
+        }
+        let mut targets = targets;
+        for target in targets.iter_mut().filter(|target| **target == HUGGING_FACE_IGNORE) {
+            *target = IGNORE;
+        }
+        if let Some(place) = targets.iter().position(|target| *target < IGNORE) {
+            let limit = format!("must not be negative, but for {IGNORE} and {HUGGING_FACE_IGNORE}: not predicted");
+            return Err(Error::field(format!("target of {}", at(place)), targets[place], limit));
+        }
+        Ok(Self { time, inputs, targets, sources, document_starts: None })
+    }
+
+    /// The same, in which attention stops at the beginnings of documents: for each position the place in its row where its document
+    /// begins.
+    ///
+    /// # Errors
+    /// Another number of places than positions, a place after its position or below 0.
+    pub fn with_document_starts(self, starts: Vec<i32>) -> Result<Self, Error> {
+        if starts.len() != self.inputs.len() {
+            let limit = format!("must be {}, one a position", self.inputs.len());
+            return Err(Error::field("document starts of a batch", starts.len(), limit));
+        }
+        let outside = |(place, start): (usize, &i32)| *start < 0 || *start as usize > place % self.time;
+        if let Some(place) = starts.iter().enumerate().position(outside) {
+            let (row, position) = (place / self.time, place % self.time);
+            let field = format!("document start of row {row}, position {position}");
+            return Err(Error::field(field, starts[place], format!("must be from 0 to {position}")));
+        }
+        Ok(Self { document_starts: Some(starts), ..self })
+    }
+
     /// Rows of zeros, of source 0; with document starts where asked.
-    pub fn zeros(rows: usize, time: usize, document_starts: bool) -> Self {
+    pub(crate) fn zeros(rows: usize, time: usize, document_starts: bool) -> Self {
         Self {
             time,
             inputs: vec![0; rows * time],
@@ -36,8 +98,19 @@ impl Batch {
         }
     }
 
-    /// An empty batch with room for rows.
-    pub fn with_capacity(rows: usize, time: usize) -> Self {
+    /// An empty batch with room for rows, which [`Sequences::push`](crate::Sequences::push) fills.
+    ///
+    /// # Errors
+    /// Rows without positions.
+    pub fn with_capacity(rows: usize, time: usize) -> Result<Self, Error> {
+        if time == 0 {
+            return Err(Error::field("time of a batch", time, "must be at least 1"));
+        }
+        Ok(Self::empty(rows, time))
+    }
+
+    /// The same for rows that have positions.
+    pub(crate) fn empty(rows: usize, time: usize) -> Self {
         Self {
             time,
             inputs: Vec::with_capacity(rows * time),
@@ -45,6 +118,31 @@ impl Batch {
             sources: Vec::with_capacity(rows),
             document_starts: None,
         }
+    }
+
+    /// T, positions of a row: at least 1.
+    pub fn time(&self) -> usize {
+        self.time
+    }
+
+    /// Token ids, `[rows, T]`: none below 0.
+    pub fn inputs(&self) -> &[i32] {
+        &self.inputs
+    }
+
+    /// What each position predicts, `[rows, T]`; [`IGNORE`] for none, else not below 0.
+    pub fn targets(&self) -> &[i32] {
+        &self.targets
+    }
+
+    /// Each row's source, an index into [`BatchSource::source_names`].
+    pub fn sources(&self) -> &[u16] {
+        &self.sources
+    }
+
+    /// The position in its row at which each position's document begins, `[rows, T]`, where attention is to stop there.
+    pub fn document_starts(&self) -> Option<&[i32]> {
+        self.document_starts.as_deref()
     }
 
     /// How many rows.
@@ -148,6 +246,12 @@ pub trait BatchSource: Send + Sync {
     /// Names of the sources that rows refer to.
     fn source_names(&self) -> Vec<String>;
 
+    /// What a row of a step's batch was made of: its source's name and which of its sequences or examples. `None` where it cannot be
+    /// said.
+    fn origin(&self, _step: u64, _row: usize) -> Option<(String, u64)> {
+        None
+    }
+
     /// Says that rows of a step's batch are wanted soon, so that their data are in memory by then. A hint: nothing may come of
     /// it, and rows that there are not ask for nothing.
     fn will_need(&self, _step: u64, _rows: Range<usize>) {}
@@ -220,6 +324,10 @@ impl<S: BatchSource> BatchSource for RankView<S> {
         self.source.source_names()
     }
 
+    fn origin(&self, step: u64, row: usize) -> Option<(String, u64)> {
+        self.source.origin(step, self.range(step).start + row)
+    }
+
     fn will_need(&self, step: u64, rows: Range<usize>) {
         let first = self.range(step).start;
         self.source.will_need(step, first + rows.start..first + rows.end);
@@ -241,6 +349,10 @@ impl<S: BatchSource + ?Sized> BatchSource for &S {
 
     fn source_names(&self) -> Vec<String> {
         (**self).source_names()
+    }
+
+    fn origin(&self, step: u64, row: usize) -> Option<(String, u64)> {
+        (**self).origin(step, row)
     }
 
     fn will_need(&self, step: u64, rows: Range<usize>) {

@@ -44,7 +44,7 @@ const EARLIER: &str = "midtrain ledger 1";
 ///
 /// ```
 /// # use data_mixer::{Batch, Ledger};
-/// let batch = |id| Batch { time: 2, inputs: vec![id, 7], targets: vec![7, 8], sources: vec![0], ..Batch::default() };
+/// let batch = |id| Batch::new(2, vec![id, 7], vec![7, 8], vec![0]).unwrap();
 /// let mut a = Ledger::new(0, vec!["C4".into(), "Starcoder".into()]);
 /// let mut b = a.clone();
 /// for step in 0..10 {
@@ -334,6 +334,11 @@ impl LedgerFile {
         self.ledger.record(batch);
         let line = self.ledger.line(self.ledger.steps().end - 1);
         self.file.write_all(line.as_bytes()).map_err(|source| Error::Io { path: self.path.clone(), source })
+    }
+
+    /// The file, to be brought to the disk by whoever makes something that relies on it.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// What is recorded so far.

@@ -90,7 +90,7 @@ mod shuffled;
 
 pub use {corpus, schedule};
 
-pub use batch::{Batch, BatchSource, IGNORE, RankView};
+pub use batch::{Batch, BatchSource, HUGGING_FACE_IGNORE, IGNORE, RankView};
 pub use error::Error;
 pub use key::stream_key;
 pub use ledger::{Ledger, LedgerDiff, LedgerFile, LedgerHead, LedgerSpan};

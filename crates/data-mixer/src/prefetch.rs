@@ -42,12 +42,12 @@ impl Iterator for Prefetched {
 /// #     fn steps(&self) -> u64 { 100 }
 /// #     fn rows(&self, _: u64) -> usize { 1 }
 /// #     fn batch_rows(&self, step: u64, _: std::ops::Range<usize>) -> Result<Batch, Error> {
-/// #         Ok(Batch { time: 1, inputs: vec![step as i32], ..Batch::default() })
+/// #         Batch::new(1, vec![step as i32], vec![0], vec![0])
 /// #     }
 /// #     fn source_names(&self) -> Vec<String> { vec![] }
 /// # }
 /// let first = prefetch(&Counting, 40..100, 2, |batches| {
-///     batches.take(3).map(|batch| Ok(batch?.inputs[0])).collect::<Result<Vec<_>, Error>>()
+///     batches.take(3).map(|batch| Ok(batch?.inputs()[0])).collect::<Result<Vec<_>, Error>>()
 /// })?;
 /// assert_eq!(first, [40, 41, 42]);
 /// # Ok::<(), Error>(())
@@ -78,12 +78,12 @@ pub fn prefetch<R>(
 /// #     fn steps(&self) -> u64 { 100 }
 /// #     fn rows(&self, _: u64) -> usize { 1 }
 /// #     fn batch_rows(&self, step: u64, _: std::ops::Range<usize>) -> Result<Batch, Error> {
-/// #         Ok(Batch { time: 1, inputs: vec![step as i32], ..Batch::default() })
+/// #         Batch::new(1, vec![step as i32], vec![0], vec![0])
 /// #     }
 /// #     fn source_names(&self) -> Vec<String> { vec![] }
 /// # }
 /// let mut batches = prefetch_owned(Arc::new(Counting), 40..100, 2);
-/// assert_eq!(batches.next().unwrap()?.inputs, [40]);
+/// assert_eq!(batches.next().unwrap()?.inputs(), [40]);
 /// # Ok::<(), Error>(())
 /// ```
 pub fn prefetch_owned(source: Arc<dyn BatchSource>, steps: Range<u64>, depth: usize) -> Prefetched {

@@ -100,6 +100,11 @@ impl BatchSource for MixedBatches {
         self.plan.spec().sources.iter().map(|s| s.name.clone()).collect()
     }
 
+    fn origin(&self, step: u64, row: usize) -> Option<(String, u64)> {
+        let draw = self.plan.draw(step.checked_mul(self.plan.spec().batch)?.checked_add(row as u64)?);
+        Some((self.plan.source(draw.source).name.clone(), draw.sequence))
+    }
+
     fn will_need(&self, step: u64, rows: Range<usize>) {
         if check_rows(self, step, &rows).is_err() {
             return;

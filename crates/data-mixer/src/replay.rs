@@ -52,10 +52,15 @@ impl Replay {
         ((share * u128::from(examples) + phi) / rest) as u64
     }
 
-    /// Appends a row to a batch whose rows are as long.
-    pub(crate) fn push(&self, row: u64, source: u16, batch: &mut Batch) -> Result<(), Error> {
+    /// The sequence of a row.
+    pub(crate) fn sequence(&self, row: u64) -> u64 {
         let sequences = self.sequences.len();
         let key = stream_key(self.seed, "order of replay", row / sequences);
-        self.sequences.push(Permutation::new(sequences, key).apply(row % sequences), source, batch)
+        Permutation::new(sequences, key).apply(row % sequences)
+    }
+
+    /// Appends a row to a batch whose rows are as long.
+    pub(crate) fn push(&self, row: u64, source: u16, batch: &mut Batch) -> Result<(), Error> {
+        self.sequences.push(self.sequence(row), source, batch)
     }
 }

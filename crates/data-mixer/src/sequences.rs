@@ -69,8 +69,16 @@ impl Sequences {
     /// Appends sequence `i` to a batch.
     ///
     /// # Errors
-    /// A sequence beyond the end.
+    /// A sequence beyond the end; a batch of rows of another length, or with document starts where these have none.
     pub fn push(&self, i: u64, source: u16, batch: &mut Batch) -> Result<(), Error> {
+        if batch.time != self.time {
+            let limit = format!("must be that of the sequences, {}", self.time);
+            return Err(Error::field("time of a batch", batch.time, limit));
+        }
+        if batch.rows() > 0 && batch.document_starts.is_some() != self.document_mask {
+            let limit = "must be that of the rows before: all of a batch's rows have document starts, or none";
+            return Err(Error::field("document mask of sequences", self.document_mask, limit));
+        }
         let mut one = Batch::zeros(1, self.time, self.document_mask);
         let starts = one.document_starts.as_deref_mut();
         self.fill(i, Row { inputs: &mut one.inputs, targets: &mut one.targets, starts })?;

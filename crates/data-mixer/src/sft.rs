@@ -324,7 +324,7 @@ impl BatchSource for SftBatches {
         if let Some(replay) = &self.replay {
             let first = self.replayed(step).start;
             for row in rows.start.max(documents.len())..rows.end.max(documents.len()) {
-                let mut general = Batch::with_capacity(1, replay.time());
+                let mut general = Batch::empty(1, replay.time());
                 replay.push(first + (row - documents.len()) as u64, 1, &mut general)?;
                 batch.push_padded(&general);
             }
@@ -340,5 +340,15 @@ impl BatchSource for SftBatches {
             name => name.to_owned(),
         });
         [own].into_iter().chain(general).collect()
+    }
+
+    fn origin(&self, step: u64, row: usize) -> Option<(String, u64)> {
+        let documents = self.documents(step);
+        if let Some(document) = documents.get(row) {
+            return Some((self.source_names().swap_remove(0), *document));
+        }
+        let replay = self.replay.as_ref()?;
+        let at = self.replayed(step).start + (row - documents.len()) as u64;
+        Some((self.source_names().pop()?, replay.sequence(at)))
     }
 }

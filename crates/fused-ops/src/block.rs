@@ -97,7 +97,11 @@ fn add<B: FusedOps>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
     B::residual_sum(a, None, b)
 }
 
-/// The forward pass; with `keeping` also what the backward pass reads, which is dropped at once otherwise.
+/// What attention came to, and what its backward pass reads.
+type Attended<T> = (T, Option<KeptAttention<T>>);
+
+/// The forward pass with an attention of the caller's, `[B·T, 3C]` → `[B·T, C]`; with `keeping` also what the backward pass reads, else
+/// dropped as soon as it was used.
 ///
 /// 1. attended = dense(attention(qkv(norm1(x))))
 /// 2. fed = narrow(gelu(widen(norm2(y)))), where y is x, or attended + x in the sequential form
@@ -105,47 +109,45 @@ fn add<B: FusedOps>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
 fn run<B: FusedOps>(
     x: FloatTensor<B>,
     p: &BlockParameters<FloatTensor<B>>,
-    c: &BlockContext<B>,
+    settings: BlockSettings,
+    attend: impl FnOnce(FloatTensor<B>) -> Attended<FloatTensor<B>>,
     keeping: bool,
 ) -> (FloatTensor<B>, Option<Kept<B>>) {
-    let BlockSettings { attention: shape, eps, gelu, parallel_residual, precision } = c.settings;
+    let BlockSettings { eps, gelu, parallel_residual, precision, .. } = settings;
     let w = factors::<B>(p, precision);
     let linear =
         |x, w: &FloatTensor<B>, [_, b]: &[FloatTensor<B>; 2]| B::fused_linear(x, w.clone(), Some(b.clone()), precision);
     let norm =
         |x, [gamma, beta]: &[FloatTensor<B>; 2]| B::fused_layer_norm(x, gamma.clone(), beta.clone(), eps, precision);
-    let (cos, sin, starts) = (c.cos.clone(), c.sin.clone(), c.starts.clone());
-    if !keeping {
-        let qkv = linear(norm(x.clone(), &p.norm1), &w.query_key_value, &p.query_key_value);
-        let mixed = B::causal_attention(qkv, cos, sin, starts, shape, precision);
-        let attended = linear(mixed, &w.dense, &p.dense);
-        let feed = |x| {
-            let wide = linear(norm(x, &p.norm2), &w.widen, &p.widen);
-            linear(B::fused_gelu(wide, gelu), &w.narrow, &p.narrow)
-        };
-        let out = if parallel_residual {
-            B::residual_sum(feed(x.clone()), Some(attended), x)
-        } else {
-            let y = add::<B>(attended, x);
-            add::<B>(feed(y.clone()), y)
-        };
-        return (out, None);
-    }
-    let normed1 = norm(x.clone(), &p.norm1);
-    let qkv = linear(normed1.clone(), &w.query_key_value, &p.query_key_value);
-    let (mixed, attention) = B::causal_attention_keeping(qkv.clone(), cos, sin, starts, shape, precision);
-    let attended = linear(mixed.clone(), &w.dense, &p.dense);
-    let (between, attended) = match parallel_residual {
-        true => (None, Some(attended)),
-        false => (Some(add::<B>(attended, x.clone())), None),
+    let keep = |t: &FloatTensor<B>| keeping.then(|| t.clone());
+    let normed = norm(x.clone(), &p.norm1);
+    let normed1 = keep(&normed);
+    let packed = linear(normed, &w.query_key_value, &p.query_key_value);
+    let qkv = keep(&packed);
+    let (attended, attention) = attend(packed);
+    let mixed = keep(&attended);
+    let attended = linear(attended, &w.dense, &p.dense);
+    let (y, attended) = match parallel_residual {
+        true => (x, Some(attended)),
+        false => (add::<B>(attended, x), None),
     };
-    let y = between.clone().unwrap_or(x);
-    let normed2 = norm(y.clone(), &p.norm2);
-    let wide = linear(normed2.clone(), &w.widen, &p.widen);
-    let activated = B::fused_gelu(wide.clone(), gelu);
-    let fed = linear(activated.clone(), &w.narrow, &p.narrow);
+    let normed = norm(y.clone(), &p.norm2);
+    let normed2 = keep(&normed);
+    let hidden = linear(normed, &w.widen, &p.widen);
+    let wide = keep(&hidden);
+    let hidden = B::fused_gelu(hidden, gelu);
+    let activated = keep(&hidden);
+    let fed = linear(hidden, &w.narrow, &p.narrow);
+    let between = if parallel_residual { None } else { keep(&y) };
     let out = B::residual_sum(fed, attended, y);
-    (out, Some(Kept { factors: w, normed1, qkv, mixed, attention, between, normed2, wide, activated }))
+    let all = (normed1, qkv, mixed, normed2, wide, activated);
+    let kept = match all {
+        (Some(normed1), Some(qkv), Some(mixed), Some(normed2), Some(wide), Some(activated)) => {
+            Some(Kept { factors: w, normed1, qkv, mixed, attention, between, normed2, wide, activated })
+        }
+        _ => None,
+    };
+    (out, kept)
 }
 
 /// The block's output.
@@ -154,7 +156,21 @@ pub(crate) fn forward<B: FusedOps>(
     p: &BlockParameters<FloatTensor<B>>,
     c: &BlockContext<B>,
 ) -> FloatTensor<B> {
-    run::<B>(x, p, c, false).0
+    let BlockSettings { attention: shape, precision, .. } = c.settings;
+    let (cos, sin, starts) = (c.cos.clone(), c.sin.clone(), c.starts.clone());
+    let attend = |qkv| (B::causal_attention(qkv, cos, sin, starts, shape, precision), None);
+    run::<B>(x, p, c.settings, attend, false).0
+}
+
+/// The block's output with an attention of the caller's, `[B·T, 3C]` → `[B·T, C]`: one that remembers earlier positions, say.
+/// Without gradients.
+pub fn block_with_attention<B: FusedOps>(
+    x: FloatTensor<B>,
+    parameters: &BlockParameters<FloatTensor<B>>,
+    settings: BlockSettings,
+    attend: impl FnOnce(FloatTensor<B>) -> FloatTensor<B>,
+) -> FloatTensor<B> {
+    run::<B>(x, parameters, settings, |qkv| (attend(qkv), None), false).0
 }
 
 /// The block's output, and what its backward pass reads.
@@ -163,7 +179,10 @@ pub(crate) fn forward_keeping<B: FusedOps>(
     p: &BlockParameters<FloatTensor<B>>,
     c: &BlockContext<B>,
 ) -> (FloatTensor<B>, Kept<B>) {
-    let (out, kept) = run::<B>(x, p, c, true);
+    let BlockSettings { attention: shape, precision, .. } = c.settings;
+    let (cos, sin, starts) = (c.cos.clone(), c.sin.clone(), c.starts.clone());
+    let attend = |qkv| B::causal_attention_keeping(qkv, cos, sin, starts, shape, precision);
+    let (out, kept) = run::<B>(x, p, c.settings, attend, true);
     (out, kept.expect("kept where it is asked for"))
 }
 

@@ -98,7 +98,7 @@ pub fn adamw<B: FusedOps, const D: usize>(
     factor: Tensor<B, 1>,
     step: AdamWStep,
 ) -> ([Tensor<B, D>; 3], Tensor<B, 1>) {
-    let slot = Slot { p: prim(p), g: prim(g), m: prim(m), v: prim(v), weight_decay };
+    let slot = Slot { p: prim(p), g: prim(g), m: prim(m), v: prim(v), weight_decay, lr_ratio: 1.0 };
     let (mut new, change) = B::adamw(vec![slot], prim(factor), step);
     let new = new.pop().expect("one slot in, one out");
     ([new.p, new.m, new.v].map(float), float(change))

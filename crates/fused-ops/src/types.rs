@@ -17,7 +17,9 @@ pub enum Precision {
     #[default]
     F32,
     /// Factors and results of matrix products are rounded to bf16, sums are f32 (mixed precision, as PyTorch's
-    /// autocast). Between products, activations are bf16 where the backend stores it; `flex` keeps rounded f32.
+    /// autocast). Between products, activations are bf16 where the backend stores it; `flex` keeps rounded f32. Inside
+    /// attention `flex`, and kernels that fuse it, keep the scores and their gradients in f32, as flash attention does:
+    /// closer to f32 than the generic definition, which rounds them.
     Bf16,
 }
 
@@ -53,7 +55,7 @@ pub struct DeviceMemory {
 /// Rows of a chunk, where as few chunks of at most `most` rows as there can be are equally large.
 fn equal_chunks(rows: usize, most: usize) -> usize {
     let chunks = rows.div_ceil(most).max(1);
-    rows.div_ceil(chunks).next_multiple_of(16).min(rows.max(1))
+    rows.div_ceil(chunks).next_multiple_of(16).clamp(1, rows.max(1))
 }
 
 /// The sizes of a packed attention input `[B·T, H·3·D]` whose rows are `[head, (q, k, v), D]`.
@@ -100,6 +102,8 @@ pub struct Slot<T> {
     pub v: T,
     /// Its decoupled weight decay.
     pub weight_decay: f64,
+    /// Its learning rate, as a multiple of the step's.
+    pub lr_ratio: f64,
 }
 
 /// A parameter and its moments after an update.
@@ -150,17 +154,18 @@ impl AdamWStep {
         (1.0 - self.beta1.powi(t), 1.0 - self.beta2.powi(t))
     }
 
-    /// The factors for a parameter of this decay.
+    /// The factors for a parameter of this decay and this multiple of the learning rate.
     #[cfg(any(feature = "flex", feature = "cuda", feature = "vulkan"))]
-    pub(crate) fn factors(&self, weight_decay: f64) -> AdamWFactors {
+    pub(crate) fn factors(&self, weight_decay: f64, lr_ratio: f64) -> AdamWFactors {
         let (bias1, bias2) = self.bias_corrections();
+        let lr = self.lr * lr_ratio;
         AdamWFactors {
             beta1: self.beta1 as f32,
             rest1: (1.0 - self.beta1) as f32,
             beta2: self.beta2 as f32,
             rest2: (1.0 - self.beta2) as f32,
-            keep: (1.0 - self.lr * weight_decay) as f32,
-            rate: (self.lr / bias1) as f32,
+            keep: (1.0 - lr * weight_decay) as f32,
+            rate: (lr / bias1) as f32,
             root: (1.0 / bias2.sqrt()) as f32,
             eps: self.eps as f32,
         }

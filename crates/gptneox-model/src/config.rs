@@ -1,4 +1,4 @@
-//! The model's sizes, by hand, by Pythia name, or from a Hugging Face `config.json`.
+//! The model's sizes, by hand or by Pythia name. (From a Hugging Face `config.json`: `huggingface`.)
 
 use fused_ops::Gelu;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,8 @@ pub struct GptNeoXConfig {
     pub num_heads: usize,
     /// Width of the feed-forward layer.
     pub intermediate_size: usize,
-    /// Longest sequence.
+    /// Longest sequence. With [`rope_scaling`](Self::rope_scaling) sequences may be longer: see
+    /// [`longest`](Self::longest).
     pub max_positions: usize,
     /// Share of each head's features that rotate.
     pub rotary_pct: f64,
@@ -33,7 +34,40 @@ pub struct GptNeoXConfig {
     pub tanh_gelu: bool,
     /// The output matrix is the embedding.
     pub tie_embeddings: bool,
+    /// How rotary frequencies are changed for sequences longer than those of pretraining. (Left out where there is none, so that
+    /// digests of a configuration are what they were before there was the field.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
 }
+
+/// A change of the rotary frequencies f_i = b^(−2i/R), as Hugging Face's `rope_parameters`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum RopeScaling {
+    /// Positions are squeezed: f_i / factor, at every length.
+    Linear {
+        /// Above 0.
+        factor: f64,
+    },
+    /// Dynamic NTK: beyond `max_positions` P the base b grows with the length n of the sequence in hand,
+    /// b·(factor·n/P − (factor − 1))^(R/(R − 2)). Up to P nothing changes.
+    Dynamic {
+        /// Above 0.
+        factor: f64,
+    },
+}
+
+impl RopeScaling {
+    fn factor(self) -> f64 {
+        let (Self::Linear { factor } | Self::Dynamic { factor }) = self;
+        factor
+    }
+}
+
+/// The most positions of any model, and the longest sequence of one whose frequencies are scaled.
+const MOST_POSITIONS: usize = 1 << 20;
+/// The most parameters of a model: what counts of them and of their bytes hold.
+const MOST_PARAMETERS: u128 = 1 << 44;
 
 /// The names [`GptNeoXConfig::pythia`] takes.
 pub const PYTHIA_SIZES: [&str; 8] = ["14m", "31m", "70m", "160m", "410m", "1b", "1.4b", "2.8b"];
@@ -73,7 +107,35 @@ impl GptNeoXConfig {
             parallel_residual: true,
             tanh_gelu: false,
             tie_embeddings: false,
+            rope_scaling: None,
         }
+    }
+
+    /// The most tokens of a sequence: `max_positions`, and with scaled frequencies, which are made for more, 2²⁰.
+    pub fn longest(&self) -> usize {
+        if self.rope_scaling.is_some() { MOST_POSITIONS } else { self.max_positions }
+    }
+
+    /// Whether the rotary angles of a position depend on the length of its sequence, at lengths up to this one.
+    pub(crate) fn changes_with_length(&self, time: usize) -> bool {
+        matches!(self.rope_scaling, Some(RopeScaling::Dynamic { .. })) && time > self.max_positions
+    }
+
+    /// The rotary frequencies for sequences of so many tokens, R/2 of them: in f32, as Hugging Face.
+    pub(crate) fn rotary_frequencies(&self, time: usize) -> Vec<f32> {
+        let dims = self.rotary_dims();
+        let base = match self.rope_scaling {
+            Some(RopeScaling::Dynamic { factor }) if time > self.max_positions => {
+                let longer = factor * time as f64 / self.max_positions as f64 - (factor - 1.0);
+                self.rotary_base * longer.powf(dims as f64 / (dims as f64 - 2.0))
+            }
+            _ => self.rotary_base,
+        };
+        let divisor = match self.rope_scaling {
+            Some(RopeScaling::Linear { factor }) => factor as f32,
+            _ => 1.0,
+        };
+        (0..dims / 2).map(|i| 1.0 / (base as f32).powf((2 * i) as f32 / dims as f32) / divisor).collect()
     }
 
     /// D, features of a head.
@@ -104,7 +166,7 @@ impl GptNeoXConfig {
             ("max_positions", self.max_positions),
         ];
         for (field, value) in sizes {
-            let limit = if field == "max_positions" { 1 << 20 } else { 1 << 24 };
+            let limit = if field == "max_positions" { MOST_POSITIONS } else { 1 << 24 };
             if !(1..=limit).contains(&value) {
                 return Err(Error::config(field, value, format!("must be from 1 to {limit}")));
             }
@@ -130,141 +192,67 @@ impl GptNeoXConfig {
         if !(self.layer_norm_eps.is_finite() && self.layer_norm_eps > 0.0) {
             return Err(Error::config("layer_norm_eps", self.layer_norm_eps, "must be positive"));
         }
+        if let Some(scaling) = self.rope_scaling {
+            let factor = scaling.factor();
+            if !(factor.is_finite() && factor > 0.0) {
+                return Err(Error::config("rope_scaling.factor", factor, "must be positive"));
+            }
+            if matches!(scaling, RopeScaling::Dynamic { .. }) && self.rotary_dims() == 2 {
+                let why = "makes 2 features of a head rotate: dynamic scaling is not defined for them";
+                return Err(Error::config("rotary_pct", self.rotary_pct, why));
+            }
+        }
+        let parameters = self.parameters();
+        if parameters > MOST_PARAMETERS {
+            let limit = format!("must not exceed {MOST_PARAMETERS}: lower hidden_size, num_layers, intermediate_size or vocab_size");
+            return Err(Error::config("number of parameters", parameters, limit));
+        }
         Ok(())
     }
-}
 
-/// The fields of a Hugging Face `config.json` that matter, in the old (`rotary_pct`) and the new
-/// (`rope_parameters`) spelling. Others are kept out of the way.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct HuggingFaceConfig {
-    model_type: String,
-    vocab_size: usize,
-    hidden_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    intermediate_size: usize,
-    max_position_embeddings: usize,
-    layer_norm_eps: f64,
-    #[serde(default = "yes")]
-    use_parallel_residual: bool,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    hidden_act: String,
-    #[serde(default = "yes")]
-    attention_bias: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rotary_pct: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rotary_emb_base: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rope_parameters: Option<RopeParameters>,
-    /// The type that the weights are stored in (newer files call it `dtype`).
-    #[serde(default, alias = "dtype", skip_serializing_if = "Option::is_none")]
-    torch_dtype: Option<String>,
-    #[serde(default)]
-    architectures: Vec<String>,
-    #[serde(default)]
-    bos_token_id: Option<u32>,
-    #[serde(default)]
-    eos_token_id: Option<u32>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct RopeParameters {
-    #[serde(default = "default_rope_type")]
-    rope_type: String,
-    rope_theta: f64,
-    partial_rotary_factor: Option<f64>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn default_rope_type() -> String {
-    "default".to_owned()
-}
-
-impl TryFrom<HuggingFaceConfig> for GptNeoXConfig {
-    type Error = Error;
-
-    fn try_from(hf: HuggingFaceConfig) -> Result<Self, Error> {
-        if hf.model_type != "gpt_neox" {
-            return Err(Error::config("model_type", hf.model_type, "must be gpt_neox"));
-        }
-        if !hf.attention_bias {
-            return Err(Error::config("attention_bias", false, "is not supported: GPT-NeoX's projections have biases"));
-        }
-        let tanh_gelu = match hf.hidden_act.as_str() {
-            "gelu" => false,
-            "gelu_fast" | "gelu_new" | "gelu_pytorch_tanh" => true,
-            other => {
-                let known = "must be gelu, gelu_fast, gelu_new or gelu_pytorch_tanh";
-                return Err(Error::config("hidden_act", other, known));
-            }
-        };
-        let rope = hf.rope_parameters;
-        if let Some(rope) = rope.as_ref().filter(|rope| rope.rope_type != "default") {
-            return Err(Error::config("rope_parameters.rope_type", &rope.rope_type, "must be default"));
-        }
-        let config = Self {
-            vocab_size: hf.vocab_size,
-            hidden_size: hf.hidden_size,
-            num_layers: hf.num_hidden_layers,
-            num_heads: hf.num_attention_heads,
-            intermediate_size: hf.intermediate_size,
-            max_positions: hf.max_position_embeddings,
-            // Hugging Face's own defaults for absent fields.
-            rotary_pct: hf.rotary_pct.or(rope.as_ref().and_then(|r| r.partial_rotary_factor)).unwrap_or(0.25),
-            rotary_base: hf.rotary_emb_base.or(rope.as_ref().map(|r| r.rope_theta)).unwrap_or(10_000.0),
-            layer_norm_eps: hf.layer_norm_eps,
-            parallel_residual: hf.use_parallel_residual,
-            tanh_gelu,
-            tie_embeddings: hf.tie_word_embeddings,
-        };
-        config.validate()?;
-        Ok(config)
-    }
-}
-
-impl From<&GptNeoXConfig> for HuggingFaceConfig {
-    /// The old spelling, which every version of transformers reads.
-    fn from(config: &GptNeoXConfig) -> Self {
-        Self {
-            model_type: "gpt_neox".to_owned(),
-            vocab_size: config.vocab_size,
-            hidden_size: config.hidden_size,
-            num_hidden_layers: config.num_layers,
-            num_attention_heads: config.num_heads,
-            intermediate_size: config.intermediate_size,
-            max_position_embeddings: config.max_positions,
-            layer_norm_eps: config.layer_norm_eps,
-            use_parallel_residual: config.parallel_residual,
-            tie_word_embeddings: config.tie_embeddings,
-            hidden_act: if config.tanh_gelu { "gelu_fast" } else { "gelu" }.to_owned(),
-            attention_bias: true,
-            rotary_pct: Some(config.rotary_pct),
-            rotary_emb_base: Some(config.rotary_base),
-            rope_parameters: None,
-            torch_dtype: None,
-            architectures: vec!["GPTNeoXForCausalLM".to_owned()],
-            bos_token_id: Some(0),
-            eos_token_id: Some(0),
-        }
-    }
-}
-
-impl HuggingFaceConfig {
-    /// The same with the type of the stored weights.
-    pub(crate) fn stored_as(self, torch_dtype: &str) -> Self {
-        Self { torch_dtype: Some(torch_dtype.to_owned()), ..self }
+    /// All parameters, whatever the sizes.
+    pub(crate) fn parameters(&self) -> u128 {
+        let [v, c, l, ff] =
+            [self.vocab_size, self.hidden_size, self.num_layers, self.intermediate_size].map(|size| size as u128);
+        let tables = if self.tie_embeddings { 1 } else { 2 };
+        l * (4 * c * c + 2 * c * ff + 9 * c + ff) + 2 * c + tables * v * c
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn scaled(config: &GptNeoXConfig, scaling: RopeScaling) -> GptNeoXConfig {
+        GptNeoXConfig { rope_scaling: Some(scaling), ..config.clone() }
+    }
+
+    #[test]
+    fn frequencies_change_beyond_the_positions_only() {
+        let base = GptNeoXConfig { max_positions: 64, ..GptNeoXConfig::of_size(50, 64, 1, 2) };
+        let plain = base.rotary_frequencies(64);
+        assert_eq!(plain, [1.0, 0.1, 0.01, 0.001].map(|f: f32| f).as_slice());
+        let linear = scaled(&base, RopeScaling::Linear { factor: 4.0 });
+        assert_eq!(linear.rotary_frequencies(1), plain.iter().map(|f| f / 4.0).collect::<Vec<_>>());
+        let dynamic = scaled(&base, RopeScaling::Dynamic { factor: 4.0 });
+        assert_eq!(dynamic.rotary_frequencies(64), plain);
+        let longer = dynamic.rotary_frequencies(128);
+        // b' = 10000 · 5^(8/6), f_3 = b'^(−6/8) = 10000^(−3/4) / 5.
+        assert!((longer[3] - 2e-4).abs() < 1e-9 && longer[0] == 1.0, "{longer:?}");
+        assert!(dynamic.changes_with_length(65) && !dynamic.changes_with_length(64) && !linear.changes_with_length(65));
+        assert_eq!((base.longest(), dynamic.longest()), (64, 1 << 20));
+    }
+
+    /// A study's digests hold the configuration.
+    #[test]
+    fn a_configuration_without_scaling_is_written_as_before() {
+        let text = serde_json::to_string(&GptNeoXConfig::pythia("14m").unwrap()).unwrap();
+        assert!(!text.contains("rope_scaling"), "{text}");
+        let scaled = scaled(&GptNeoXConfig::pythia("14m").unwrap(), RopeScaling::Linear { factor: 2.0 });
+        let text = serde_json::to_string(&scaled).unwrap();
+        assert!(text.contains(r#""rope_scaling":{"type":"linear","factor":2.0}"#), "{text}");
+        assert_eq!(serde_json::from_str::<GptNeoXConfig>(&text).unwrap(), scaled);
+    }
 
     #[test]
     fn limits_are_named() {
@@ -273,7 +261,16 @@ mod tests {
             (GptNeoXConfig { num_heads: 3, ..base.clone() }, "num_heads = 3 must divide hidden_size 128"),
             (GptNeoXConfig { rotary_pct: 1.5, ..base.clone() }, "rotary_pct = 1.5 must be from 0 to 1"),
             (GptNeoXConfig { rotary_pct: 0.1, ..base.clone() }, "an even number must"),
-            (GptNeoXConfig { vocab_size: 0, ..base }, "vocab_size = 0 must be from 1"),
+            (GptNeoXConfig { vocab_size: 0, ..base.clone() }, "vocab_size = 0 must be from 1"),
+            (scaled(&base, RopeScaling::Linear { factor: 0.0 }), "rope_scaling.factor = 0 must be positive"),
+            (
+                GptNeoXConfig { rotary_pct: 0.0625, ..scaled(&base, RopeScaling::Dynamic { factor: 2.0 }) },
+                "dynamic scaling is not defined",
+            ),
+            (
+                GptNeoXConfig { hidden_size: 1 << 24, num_heads: 1 << 10, num_layers: 1 << 24, ..base.clone() },
+                "number of parameters = ",
+            ),
         ];
         for (config, expected) in cases {
             let message = config.validate().unwrap_err().to_string();

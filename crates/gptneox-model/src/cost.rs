@@ -47,7 +47,7 @@ impl TrainingFlops {
 /// parameters, gradients 4P each, AdamW's moments 8P; for the backward pass each block keeps its input, two
 /// normalised inputs, q, k, v, the mixed values, and the feed-forward layer before and after the activation:
 /// N·(7C + 2F) numbers (8C where the residual is sequential); with recomputation its input alone, and one block's rest
-/// at a time; the loss keeps a chunk of logits and the gradient of its input. A measurement beside it lies in
+/// at a time; in bf16 on a CPU the rounded weights beside all of it; the loss keeps a chunk of logits and the gradient of its input. A measurement beside it lies in
 /// `docs/results`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct TrainingMemory {
@@ -75,8 +75,10 @@ impl GptNeoXConfig {
     pub fn training_memory(&self, micro_tokens: usize, compute: Compute, place: Place) -> TrainingMemory {
         let count = self.parameter_count().total;
         let (n, c, f) = (micro_tokens as u64, self.hidden_size as u64, self.intermediate_size as u64);
-        // What lies between matrix products is bf16 where they are.
-        let product = if compute.precision == Precision::Bf16 { 2 } else { 4 };
+        let rounded = compute.precision == Precision::Bf16;
+        // What lies between matrix products is bf16 on a GPU; flex keeps it as f32 that was rounded, and so the weights too.
+        let product = if rounded && place == Place::Gpu { 2 } else { 4 };
+        let factors = if rounded && place == Place::Cpu { 4 * self.parameter_count().without_embeddings } else { 0 };
         let residual = if self.parallel_residual { 1 } else { 2 };
         let block = n * (4 * residual * c + product * (6 * c + 2 * f));
         let layers = self.num_layers as u64;
@@ -84,7 +86,7 @@ impl GptNeoXConfig {
         // On a GPU a block's gradients lie beside what it kept: that goes back to a pool only once it was read.
         let blocks = if place == Place::Gpu { blocks + block } else { blocks };
         // The final norm's input and output.
-        let activations = blocks + 2 * n * 4 * c;
+        let activations = blocks + factors + 2 * n * 4 * c;
         let logits = if place == Place::Gpu { product } else { 4 };
         let rows = fused_ops::loss_rows(micro_tokens, self.vocab_size, place) as u64;
         let loss = logits * rows * self.vocab_size as u64 + 4 * n * c;
@@ -96,15 +98,12 @@ impl GptNeoXConfig {
         8 * (self.num_layers * self.hidden_size) as u64
     }
 
-    /// Exact parameter counts.
+    /// Exact parameter counts (those of a configuration beyond its limits stop at the largest number).
     pub fn parameter_count(&self) -> ParameterCount {
-        let (v, c, l, ff) =
-            (self.vocab_size as u64, self.hidden_size as u64, self.num_layers as u64, self.intermediate_size as u64);
-        let attention = 3 * c * c + 3 * c + c * c + c;
-        let mlp = ff * c + ff + c * ff + c;
-        let body = l * (attention + mlp + 4 * c) + 2 * c;
+        let all = u64::try_from(self.parameters()).unwrap_or(u64::MAX);
         let tables = if self.tie_embeddings { 1 } else { 2 };
-        ParameterCount { total: body + tables * v * c, without_embeddings: body }
+        let embeddings = (self.vocab_size as u64).saturating_mul(self.hidden_size as u64).saturating_mul(tables);
+        ParameterCount { total: all, without_embeddings: all.saturating_sub(embeddings) }
     }
 
     /// Operations per trained token at sequence length `time`. A forward pass alone costs a third.
@@ -149,7 +148,10 @@ mod tests {
         let recompute = config.training_memory(512, Compute { recompute: true, ..Compute::default() }, Place::Cpu);
         assert_eq!(recompute.activations, 4 * 512 * (6 * 512 + (7 * 512 + 2 * 2048) + 2 * 512));
         let low = config.training_memory(512, Compute { precision: Precision::Bf16, recompute: false }, Place::Cpu);
-        assert!(low.activations < full.activations && low.activations * 2 > full.activations);
+        // Rounded numbers take as much room on a CPU, and the rounded weights take theirs.
+        assert_eq!(low.activations, full.activations + 4 * 18_915_328);
+        let gpu = |precision| config.training_memory(512, Compute { precision, recompute: false }, Place::Gpu).activations;
+        assert!(gpu(Precision::Bf16) < gpu(Precision::F32));
         assert_eq!(config.cache_bytes_per_token(), 2 * 6 * 512 * 4);
     }
 }

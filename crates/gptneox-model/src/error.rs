@@ -48,6 +48,14 @@ pub enum Error {
         /// Why it is invalid.
         reason: String,
     },
+    /// An error about what a file or folder holds.
+    #[error("{path}: {source}", path = path.display())]
+    Within {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong in it.
+        source: Box<Error>,
+    },
     /// A parameter that the checkpoint lacks.
     #[error("tensor {name} (shape {expected:?}) is missing")]
     MissingTensor {
@@ -80,9 +88,14 @@ impl Error {
     /// The file that the error is about, where it is about one.
     pub fn path(&self) -> Option<&std::path::Path> {
         match self {
-            Self::Io { path, .. } | Self::Format { path, .. } => Some(path),
+            Self::Io { path, .. } | Self::Format { path, .. } | Self::Within { path, .. } => Some(path),
             _ => None,
         }
+    }
+
+    /// The same, said of a file or folder.
+    pub(crate) fn within(self, path: &std::path::Path) -> Self {
+        Self::Within { path: path.to_owned(), source: Box::new(self) }
     }
 
     pub(crate) fn generate(field: &'static str, value: impl ToString, limit: impl Into<String>) -> Self {

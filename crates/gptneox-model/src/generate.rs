@@ -30,8 +30,8 @@ pub struct Continuation {
     pub sampling: Sampling,
     /// At most so many new tokens.
     pub max_tokens: usize,
-    /// The token that ends the text; it is the last one given.
-    pub stop: Option<u32>,
+    /// The tokens any of which ends the text; it is the last one given.
+    pub stop: Vec<u32>,
     /// Only ids below it are chosen: a tokenizer's size, where the model's vocabulary is padded.
     pub vocabulary: Option<usize>,
 }
@@ -39,7 +39,7 @@ pub struct Continuation {
 impl Continuation {
     /// The most probable tokens, at most so many.
     pub fn greedy(max_tokens: usize) -> Self {
-        Self { sampling: Sampling::Greedy, max_tokens, stop: None, vocabulary: None }
+        Self { sampling: Sampling::Greedy, max_tokens, stop: Vec::new(), vocabulary: None }
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -58,6 +58,17 @@ impl Continuation {
     }
 }
 
+/// Why a continuation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// With this token, one of those that end a text.
+    Token(u32),
+    /// There were as many as were asked for.
+    Count,
+    /// The model's positions are used up.
+    Positions,
+}
+
 /// New tokens, each computed when it is asked for. Ends after the stop token, after as many as were asked for, or when
 /// the model's positions are used up.
 #[derive(Debug)]
@@ -70,6 +81,10 @@ pub struct Generation<'a, B: FusedOps> {
     cache: Vec<Option<KeyValues<B>>>,
     rng: ChaCha8Rng,
     left: usize,
+    finished: bool,
+    ending: Option<Ending>,
+    /// What was read, where angles depend on how much that is.
+    all: Vec<u32>,
 }
 
 impl<B: FusedOps> GptNeoX<B> {
@@ -94,8 +109,8 @@ impl<B: FusedOps> GptNeoX<B> {
         if prompt.is_empty() {
             return Err(Error::generate("prompt", "empty", "must hold at least one token"));
         }
-        if prompt.len() > config.max_positions {
-            let limit = format!("tokens is longer than the model's {} positions", config.max_positions);
+        if prompt.len() > config.longest() {
+            let limit = format!("tokens is longer than the model's {} positions", config.longest());
             return Err(Error::generate("prompt of", prompt.len(), limit));
         }
         if let Some(id) = prompt.iter().find(|id| **id as usize >= config.vocab_size) {
@@ -110,19 +125,36 @@ impl<B: FusedOps> GptNeoX<B> {
             cache: vec![None; config.num_layers],
             rng: ChaCha8Rng::seed_from_u64(seed),
             left: spec.max_tokens,
+            finished: false,
+            ending: None,
+            all: Vec::new(),
             spec,
         })
     }
 }
 
 impl<B: FusedOps> Generation<'_, B> {
+    /// Why it ended; `None` while it goes on, and after an error.
+    pub fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
     /// The logits after what was read last.
     fn logits(&mut self) -> Vec<f32> {
-        let ids: Vec<i32> = self.unread.drain(..).map(|id| id as i32).collect();
+        let mut ids: Vec<u32> = std::mem::take(&mut self.unread);
+        self.read += ids.len();
+        if self.model.config().rope_scaling.is_some() {
+            self.all.extend(&ids);
+            // Keys that were kept have the angles of a shorter sequence: all is read again, as without a cache.
+            if self.model.config().changes_with_length(self.read) {
+                ids.clone_from(&self.all);
+                self.cache.fill(None);
+            }
+        }
         let time = ids.len();
-        self.read += time;
+        let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
         let ids = Tensor::<B, 2, Int>::from_data(TensorData::new(ids, [1, time]), &self.model.device());
-        let logits = self.model.extend(ids, &mut self.cache).into_data().convert::<f32>();
+        let logits = self.model.extend(ids, &mut self.cache, self.read).into_data().convert::<f32>();
         logits.into_vec().expect("converted to f32 just above")
     }
 
@@ -144,16 +176,24 @@ impl<B: FusedOps> Iterator for Generation<'_, B> {
     type Item = Result<u32, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.left == 0 || self.read + self.unread.len() > self.model.config().max_positions {
+        if self.finished {
+            return None;
+        }
+        if self.left == 0 || self.read + self.unread.len() > self.model.config().longest() {
+            self.finished = true;
+            self.ending = Some(if self.left == 0 { Ending::Count } else { Ending::Positions });
             return None;
         }
         let logits = self.logits();
         let chosen = self.choose(&logits);
         self.left -= 1;
         match chosen {
-            Ok(id) if Some(id) == self.spec.stop => self.left = 0,
+            Ok(id) if self.spec.stop.contains(&id) => {
+                self.finished = true;
+                self.ending = Some(Ending::Token(id));
+            }
             Ok(id) => self.unread.push(id),
-            Err(_) => self.left = 0,
+            Err(_) => self.finished = true,
         }
         Some(chosen)
     }

@@ -3,8 +3,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, TensorPrimitive};
 use fused_ops::{
-    AttentionShape, BlockContext, BlockParameters, BlockSettings, FusedOps, KeyValues, Precision, cached_attention,
-    gelu, layer_norm, linear,
+    AttentionShape, BlockContext, BlockParameters, BlockSettings, FusedOps, KeyValues, Precision, block_with_attention,
+    cached_attention, layer_norm,
 };
 
 use crate::parameters::Source;
@@ -59,10 +59,6 @@ pub(crate) struct Rotary<B: FusedOps> {
 impl<B: FusedOps> Linear<B> {
     fn new(inputs: usize, outputs: usize, source: &mut Source<'_, B>) -> Result<Self, Error> {
         Ok(Self { weight: source.parameter("weight", [outputs, inputs])?, bias: source.parameter("bias", [outputs])? })
-    }
-
-    fn forward(&self, x: Tensor<B, 2>, precision: Precision) -> Tensor<B, 2> {
-        linear(x, self.weight.val(), Some(self.bias.val()), precision)
     }
 
     fn pair(&self) -> [B::FloatTensorPrimitive; 2] {
@@ -120,21 +116,13 @@ impl<B: FusedOps> Block<B> {
         settings: BlockSettings,
         recompute: bool,
     ) -> Tensor<B, 2> {
-        let parameters = BlockParameters {
-            norm1: self.input_layernorm.pair(),
-            query_key_value: self.attention.query_key_value.pair(),
-            dense: self.attention.dense.pair(),
-            norm2: self.post_attention_layernorm.pair(),
-            widen: self.mlp.dense_h_to_4h.pair(),
-            narrow: self.mlp.dense_4h_to_h.pair(),
-        };
         let context = BlockContext {
             cos: primitive(rotary.cos.clone()),
             sin: primitive(rotary.sin.clone()),
             starts: starts.map(Tensor::into_primitive),
             settings,
         };
-        let out = B::transformer_block(primitive(x), parameters, context, recompute);
+        let out = B::transformer_block(primitive(x), self.parameters(), context, recompute);
         Tensor::from_primitive(TensorPrimitive::Float(out))
     }
 
@@ -146,23 +134,27 @@ impl<B: FusedOps> Block<B> {
         past: Option<KeyValues<B>>,
         settings: BlockSettings,
     ) -> (Tensor<B, 2>, KeyValues<B>) {
-        let BlockSettings { attention: shape, eps, gelu: kind, parallel_residual, precision } = settings;
-        let mlp = |x: Tensor<B, 2>| {
-            let x = self.post_attention_layernorm.forward(x, eps, precision);
-            let wide = gelu(self.mlp.dense_h_to_4h.forward(x, precision), kind);
-            f32(self.mlp.dense_4h_to_h.forward(wide, precision))
+        let BlockSettings { attention: shape, precision, .. } = settings;
+        let mut kept = None;
+        let attend = |qkv| {
+            let qkv = Tensor::from_primitive(TensorPrimitive::Float(qkv));
+            let (mixed, all) = cached_attention(qkv, rotary.cos.clone(), rotary.sin.clone(), past, shape, precision);
+            kept = Some(all);
+            primitive(mixed)
         };
-        let normed = self.input_layernorm.forward(x.clone(), eps, precision);
-        let qkv = self.attention.query_key_value.forward(normed, precision);
-        let (mixed, past) = cached_attention(qkv, rotary.cos.clone(), rotary.sin.clone(), past, shape, precision);
-        let attended = f32(self.attention.dense.forward(mixed, precision));
-        let out = if parallel_residual {
-            mlp(x.clone()) + attended + x
-        } else {
-            let y = attended + x;
-            mlp(y.clone()) + y
-        };
-        (out, past)
+        let out = block_with_attention::<B>(primitive(x), &self.parameters(), settings, attend);
+        (Tensor::from_primitive(TensorPrimitive::Float(out)), kept.expect("a block attends once"))
+    }
+
+    fn parameters(&self) -> BlockParameters<B::FloatTensorPrimitive> {
+        BlockParameters {
+            norm1: self.input_layernorm.pair(),
+            query_key_value: self.attention.query_key_value.pair(),
+            dense: self.attention.dense.pair(),
+            norm2: self.post_attention_layernorm.pair(),
+            widen: self.mlp.dense_h_to_4h.pair(),
+            narrow: self.mlp.dense_4h_to_h.pair(),
+        }
     }
 }
 
@@ -188,19 +180,21 @@ fn primitive<B: FusedOps, const D: usize>(t: Tensor<B, D>) -> B::FloatTensorPrim
     t.into_primitive().tensor()
 }
 
-/// The residual stream is f32.
-fn f32<B: FusedOps>(t: Tensor<B, 2>) -> Tensor<B, 2> {
-    let dtype = burn::tensor::DType::F32;
-    if t.dtype() == dtype { t } else { t.cast(dtype) }
-}
-
 impl<B: FusedOps> Rotary<B> {
-    /// Angles in f32, as Hugging Face: position × base^(−2i/R).
+    /// The tables for all positions of a model.
     pub(crate) fn new(config: &GptNeoXConfig, device: &B::Device) -> Self {
-        let (time, dims) = (config.max_positions, config.rotary_dims());
-        let half = dims / 2;
-        let frequencies: Vec<f32> =
-            (0..half).map(|i| 1.0 / (config.rotary_base as f32).powf((2 * i) as f32 / dims as f32)).collect();
+        Self::of_length(config, config.max_positions, device)
+    }
+
+    /// Those for a sequence: these, or ones made for it where it is longer than the model's positions.
+    pub(crate) fn for_length(&self, config: &GptNeoXConfig, time: usize) -> Self {
+        if time <= config.max_positions { self.clone() } else { Self::of_length(config, time, &self.cos.device()) }
+    }
+
+    /// Angles in f32, as Hugging Face: position × frequency.
+    fn of_length(config: &GptNeoXConfig, time: usize, device: &B::Device) -> Self {
+        let frequencies = config.rotary_frequencies(time);
+        let half = frequencies.len();
         let table = |f: fn(f32) -> f32| {
             let values: Vec<f32> = (0..time).flat_map(|t| frequencies.iter().map(move |w| f(t as f32 * w))).collect();
             // A backend without empty tensors still needs a column when nothing rotates.

@@ -18,8 +18,8 @@
 //!
 //! - Pythia's sizes by name ([`GptNeoXConfig::pythia`]), what each costs ([`ParameterCount`], [`TrainingFlops`],
 //!   [`TrainingMemory`]).
-//! - Hugging Face directories in ([`load_pretrained`]) and out ([`save_pretrained`]): single files and shards, F32, F16
-//!   and BF16.
+//! - Hugging Face directories in ([`Checkpoint`], or [`load_pretrained`] at once) and out ([`save_pretrained`]): single files
+//!   and shards, F32, F16 and BF16, special tokens carried through; linear and dynamic scaling of rotary frequencies.
 //! - Hidden states as they are computed ([`Observer`]), losses without `[N, V]` logits ([`GptNeoX::loss`]), text
 //!   ([`GptNeoX::generate`]).
 //! - [`Input`] with document starts, so that attention does not cross from one document into the next.
@@ -49,6 +49,7 @@ mod config;
 mod cost;
 mod error;
 mod generate;
+mod huggingface;
 mod init;
 mod input;
 mod layers;
@@ -58,12 +59,15 @@ mod parameters;
 
 pub use fused_ops;
 
-pub use checkpoint::{SaveOptions, Storage, checkpoint_files, load_config, load_pretrained, save_pretrained};
+pub use checkpoint::{
+    Checkpoint, SaveOptions, Storage, checkpoint_files, load_config, load_pretrained, save_pretrained,
+};
 pub use compute::Compute;
-pub use config::{GptNeoXConfig, HuggingFaceConfig, PYTHIA_SIZES};
+pub use config::{GptNeoXConfig, PYTHIA_SIZES, RopeScaling};
 pub use cost::{ParameterCount, TrainingFlops, TrainingMemory};
 pub use error::Error;
-pub use generate::{Continuation, Generation, Sampling};
+pub use generate::{Continuation, Ending, Generation, Sampling};
+pub use huggingface::{Metadata, parse_config};
 pub use input::{Input, document_starts};
 pub use model::GptNeoX;
 pub use observe::{Observer, Site};

@@ -10,8 +10,8 @@ use crate::{Compute, Error, GptNeoXConfig, Input, Observer, Site};
 
 /// GPT-NeoX for causal language modelling.
 ///
-/// Token ids must be below the vocabulary size and sequences no longer than `max_positions`: what feeds the model
-/// checks that once, not every call.
+/// Token ids must be below the vocabulary size and sequences no longer than
+/// [`longest`](GptNeoXConfig::longest): what feeds the model checks that once, not every call.
 #[derive(Module, Debug)]
 pub struct GptNeoX<B: FusedOps> {
     gpt_neox: Body<B>,
@@ -89,11 +89,12 @@ impl<B: FusedOps> GptNeoX<B> {
         let Input { ids, document_starts } = input.into();
         let [batch, time] = ids.dims();
         let settings = settings(&self.config, self.compute, batch, time);
+        let rotary = self.gpt_neox.rotary.for_length(&self.config, time);
         let mut x = self.embed(ids);
         observer.observe(Site::Embed, &x);
         for (i, block) in self.gpt_neox.layers.iter().enumerate() {
             let starts = document_starts.clone();
-            x = block.forward(x, &self.gpt_neox.rotary, starts, settings, self.compute.recompute);
+            x = block.forward(x, &rotary, starts, settings, self.compute.recompute);
             observer.observe(Site::Block(i), &x);
         }
         let x = self.final_norm(x);
@@ -148,16 +149,22 @@ impl<B: FusedOps> GptNeoX<B> {
         token_losses(hidden, self.head(), targets.flatten::<1>(0, 1), self.compute.precision)
     }
 
-    /// The logits after the last of `ids`, which follow those that the cache holds; they are added to it.
+    /// The logits after the last of `ids`, which follow those that the cache holds, `all` with it; they are added to it.
     ///
     /// # Shapes
     /// ids `[B, T]`, T ≥ 1 → `[B, V]`
-    pub(crate) fn extend(&self, ids: Tensor<B, 2, Int>, cache: &mut [Option<KeyValues<B>>]) -> Tensor<B, 2> {
+    pub(crate) fn extend(
+        &self,
+        ids: Tensor<B, 2, Int>,
+        cache: &mut [Option<KeyValues<B>>],
+        all: usize,
+    ) -> Tensor<B, 2> {
         let [batch, time] = ids.dims();
         let settings = settings(&self.config, self.compute, batch, time);
+        let rotary = self.gpt_neox.rotary.for_length(&self.config, all);
         let mut x = self.embed(ids);
         for (block, past) in self.gpt_neox.layers.iter().zip(cache) {
-            let (out, kept) = block.extend(x, &self.gpt_neox.rotary, past.take(), settings);
+            let (out, kept) = block.extend(x, &rotary, past.take(), settings);
             (x, *past) = (out, Some(kept));
         }
         let last = x.reshape([batch, time, self.config.hidden_size]).narrow(1, time - 1, 1).squeeze_dim::<2>(1);

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 use fused_ops::{FusedOps, TrainingBackend};
 
@@ -19,29 +19,43 @@ pub struct NamedTensor {
     pub values: Vec<f32>,
 }
 
-/// The gradient of every parameter that has one, under its parameter's name.
-pub fn export_gradients<AB: TrainingBackend>(model: &GptNeoX<AB>, gradients: &GradientsParams) -> Vec<NamedTensor> {
-    struct Export<'a> {
+/// Calls `visit` for every parameter of a model, with its name, in a fixed order.
+fn visit<B: Backend, M: Module<B>>(model: &M, visit: impl VisitParameter<B>) {
+    struct Walk<V> {
         path: Vec<String>,
-        gradients: &'a GradientsParams,
-        out: Vec<NamedTensor>,
+        visit: V,
     }
-    impl<AB: AutodiffBackend> ModuleVisitor<AB> for Export<'_> {
+    impl<B: Backend, V: VisitParameter<B>> ModuleVisitor<B> for Walk<V> {
         fn enter_module(&mut self, name: &str, _: &str) {
             self.path.push(name.to_owned());
         }
         fn exit_module(&mut self, _: &str, _: &str) {
             self.path.pop();
         }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
-            if let Some(gradient) = self.gradients.get::<AB::InnerBackend, D>(param.id) {
-                self.out.push(named(self.path.join("."), gradient.into_data()));
-            }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+            self.visit.parameter(self.path.join("."), param);
         }
     }
-    let mut export = Export { path: Vec::new(), gradients, out: Vec::new() };
-    model.visit(&mut export);
-    export.out
+    model.visit(&mut Walk { path: Vec::new(), visit });
+}
+
+/// What is done with each parameter. (A closure cannot be generic in the rank.)
+trait VisitParameter<B: Backend> {
+    fn parameter<const D: usize>(&mut self, name: String, param: &Param<Tensor<B, D>>);
+}
+
+/// The gradient of every parameter that has one, under its parameter's name.
+pub fn export_gradients<AB: TrainingBackend>(model: &GptNeoX<AB>, gradients: &GradientsParams) -> Vec<NamedTensor> {
+    struct Export<'a>(&'a GradientsParams, &'a mut Vec<NamedTensor>);
+    impl<AB: AutodiffBackend> VisitParameter<AB> for Export<'_> {
+        fn parameter<const D: usize>(&mut self, name: String, param: &Param<Tensor<AB, D>>) {
+            let gradient = self.0.get::<AB::InnerBackend, D>(param.id);
+            self.1.extend(gradient.map(|gradient| named(name, gradient.into_data())));
+        }
+    }
+    let mut out = Vec::new();
+    visit(model, Export(gradients, &mut out));
+    out
 }
 
 fn named(name: String, data: TensorData) -> NamedTensor {
@@ -52,46 +66,28 @@ fn named(name: String, data: TensorData) -> NamedTensor {
 
 /// All parameters, in a fixed order.
 pub fn export_parameters<B: FusedOps>(model: &GptNeoX<B>) -> Vec<NamedTensor> {
-    struct Export {
-        path: Vec<String>,
-        out: Vec<NamedTensor>,
-    }
-    impl<B: FusedOps> ModuleVisitor<B> for Export {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-            self.out.push(named(self.path.join("."), param.val().into_data()));
+    struct Export<'a>(&'a mut Vec<NamedTensor>);
+    impl<B: Backend> VisitParameter<B> for Export<'_> {
+        fn parameter<const D: usize>(&mut self, name: String, param: &Param<Tensor<B, D>>) {
+            self.0.push(named(name, param.val().into_data()));
         }
     }
-    let mut export = Export { path: Vec::new(), out: Vec::new() };
-    model.visit(&mut export);
-    export.out
+    let mut out = Vec::new();
+    visit(model, Export(&mut out));
+    out
 }
 
 /// Name and shape of all parameters, in the order in which the model is visited.
 pub fn parameter_shapes<B: FusedOps>(model: &GptNeoX<B>) -> Vec<(String, Vec<usize>)> {
-    struct Shapes {
-        path: Vec<String>,
-        out: Vec<(String, Vec<usize>)>,
-    }
-    impl<B: FusedOps> ModuleVisitor<B> for Shapes {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-            self.out.push((self.path.join("."), param.val().dims().to_vec()));
+    struct Shapes<'a>(&'a mut Vec<(String, Vec<usize>)>);
+    impl<B: Backend> VisitParameter<B> for Shapes<'_> {
+        fn parameter<const D: usize>(&mut self, name: String, param: &Param<Tensor<B, D>>) {
+            self.0.push((name, param.val().dims().to_vec()));
         }
     }
-    let mut shapes = Shapes { path: Vec::new(), out: Vec::new() };
-    model.visit(&mut shapes);
-    shapes.out
+    let mut out = Vec::new();
+    visit(model, Shapes(&mut out));
+    out
 }
 
 /// Where a parameter's values come from, by name and shape.

@@ -155,7 +155,7 @@ fn shards_and_half_types_hold_the_same_model() {
 
     for (storage, name, bits) in [(Storage::F16, "float16", 11), (Storage::Bf16, "bfloat16", 8)] {
         for max_shard_bytes in [None, Some(1)] {
-            save_pretrained(&model, dir.path(), &SaveOptions { storage, max_shard_bytes }).unwrap();
+            save_pretrained(&model, dir.path(), &SaveOptions { storage, max_shard_bytes, ..SaveOptions::default() }).unwrap();
             let config = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
             assert!(config.contains(&format!("\"torch_dtype\": \"{name}\"")), "{config}");
             let again = load(dir.path()).unwrap();
@@ -167,7 +167,7 @@ fn shards_and_half_types_hold_the_same_model() {
                 }
             }
             // What was rounded once stays as it is.
-            save_pretrained(&again, dir.path(), &SaveOptions { storage, max_shard_bytes }).unwrap();
+            save_pretrained(&again, dir.path(), &SaveOptions { storage, max_shard_bytes, ..SaveOptions::default() }).unwrap();
             assert_eq!(export_parameters(&load(dir.path()).unwrap()), export_parameters(&again));
         }
     }
@@ -184,7 +184,7 @@ fn a_weight_that_f16_cannot_hold_is_refused_before_anything_is_written() {
         Ok(vec![value; shape.iter().product()])
     })
     .unwrap();
-    let half = SaveOptions { storage: Storage::F16, max_shard_bytes: None };
+    let half = SaveOptions { storage: Storage::F16, ..SaveOptions::default() };
     let message = save_pretrained(&model, dir.path(), &half).unwrap_err().to_string();
     assert!(message.contains("gpt_neox.final_layer_norm.bias holds 70000, beyond the 65504 of F16"), "{message}");
     assert_eq!(std::fs::read(dir.path().join("model.safetensors")).unwrap(), before);

@@ -61,7 +61,7 @@ fn generation_ends_at_the_stop_token_the_count_and_the_last_position() {
     assert_eq!(all.len(), 20);
     let stop = all[6];
     let first = all.iter().position(|t| *t == stop).unwrap();
-    let stopped = tokens(&model, &[5], Continuation { stop: Some(stop), ..Continuation::greedy(20) });
+    let stopped = tokens(&model, &[5], Continuation { stop: vec![stop], ..Continuation::greedy(20) });
     assert_eq!(stopped, all[..=first]);
     // 32 positions hold a prompt of 30, and two new tokens; a third is predicted from the last position.
     let prompt: Vec<u32> = (0..30).collect();

@@ -110,7 +110,7 @@ impl Study {
         check_numbers(&spec)?;
         spec.model.validate()?;
         let longest = spec.pretrain.time.max(spec.sft.max_time);
-        if longest > spec.model.max_positions {
+        if longest > spec.model.longest() {
             let [pretrain, sft] = [spec.pretrain.time, spec.sft.max_time];
             let limit = format!(
                 "is shorter than the longest sequence, {longest} (pretrain.time = {pretrain}, sft.max_time = {sft})"

@@ -178,8 +178,8 @@ impl<AB: TrainingBackend> Trainer<AB> {
 /// Whether a model can take a batch.
 pub(crate) fn check(config: &GptNeoXConfig, batch: &Batch, step: u64) -> Result<(), Error> {
     let error = |reason: String| Err(Error::Batch { step, reason });
-    if batch.time > config.max_positions {
-        return error(format!("rows of {} tokens; the model takes {}", batch.time, config.max_positions));
+    if batch.time > config.longest() {
+        return error(format!("rows of {} tokens; the model takes {}", batch.time, config.longest()));
     }
     let vocabulary = config.vocab_size as i32;
     let outside = |id: &&i32| **id < 0 || **id >= vocabulary;

@@ -280,7 +280,7 @@ fn optimizer<AB: TrainingBackend>() -> Value {
                 let salt = 10 * i as u64;
                 let v = matrix::<B>(rows, 7, salt + 3, 1.0, &device).powi_scalar(2).into_primitive().tensor();
                 let (p, g, m) = (prim(rows, salt, 1.0), prim(rows, salt + 1, 0.1), prim(rows, salt + 2, 0.1));
-                fused_ops::Slot { p, g, m, v, weight_decay: 0.1 }
+                fused_ops::Slot { p, g, m, v, weight_decay: 0.1, lr_ratio: 1.0 }
             })
             .collect();
         let squares = B::sum_squares(slots.iter().map(|s| s.g.clone()).collect(), &device);

@@ -206,6 +206,11 @@ impl Tokenizer {
         self.inner.decode(ids, skip_special).map_err(|e| TokenizeError::Tokenizer(e.to_string()))
     }
 
+    /// How a token is written; `None` where there is no such id.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
     /// Decodes ids one by one, special tokens left out: each call gives the text that has become whole, if any.
     pub fn decode_stream(&self) -> impl FnMut(u32) -> Result<Option<String>, TokenizeError> {
         let mut stream = self.inner.decode_stream(true);

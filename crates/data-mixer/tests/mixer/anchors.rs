@@ -137,7 +137,7 @@ fn shares_are_shares_of_tokens() {
     let batches = MixedBatches::new(plan.unwrap(), vec![short, long]).unwrap();
     for step in 0..100 {
         let batch = batches.batch(step).unwrap();
-        assert_eq!(batch.inputs.iter().filter(|id| **id == 1).count(), 80);
+        assert_eq!(batch.inputs().iter().filter(|id| **id == 1).count(), 80);
     }
 }
 

@@ -141,7 +141,7 @@ proptest! {
         // Sequences with their documents' borders.
         if let Some(batches) = mixture(shuffled, store) {
             let batch = batches.batch(1).unwrap();
-            prop_assert_eq!(batch.document_starts.unwrap().len(), 40);
+            prop_assert_eq!(batch.document_starts().unwrap().len(), 40);
         }
     }
 }

@@ -38,9 +38,9 @@ fn batches_follow_the_plan() {
         assert_eq!(batch.rows(), 6);
         for row in 0..6 {
             let draw = batches.plan().draw(step * 6 + row as u64);
-            assert_eq!(usize::from(batch.sources[row]), draw.source);
-            let inputs = &batch.inputs[row * 8..row * 8 + 8];
-            let targets = &batch.targets[row * 8..row * 8 + 8];
+            assert_eq!(usize::from(batch.sources()[row]), draw.source);
+            let inputs = &batch.inputs()[row * 8..row * 8 + 8];
+            let targets = &batch.targets()[row * 8..row * 8 + 8];
             assert_eq!(inputs[1..], targets[..7], "targets are the inputs shifted by one");
             let from_code = inputs.iter().any(|t| *t >= 5000);
             assert_eq!(from_code, draw.source == 1);
@@ -79,12 +79,12 @@ fn document_starts_are_the_stores_borders() {
     writer.finish().unwrap();
     let store = Arc::new(TokenStore::open(&path).unwrap());
     let sequences = Sequences::new(store, 4).unwrap().with_document_mask(true);
-    let mut batch = Batch { time: 4, ..Batch::default() };
+    let mut batch = Batch::with_capacity(4, 4).unwrap();
     (0..4).for_each(|i| sequences.push(i, 0, &mut batch).unwrap());
-    assert_eq!(batch.inputs, [1, 2, 0, 3, 0, 4, 0, 5, 0, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(batch.inputs(), [1, 2, 0, 3, 0, 4, 0, 5, 0, 6, 7, 8, 9, 10, 11, 12]);
     let starts = [0, 0, 0, 3, 0, 0, 0, 3, 0, 1, 1, 1, 0, 0, 0, 0];
-    assert_eq!(batch.document_starts.as_deref(), Some(&starts[..]));
-    assert_eq!(batch.slice(1..2).document_starts.as_deref(), Some(&starts[4..8]));
+    assert_eq!(batch.document_starts(), Some(&starts[..]));
+    assert_eq!(batch.slice(1..2).document_starts(), Some(&starts[4..8]));
 }
 
 proptest! {
@@ -96,15 +96,13 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let batches = mixed(dir.path(), "0.3", mask);
         let whole = batches.batch(step).unwrap();
-        let mut joined = Batch { time: 8, ..Batch::default() };
+        let (mut inputs, mut targets, mut sources, mut starts) = (vec![], vec![], vec![], vec![]);
         let mut digest = 0u64;
         let mut append = |piece: Batch| {
-            joined.inputs.extend(piece.inputs);
-            joined.targets.extend(piece.targets);
-            joined.sources.extend(piece.sources);
-            if let Some(starts) = piece.document_starts {
-                joined.document_starts.get_or_insert_default().extend(starts);
-            }
+            inputs.extend(piece.inputs());
+            targets.extend(piece.targets());
+            sources.extend(piece.sources());
+            starts.extend(piece.document_starts().unwrap_or_default());
         };
         for rank in 0..ranks {
             let view = RankView::new(&batches, rank, ranks).unwrap();
@@ -117,10 +115,11 @@ proptest! {
         // Each rank knows its part of the global batch's digest, and that of no other place.
         prop_assert_eq!(digest, whole.digest());
         prop_assert_ne!(whole.digest_from(1), whole.digest());
-        let mut swapped = whole.clone();
-        swapped.inputs.rotate_left(8);
+        let joined = Batch::new(8, inputs.clone(), targets.clone(), sources.clone()).unwrap();
+        prop_assert_eq!(if mask { joined.with_document_starts(starts).unwrap() } else { joined }, whole.clone());
+        inputs.rotate_left(8);
+        let swapped = Batch::new(8, inputs, targets, sources).unwrap();
         prop_assert_ne!(swapped.digest(), whole.digest());
-        prop_assert_eq!(joined, whole);
     }
 
     /// A run that stops at any step and goes on has seen what one without a stop has.
@@ -299,7 +298,7 @@ fn every_example_once_an_epoch_and_the_last_batch_is_kept() {
     let store = store(dir.path(), "sft", 23, 100);
     let batches = SftBatches::new(store.clone(), 23, sft(5, false, 1)).unwrap();
     assert_eq!(batches.steps(), 3 * 5);
-    let first = |batch: &Batch| (0..batch.rows()).map(|r| batch.inputs[r * batch.time]).collect::<Vec<_>>();
+    let first = |batch: &Batch| (0..batch.rows()).map(|r| batch.inputs()[r * batch.time()]).collect::<Vec<_>>();
     let mut orders = Vec::new();
     for epoch in 0..3 {
         let order: Vec<i32> = (0..5).flat_map(|i| first(&batches.batch(epoch * 5 + i).unwrap())).collect();
@@ -331,13 +330,13 @@ fn prompts_are_masked_and_long_rows_are_cut() {
     let store = store(dir.path(), "sft", 7, 100);
     // Document 0 is [100, 101, 102, 0] with a prompt of two tokens.
     let masked = SftBatches::new(store.clone(), 7, sft(1, true, 0)).unwrap().batch_of(&[0]).unwrap();
-    assert_eq!((masked.inputs, masked.targets), (vec![100, 101, 102], vec![IGNORE, 102, 0]));
+    assert_eq!((masked.inputs(), masked.targets()), (&[100, 101, 102][..], &[IGNORE, 102, 0][..]));
     let open = SftBatches::new(store.clone(), 7, sft(1, false, 0)).unwrap();
-    assert_eq!(open.batch_of(&[0]).unwrap().targets, [101, 102, 0]);
+    assert_eq!(open.batch_of(&[0]).unwrap().targets(), [101, 102, 0]);
     // Document 6 has ten tokens; a row holds six positions.
-    assert_eq!(open.batch_of(&[6]).unwrap().inputs, [106, 107, 108, 109, 110, 111]);
+    assert_eq!(open.batch_of(&[6]).unwrap().inputs(), [106, 107, 108, 109, 110, 111]);
     let padded = open.batch_of(&[0, 6]).unwrap();
-    assert_eq!(padded.targets[..6], [101, 102, 0, IGNORE, IGNORE, IGNORE]);
+    assert_eq!(padded.targets()[..6], [101, 102, 0, IGNORE, IGNORE, IGNORE]);
     let report = open.report();
     assert_eq!((report.examples, report.truncated, report.dropped), (7, 3, 0));
     // Where the prompt fills the row nothing is predicted: such examples are passed over, and none left is an error.
@@ -372,11 +371,11 @@ fn turns_are_masked() {
     let spec = SftSpec { max_time: 20, ..sft(1, true, 0) };
     let batches = SftBatches::new(store.clone(), 2, spec.clone()).unwrap();
     let i = IGNORE;
-    assert_eq!(batches.batch_of(&[0]).unwrap().targets, [i, 3, 4, i, i, 7, i, 9, 0]);
+    assert_eq!(batches.batch_of(&[0]).unwrap().targets(), [i, 3, 4, i, i, 7, i, 9, 0]);
     assert_eq!(batches.report().targets, 5 + 1);
     // Cut in the middle of a prompt.
     let cut = SftBatches::new(store, 2, SftSpec { max_time: 4, ..spec }).unwrap();
-    assert_eq!(cut.batch_of(&[0]).unwrap().targets, [i, 3, 4, i]);
+    assert_eq!(cut.batch_of(&[0]).unwrap().targets(), [i, 3, 4, i]);
     assert_eq!((cut.report().targets, cut.report().truncated), (2 + 1, 1));
 }
 
@@ -424,18 +423,18 @@ proptest! {
             }
             // The examples are the first rows, as they were but for padding.
             for row in 0..without.rows() {
-                let at = |b: &Batch, time: usize| (row * b.time..row * b.time + time.min(b.time)).collect::<Vec<_>>();
-                let (a, b) = (at(&with, without.time), at(&without, without.time));
-                prop_assert!(a.iter().zip(&b).all(|(a, b)| with.targets[*a] == without.targets[*b]));
-                prop_assert!(a.iter().zip(&b).all(|(a, b)| with.inputs[*a] == without.inputs[*b]));
-                prop_assert_eq!(with.sources[row], 0);
+                let at = |b: &Batch, time: usize| (row * b.time()..row * b.time() + time.min(b.time())).collect::<Vec<_>>();
+                let (a, b) = (at(&with, without.time()), at(&without, without.time()));
+                prop_assert!(a.iter().zip(&b).all(|(a, b)| with.targets()[*a] == without.targets()[*b]));
+                prop_assert!(a.iter().zip(&b).all(|(a, b)| with.inputs()[*a] == without.inputs()[*b]));
+                prop_assert_eq!(with.sources()[row], 0);
             }
             for row in without.rows()..with.rows() {
-                let from = row * with.time;
-                prop_assert_eq!(with.sources[row], 1);
-                prop_assert!(with.targets[from..from + 8].iter().all(|t| *t >= 0));
-                prop_assert!(with.targets[from + 8..from + with.time].iter().all(|t| *t == data_mixer::IGNORE));
-                order.push(with.inputs[from..from + 8].to_vec());
+                let from = row * with.time();
+                prop_assert_eq!(with.sources()[row], 1);
+                prop_assert!(with.targets()[from..from + 8].iter().all(|t| *t >= 0));
+                prop_assert!(with.targets()[from + 8..from + with.time()].iter().all(|t| *t == data_mixer::IGNORE));
+                order.push(with.inputs()[from..from + 8].to_vec());
             }
             targets += without.rows() as u64;
             rows += (with.rows() - without.rows()) as u64;
@@ -501,7 +500,7 @@ proptest! {
                 prop_assert_eq!(random.rows(step), grouped.rows(step));
                 for (batches, firsts) in [&random, &grouped].into_iter().zip(&mut firsts) {
                     let made = batches.batch(step).unwrap();
-                    firsts.extend((0..made.rows()).map(|row| made.inputs[row * made.time]));
+                    firsts.extend((0..made.rows()).map(|row| made.inputs()[row * made.time()]));
                 }
             }
             orders.push(firsts[1].clone());
@@ -514,5 +513,45 @@ proptest! {
             // 37 lengths in batches of up to 7: random batches are padded to nearly the longest.
             prop_assert!((grouped.padded_positions() as f64) < 0.85 * random.padded_positions() as f64);
         }
+    }
+}
+
+/// What a caller puts together has the invariants that training relies on.
+#[test]
+fn batches_are_checked_when_they_are_made() {
+    let new = |time, inputs: &[i32], targets: &[i32], sources: &[u16]| {
+        Batch::new(time, inputs.to_vec(), targets.to_vec(), sources.to_vec())
+    };
+    // Hugging Face's mark for what is not predicted is ours.
+    let batch = new(2, &[1, 2, 3, 4], &[-100, 2, IGNORE, 4], &[0, 1]).unwrap();
+    assert_eq!((batch.targets(), batch.target_count()), (&[IGNORE, 2, IGNORE, 4][..], 2));
+    for (made, expected) in [
+        (new(0, &[], &[], &[]), "time of a batch = 0 must be at least 1"),
+        (new(2, &[1, 2], &[1, 2], &[]), "inputs of a batch = 2 must be 0"),
+        (new(2, &[1, 2], &[1], &[0]), "targets of a batch = 1 must be 2"),
+        (new(2, &[1, -1], &[1, 2], &[0]), "token id of row 0, position 1 = -1 must not be negative"),
+        (new(1, &[1, 2], &[1, -2], &[0, 0]), "target of row 1, position 0 = -2 must not be negative, but for -1 and -100"),
+        (batch.clone().with_document_starts(vec![0, 0, 0]), "document starts of a batch = 3 must be 4"),
+        (batch.clone().with_document_starts(vec![0, 2, 0, 0]), "document start of row 0, position 1 = 2 must be from 0 to 1"),
+        (batch.with_document_starts(vec![0, 0, -1, 0]), "document start of row 1, position 0 = -1 must be from 0 to 0"),
+    ] {
+        let message = made.unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+    assert!(Batch::with_capacity(3, 0).is_err());
+}
+
+/// A row can be followed to the sequence that it was made of.
+#[test]
+fn rows_say_what_they_were_made_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let batches = mixed(dir.path(), "0.3", false);
+    let names = batches.source_names();
+    for row in 0..6 {
+        let (name, sequence) = batches.origin(15, row).unwrap();
+        let batch = batches.batch(15).unwrap();
+        assert_eq!(name, names[usize::from(batch.sources()[row])]);
+        assert_eq!(sequence, batches.plan().draw(15 * 6 + row as u64).sequence);
+        assert_eq!(RankView::new(&batches, 1, 2).unwrap().origin(15, 0), batches.origin(15, 3));
     }
 }

@@ -22,7 +22,8 @@ fn one<B: FusedOps>(
     factor: FloatTensor<B>,
     step: AdamWStep,
 ) -> (Updated<FloatTensor<B>>, FloatTensor<B>) {
-    let Slot { p, g, m, v, weight_decay } = slot;
+    let Slot { p, g, m, v, weight_decay, lr_ratio } = slot;
+    let lr = step.lr * lr_ratio;
     let (shape, rank) = (p.shape(), p.rank());
     let mul = |t, s: f64| B::float_mul_scalar(t, s.into());
     let factor = B::float_expand(B::float_reshape(factor, Shape::from(vec![1; rank])), shape);
@@ -37,7 +38,7 @@ fn one<B: FusedOps>(
     let new_v = B::float_add(mul(v.clone(), step.beta2), mul(g2, 1.0 - step.beta2));
     let root = mul(B::float_sqrt(new_v.clone()), 1.0 / bias2.sqrt());
     let delta = B::float_div(new_m.clone(), B::float_add_scalar(root, step.eps.into()));
-    let new = B::float_sub(mul(p.clone(), 1.0 - step.lr * weight_decay), mul(delta, step.lr / bias1));
+    let new = B::float_sub(mul(p.clone(), 1.0 - lr * weight_decay), mul(delta, lr / bias1));
     let new = either(new, p.clone());
     let moved = B::float_sub(new.clone(), p);
     (Updated { p: new, m: either(new_m, m), v: either(new_v, v) }, moved)

@@ -5,8 +5,8 @@ use std::ops::Range;
 use packed_gemm::{Mat, Start, product_serial};
 use rayon::prelude::*;
 
-use super::head::softmax_range;
 use super::math::{lane_sum, round};
+use super::softmax::softmax_range;
 use crate::{AttentionShape, Precision};
 
 /// Query rows of a block: scores of a block cover only the columns that one of its rows attends to.

@@ -3,11 +3,14 @@
 //! Every reduction is cut into pieces of a fixed size, so that results do not depend on the number of threads. No
 //! fused multiply-add is used outside the products, so that they depend little on the processor.
 
+mod adamw;
 mod attention;
 mod elementwise;
 mod head;
 mod math;
 mod norm;
+mod reduce;
+mod softmax;
 
 use burn::tensor::ops::{FloatTensor, FloatTensorOps, IntTensor};
 use burn::tensor::{Bytes, DType, Shape};
@@ -15,6 +18,9 @@ use burn_flex::{Flex, FlexTensor, Layout};
 use packed_gemm::{Mat, Start, multiply, product};
 
 use crate::{AdamWStep, AttentionShape, FusedOps, Gelu, KeptAttention, Precision, Slot, Updated};
+
+/// Elements a task works on. Fixed, so that sums do not depend on the number of threads.
+const PIECE: usize = 1 << 15;
 
 /// The tensor in row-major order; drops its argument, so that the result is unshared where it can be.
 fn contiguous(t: FlexTensor) -> FlexTensor {
@@ -109,7 +115,7 @@ impl FusedOps for Flex {
         let mut gw = multiply(gm.t(), Mat::new(slice(&x), n, i));
         math::round(&mut gx, precision);
         math::round(&mut gw, precision);
-        let gb = elementwise::column_sums(slice(&g), o);
+        let gb = reduce::column_sums(slice(&g), o);
         (tensor(gx, [n, i]), tensor(gw, [o, i]), tensor(gb, [o]))
     }
 
@@ -216,7 +222,7 @@ impl FusedOps for Flex {
     }
 
     fn sum_squares(tensors: Vec<FloatTensor<Self>>, _device: &Self::Device) -> FloatTensor<Self> {
-        let squares = tensors.into_iter().map(|t| elementwise::sum_squares(slice(&contiguous(t))));
+        let squares = tensors.into_iter().map(|t| reduce::sum_squares(slice(&contiguous(t))));
         tensor(vec![squares.sum()], [1])
     }
 
@@ -238,7 +244,7 @@ impl FusedOps for Flex {
             let [mut p, mut m, mut v] = [slot.p, slot.m, slot.v].map(contiguous);
             if factor.is_finite() {
                 let [p, m, v] = [&mut p, &mut m, &mut v].map(storage_mut);
-                change += elementwise::adamw(p, slice(&g), m, v, factor, step.factors(slot.weight_decay));
+                change += adamw::update(p, slice(&g), m, v, factor, step.factors(slot.weight_decay, slot.lr_ratio));
             }
             Updated { p, m, v }
         });

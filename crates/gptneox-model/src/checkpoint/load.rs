@@ -9,57 +9,178 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
 
-use super::{CONFIG, INDEX, Index, SINGLE, format_error, io};
-use crate::{Error, GptNeoX, GptNeoXConfig, HuggingFaceConfig};
+use super::{CONFIG, GENERATION, INDEX, Index, SINGLE, Storage, format_error, io};
+use crate::{Error, GptNeoX, GptNeoXConfig, Metadata, parse_config};
 
 /// Buffers of old checkpoints that are no parameters.
-const BUFFERS: [&str; 4] =
-    ["attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq", "rotary_emb.inv_freq"];
+const BUFFERS: [&str; 4] = [".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq", "rotary_emb.inv_freq"];
+/// What parameters of the body begin with, in a checkpoint of the whole model.
+const BODY: &str = "gpt_neox.";
+const EMBEDDING: &str = "gpt_neox.embed_in.weight";
+const OUTPUT: &str = "embed_out.weight";
+/// The output matrix as transformers 5 calls it.
+const LM_HEAD: &str = "lm_head.weight";
 
-/// Loads a checkpoint directory as `save_pretrained` writes it; f32, f16 and bf16 weights become f32.
+/// A Hugging Face checkpoint directory, opened: what it says, and its weights, still in their files.
 ///
-/// # Errors
-/// Unreadable or malformed files, and tensors that are missing, unknown or of another shape (all named).
-pub fn load_pretrained<B: FusedOps>(dir: &Path, device: &B::Device) -> Result<GptNeoX<B>, Error> {
-    let config = load_config(dir)?;
-    let maps = weight_files(dir)?
-        .into_iter()
-        .map(|path| {
+/// ```no_run
+/// use fused_ops::backends::Flex;
+/// use gptneox_model::{Checkpoint, GptNeoX};
+///
+/// let checkpoint = Checkpoint::open("pythia-70m".as_ref())?;
+/// println!("{} positions, stored as {:?}", checkpoint.config().max_positions, checkpoint.storage()?);
+/// let model: GptNeoX<Flex> = checkpoint.model(&Default::default())?;
+/// # Ok::<(), gptneox_model::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Checkpoint {
+    dir: PathBuf,
+    config: GptNeoXConfig,
+    metadata: Metadata,
+    maps: Vec<(PathBuf, Mmap)>,
+}
+
+/// A tensor and the file that it is in.
+struct Found<'a> {
+    path: &'a Path,
+    view: TensorView<'a>,
+}
+
+impl Checkpoint {
+    /// Reads what a directory says, and maps its weights.
+    ///
+    /// # Errors
+    /// Files that cannot be read or are malformed, a model that this crate does not compute.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let (config, metadata) = read_config(dir)?;
+        let map = |path: PathBuf| {
             let file = File::open(&path).map_err(io(&path))?;
             // SAFETY: the map is read-only; a checkpoint that another process rewrites while it is being read is
             // outside what any reader can support.
             let map = unsafe { Mmap::map(&file) }.map_err(io(&path))?;
             Ok((path, map))
+        };
+        let maps = weight_files(dir)?.into_iter().map(map).collect::<Result<Vec<_>, Error>>()?;
+        Ok(Self { dir: dir.to_owned(), config, metadata, maps })
+    }
+
+    /// The model's sizes.
+    pub fn config(&self) -> &GptNeoXConfig {
+        &self.config
+    }
+
+    /// What the directory says beside the model.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The type in which the weights are stored: where they differ in it, the widest.
+    ///
+    /// # Errors
+    /// A weight file that is malformed.
+    pub fn storage(&self) -> Result<Storage, Error> {
+        let types: BTreeSet<String> =
+            self.tensors()?.values().map(|found| format!("{:?}", found.view.dtype())).collect();
+        let types: Vec<&str> = types.iter().map(String::as_str).collect();
+        Ok(match types.as_slice() {
+            ["F16"] => Storage::F16,
+            ["BF16"] => Storage::Bf16,
+            _ => Storage::F32,
         })
-        .collect::<Result<Vec<_>, Error>>()?;
-    let mut tensors = BTreeMap::new();
-    for (path, map) in &maps {
-        let file = SafeTensors::deserialize(map).map_err(|e| format_error(path, e))?;
-        for (name, view) in file.tensors() {
-            if !BUFFERS.iter().any(|buffer| name.ends_with(buffer)) && tensors.insert(name.clone(), view).is_some() {
-                return Err(format_error(path, format!("tensor {name} is in two files")));
+    }
+
+    /// The model; f16 and bf16 weights become f32.
+    ///
+    /// # Errors
+    /// A weight file that is malformed; tensors that are missing, unknown or of another shape (named, with their file).
+    pub fn model<B: FusedOps>(&self, device: &B::Device) -> Result<GptNeoX<B>, Error> {
+        let mut tensors = self.tensors()?;
+        self.one_table(&mut tensors)?;
+        let mut used = BTreeSet::new();
+        let model = GptNeoX::from_parameters(&self.config, device, |name, shape| {
+            let missing = || Error::MissingTensor { name: name.to_owned(), expected: shape.to_vec() };
+            let Found { path, view } = tensors.get(name).ok_or_else(|| missing().within(&self.dir))?;
+            if view.shape() != shape {
+                let (expected, found) = (shape.to_vec(), view.shape().to_vec());
+                return Err(Error::Shape { name: name.to_owned(), expected, found }.within(path));
+            }
+            used.insert(name.to_owned());
+            widen(view)
+                .map_err(|dtype| format_error(path, format!("tensor {name} has type {dtype:?}, not F32, F16 or BF16")))
+        })?;
+        match tensors.iter().find(|(name, _)| !used.contains(*name)) {
+            Some((name, Found { path, view })) => {
+                Err(Error::UnknownTensor { name: name.clone(), found: view.shape().to_vec() }.within(path))
+            }
+            None => Ok(model),
+        }
+    }
+
+    /// All parameters under the names of this crate.
+    ///
+    /// 1. Buffers of old checkpoints are left out.
+    /// 2. `lm_head.weight` is `embed_out.weight`.
+    /// 3. Where no name begins with `gpt_neox.` the body alone was saved: its names get it.
+    fn tensors(&self) -> Result<BTreeMap<String, Found<'_>>, Error> {
+        let mut named = Vec::new();
+        for (path, map) in &self.maps {
+            let file = SafeTensors::deserialize(map).map_err(|e| format_error(path, e))?;
+            named.extend(file.tensors().into_iter().map(|(name, view)| (name, Found { path, view })));
+        }
+        named.retain(|(name, _)| !BUFFERS.iter().any(|buffer| name.ends_with(buffer)));
+        let body_alone = !named.iter().any(|(name, _)| name.starts_with(BODY));
+        let mut tensors = BTreeMap::new();
+        for (name, found) in named {
+            let own = match name.as_str() {
+                LM_HEAD | OUTPUT => OUTPUT.to_owned(),
+                _ if body_alone => format!("{BODY}{name}"),
+                _ => name,
+            };
+            let path = found.path;
+            if let Some(earlier) = tensors.insert(own.clone(), found) {
+                return Err(format_error(path, format!("tensor {own} is in {} too", earlier.path.display())));
             }
         }
+        Ok(tensors)
     }
-    if config.tie_embeddings {
-        tensors.remove("embed_out.weight");
-    }
-    let mut used = BTreeSet::new();
-    let model = GptNeoX::from_parameters(&config, device, |name, shape| {
-        let missing = || Error::MissingTensor { name: name.to_owned(), expected: shape.to_vec() };
-        let view = tensors.get(name).ok_or_else(missing)?;
-        if view.shape() != shape {
-            return Err(Error::Shape { name: name.to_owned(), expected: shape.to_vec(), found: view.shape().to_vec() });
+
+    /// Embedding and output matrix: one stored tensor where they are tied, two where they are not.
+    fn one_table(&self, tensors: &mut BTreeMap<String, Found<'_>>) -> Result<(), Error> {
+        let tied = |limit: String| Error::config("tie_word_embeddings", self.config.tie_embeddings, limit);
+        if !self.config.tie_embeddings {
+            return match tensors.get(EMBEDDING) {
+                Some(_) if !tensors.contains_key(OUTPUT) => {
+                    let limit = format!("needs the tensor {OUTPUT} or {LM_HEAD}, which is not there");
+                    Err(tied(limit).within(&self.dir))
+                }
+                _ => Ok(()),
+            };
         }
-        used.insert(name.to_owned());
-        widen(view)
-            .map_err(|dtype| format_error(dir, format!("tensor {name} has type {dtype:?}, not F32, F16 or BF16")))
-    })?;
-    match tensors.iter().find(|(name, _)| !used.contains(*name)) {
-        Some((name, view)) => Err(Error::UnknownTensor { name: name.clone(), found: view.shape().to_vec() }),
-        None => Ok(model),
+        match (tensors.remove(OUTPUT), tensors.get(EMBEDDING)) {
+            (Some(output), None) => drop(tensors.insert(EMBEDDING.to_owned(), output)),
+            (Some(output), Some(embedding)) => {
+                let equal = |a: &TensorView<'_>, b: &TensorView<'_>| {
+                    a.shape() == b.shape() && a.dtype() == b.dtype() && a.data() == b.data()
+                };
+                if !equal(&output.view, &embedding.view) {
+                    let limit = format!("says that {OUTPUT} is {EMBEDDING}, but the two that are stored differ");
+                    return Err(tied(limit).within(output.path));
+                }
+            }
+            (None, _) => {}
+        }
+        Ok(())
     }
+}
+
+/// Loads a checkpoint directory as `save_pretrained` writes it: [`Checkpoint::open`] and [`Checkpoint::model`] at once.
+///
+/// # Errors
+/// As theirs.
+pub fn load_pretrained<B: FusedOps>(dir: &Path, device: &B::Device) -> Result<GptNeoX<B>, Error> {
+    Checkpoint::open(dir)?.model(device)
 }
 
 /// The model of a checkpoint directory, without its weights.
@@ -67,10 +188,30 @@ pub fn load_pretrained<B: FusedOps>(dir: &Path, device: &B::Device) -> Result<Gp
 /// # Errors
 /// A `config.json` that is missing, malformed, or of a model that this crate does not compute.
 pub fn load_config(dir: &Path) -> Result<GptNeoXConfig, Error> {
+    Ok(read_config(dir)?.0)
+}
+
+fn read_config(dir: &Path) -> Result<(GptNeoXConfig, Metadata), Error> {
     let path = dir.join(CONFIG);
-    let text = std::fs::read_to_string(&path).map_err(io(&path))?;
-    let config: HuggingFaceConfig = serde_json::from_str(&text).map_err(|e| format_error(&path, e))?;
-    GptNeoXConfig::try_from(config)
+    let config = read_json(&path)?;
+    let model = parse_config(&config).map_err(|e| e.within(&path))?;
+    let generation = dir.join(GENERATION);
+    let generation = if generation.exists() {
+        match read_json(&generation)? {
+            Value::Object(fields) => Some(fields),
+            _ => return Err(format_error(&generation, "must hold an object")),
+        }
+    } else {
+        None
+    };
+    // An object: it was parsed as one.
+    let fields = config.as_object().cloned().unwrap_or_default();
+    Ok((model, Metadata::new(&fields, generation)))
+}
+
+fn read_json(path: &Path) -> Result<Value, Error> {
+    let text = std::fs::read_to_string(path).map_err(io(path))?;
+    serde_json::from_str(&text).map_err(|e| format_error(path, e))
 }
 
 /// The files of a checkpoint directory that decide its model: its `config.json` and its weights.
@@ -81,11 +222,16 @@ pub fn checkpoint_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok([dir.join(CONFIG)].into_iter().chain(weight_files(dir)?).collect())
 }
 
-/// The weight files of a checkpoint directory.
+/// The weight files of a checkpoint directory: as transformers, the single file, and shards where there is none.
 fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let index_path = dir.join(INDEX);
-    if !index_path.exists() {
-        return Ok(vec![dir.join(SINGLE)]);
+    let (single, index_path) = (dir.join(SINGLE), dir.join(INDEX));
+    if single.exists() || !index_path.exists() {
+        let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"].into_iter().find(|f| dir.join(f).exists());
+        if let Some(pickled) = pickled.filter(|_| !single.exists()) {
+            let reason = format!("holds {pickled} and no {SINGLE}: save it again with safe_serialization=True");
+            return Err(format_error(dir, reason));
+        }
+        return Ok(vec![single]);
     }
     let text = std::fs::read_to_string(&index_path).map_err(io(&index_path))?;
     let index: Index = serde_json::from_str(&text).map_err(|e| format_error(&index_path, e))?;

@@ -8,12 +8,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use load::{checkpoint_files, load_config, load_pretrained};
+pub use load::{Checkpoint, checkpoint_files, load_config, load_pretrained};
 pub use save::{SaveOptions, Storage, save_pretrained};
 
 use crate::Error;
 
 const CONFIG: &str = "config.json";
+const GENERATION: &str = "generation_config.json";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 

@@ -1,16 +1,16 @@
 //! Writing a checkpoint directory.
 
-use atomic_file::AtomicFile;
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use atomic_file::AtomicFolder;
 use fused_ops::FusedOps;
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensorError, View};
 
-use super::{CONFIG, INDEX, Index, SINGLE, format_error, io};
-use crate::{Error, GptNeoX, HuggingFaceConfig, NamedTensor, export_parameters};
+use super::{CONFIG, GENERATION, INDEX, Index, SINGLE, format_error, io};
+use crate::{Error, GptNeoX, Metadata, NamedTensor, export_parameters};
 
 /// The type in which weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,12 +48,16 @@ impl Storage {
 }
 
 /// How a checkpoint is written.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct SaveOptions {
     /// The type of the weights.
     pub storage: Storage,
     /// The most bytes of tensors in a file; a larger tensor has a file of its own. `None`: one file.
     pub max_shard_bytes: Option<u64>,
+    /// What the directory says beside the model.
+    pub metadata: Metadata,
+    /// Files that are copied into the directory, under these names: a tokenizer, say.
+    pub files: Vec<(String, PathBuf)>,
 }
 
 /// A tensor that is converted when it is written.
@@ -84,39 +88,55 @@ impl View for Stored<'_> {
 
 /// Writes a checkpoint that Hugging Face transformers loads. Stored as f32, loading it gives the same bits.
 ///
-/// Every file is complete or not there. What the folder held of an earlier checkpoint is removed, and `config.json`
-/// comes last: a write that was broken off leaves a folder that loaders refuse.
+/// 1. Everything is written to a new folder beside the directory.
+/// 2. What the directory holds beside a checkpoint (a tokenizer, a README) is brought over.
+/// 3. The new folder takes the directory's place. Whatever breaks the writing off before leaves the directory as it was.
 ///
 /// # Errors
-/// Files that cannot be written; a weight that the type cannot hold (nothing is touched then).
+/// Files that cannot be written; a weight that the type cannot hold.
 pub fn save_pretrained<B: FusedOps>(model: &GptNeoX<B>, dir: &Path, options: &SaveOptions) -> Result<(), Error> {
     let tensors = export_parameters(model);
     if options.storage == Storage::F16 {
         check_f16(dir, &tensors)?;
     }
-    std::fs::create_dir_all(dir).map_err(io(dir))?;
-    let config_path = dir.join(CONFIG);
-    remove_earlier(dir)?;
+    let folder = AtomicFolder::create(dir).map_err(io(dir))?;
+    let new = folder.path();
     let shards = shards(&tensors, options);
     match shards.as_slice() {
-        [all] => write_weights(&dir.join(SINGLE), all, options.storage)?,
+        [all] => write_weights(&new.join(SINGLE), all, options.storage)?,
         shards => {
             let mut index = Index::default();
             let total: u64 = tensors.iter().map(|t| (t.values.len() * options.storage.bytes()) as u64).sum();
             index.metadata.insert("total_size".to_owned(), total.into());
             for (i, shard) in shards.iter().enumerate() {
                 let file = format!("model-{:05}-of-{:05}.safetensors", i + 1, shards.len());
-                write_weights(&dir.join(&file), shard, options.storage)?;
+                write_weights(&new.join(&file), shard, options.storage)?;
                 index.weight_map.extend(shard.iter().map(|t| (t.name.clone(), file.clone())));
             }
-            let path = dir.join(INDEX);
-            let text = serde_json::to_vec_pretty(&index).map_err(|e| format_error(&path, e))?;
-            atomic_file::write(&path, &text).map_err(io(&path))?;
+            write_json(&new.join(INDEX), &index)?;
         }
     }
-    let config = HuggingFaceConfig::from(model.config()).stored_as(options.storage.name());
-    let text = serde_json::to_vec_pretty(&config).map_err(|e| format_error(&config_path, e))?;
-    atomic_file::write(&config_path, &text).map_err(io(&config_path))
+    for (name, from) in &options.files {
+        std::fs::copy(from, new.join(name)).map_err(io(from))?;
+    }
+    if let Some(generation) = options.metadata.generation() {
+        write_json(&new.join(GENERATION), generation)?;
+    }
+    write_json(&new.join(CONFIG), &options.metadata.config_of(model.config(), options.storage.name()))?;
+    folder.commit(&is_checkpoint).map_err(io(dir))
+}
+
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {
+    let text = serde_json::to_vec_pretty(value).map_err(|e| format_error(path, e))?;
+    std::fs::write(path, &text).map_err(io(path))
+}
+
+/// Whether a file belongs to a checkpoint, and so is replaced with it.
+fn is_checkpoint(name: &str) -> bool {
+    let shard = |stem: &str, end: &str| name.starts_with(stem) && name.contains("-of-") && name.ends_with(end);
+    [CONFIG, GENERATION, SINGLE, INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json"].contains(&name)
+        || shard("model-", ".safetensors")
+        || shard("pytorch_model-", ".bin")
 }
 
 fn check_f16(dir: &Path, tensors: &[NamedTensor]) -> Result<(), Error> {
@@ -150,33 +170,12 @@ fn shards<'a>(tensors: &'a [NamedTensor], options: &SaveOptions) -> Vec<Vec<&'a 
     shards
 }
 
-fn remove_earlier(dir: &Path) -> Result<(), Error> {
-    let is_ours = |name: &str| {
-        name == CONFIG
-            || name == SINGLE
-            || name == INDEX
-            || (name.starts_with("model-") && name.contains("-of-") && name.ends_with(".safetensors"))
-    };
-    let mut names: Vec<String> = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(io(dir))? {
-        names.extend(entry.map_err(io(dir))?.file_name().into_string().ok().filter(|n| is_ours(n)));
-    }
-    // config.json first: from then on the folder is no checkpoint.
-    names.sort_by_key(|name| name != CONFIG);
-    for path in names.iter().map(|name| dir.join(name)) {
-        std::fs::remove_file(&path).map_err(io(&path))?;
-    }
-    Ok(())
-}
-
 fn write_weights(path: &Path, tensors: &[&NamedTensor], storage: Storage) -> Result<(), Error> {
-    let file = AtomicFile::create(path).map_err(io(path))?;
-    // transformers refuses files without this entry.
+    // Older versions of transformers refuse files without this entry.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let views = tensors.iter().map(|tensor| (tensor.name.as_str(), Stored { tensor, storage }));
-    safetensors::serialize_to_file(views, Some(metadata), file.temporary_path()).map_err(|e| match e {
+    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|e| match e {
         SafeTensorError::IoError(e) => io(path)(e),
         other => format_error(path, other),
-    })?;
-    file.commit().map(drop).map_err(io(path))
+    })
 }

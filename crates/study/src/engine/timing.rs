@@ -53,7 +53,7 @@ impl Timing {
         let of_shape = |size: &&Study| Cost::shape(&size.spec().model, &size.pretrain_recipe()) == shape;
         let spec = sizes().find(of_shape).unwrap_or(study).spec();
         let time: usize = words.next()?.parse().ok()?;
-        let time = time.min(spec.model.max_positions);
+        let time = time.min(spec.model.longest());
         let rows = if time == spec.pretrain.time { spec.pretrain.batch as usize } else { spec.sft.batch };
         Some(Self {
             model: spec.model.clone(),

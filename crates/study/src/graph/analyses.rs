@@ -48,7 +48,7 @@ impl Graph<'_> {
             tokens: stores.test.clone(),
             documents: spec.eval.probe_documents,
             seed: study.seed("documents of a probe", 0),
-            longest: spec.pretrain.time.min(spec.model.max_positions),
+            longest: spec.pretrain.time.min(spec.model.longest()),
             groups: GROUPS,
             treatments: vec![Treatment::Raw, Treatment::Standardised, Treatment::WithoutMassive { ratio: MASSIVE }],
             micro_tokens: spec.pretrain.micro_tokens,

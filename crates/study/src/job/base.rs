@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use fused_ops::TrainingBackend;
-use gptneox_model::{GptNeoXConfig, SaveOptions, checkpoint_files, load_pretrained, save_pretrained};
+use gptneox_model::{Checkpoint, GptNeoXConfig, SaveOptions, checkpoint_files, save_pretrained};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use trainer::parameter_vector;
@@ -83,8 +83,15 @@ impl Kind for ImportBase {
             let limit = "is not the checkpoint that the job was planned for: it changed since";
             return Err(Error::field("base", self.dir.display(), limit));
         }
-        let model = load_pretrained::<AB::InnerBackend>(&self.dir, cx.device)?;
-        save_pretrained(&model, &cx.folder.join(MODEL), &SaveOptions::default())?;
+        let checkpoint = Checkpoint::open(&self.dir)?;
+        if let Some((field, share)) = checkpoint.metadata().dropout() {
+            let field = format!("{field} of {}", self.dir.display());
+            let limit = "must be 0: nothing is trained with dropout here (set it to 0 to go on without)";
+            return Err(Error::field(field, share, limit));
+        }
+        let model = checkpoint.model::<AB::InnerBackend>(cx.device)?;
+        let options = SaveOptions { metadata: checkpoint.metadata().clone(), ..SaveOptions::default() };
+        save_pretrained(&model, &cx.folder.join(MODEL), &options)?;
         let config = model.config().clone();
         let mut hash = Xxh3::new();
         hash.update(digest(&config).as_bytes());

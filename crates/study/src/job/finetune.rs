@@ -1,9 +1,10 @@
 //! Fine-tuning a pretrained model on a set.
 
 use burn::module::AutodiffModule as _;
+use corpus::Tokenizer;
 use data_mixer::{BatchSource as _, LedgerHead};
 use fused_ops::TrainingBackend;
-use gptneox_model::{SaveOptions, save_pretrained};
+use gptneox_model::{Metadata, SaveOptions, save_pretrained};
 use schedule::Step;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -102,9 +103,12 @@ impl Kind for Finetune {
         let trainer = train(trainer, &batches, &stretch, cx)?;
         let (ledger, skipped) = (trainer.ledger(), trainer.steps_skipped());
         let to = cx.folder.join(MODEL);
-        save_pretrained(&trainer.into_model().valid(), &to, &SaveOptions::default())?;
-        let (from, copy) = (MakeTokenizer::file(cx.store, &self.tokenizer), to.join("tokenizer.json"));
-        std::fs::copy(&from, &copy).map_err(Error::io(&from))?;
+        let tokenizer = MakeTokenizer::file(cx.store, &self.tokenizer);
+        // Other programs generate up to the end of a document.
+        let metadata = Metadata::with_end_token(Tokenizer::from_file(&tokenizer)?.end_of_text());
+        let files = vec![("tokenizer.json".to_owned(), tokenizer)];
+        let options = SaveOptions { metadata, files, ..SaveOptions::default() };
+        save_pretrained(&trainer.into_model().valid(), &to, &options)?;
         Ok(FineTuned { lr: self.lr, skipped, ledger })
     }
 }
