@@ -48,6 +48,14 @@ pub enum Error {
         /// Why it is invalid.
         reason: String,
     },
+    /// A run that is another one when it stops and goes on.
+    #[error("{run}: differs when it stops and goes on, {difference}")]
+    Resume {
+        /// The run.
+        run: String,
+        /// Where.
+        difference: Box<trainer::ResumeDifference>,
+    },
     /// A model whose loss is not finite.
     #[error("{model}: its loss is not finite: its weights are damaged, or it diverged", model = model.display())]
     NotFinite {

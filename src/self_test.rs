@@ -39,7 +39,7 @@ impl OnBackend for Steps {
         // Documents of 70 tokens.
         let starts = (0..ROWS * TIME).map(|i| (i % TIME / 70 * 70) as i32).collect();
         let (inputs, targets) = (ids(0), ids(1));
-        let batch = Batch { time: TIME, inputs, targets, sources: vec![0; ROWS], document_starts: Some(starts) };
+        let batch = Batch::new(TIME, inputs, targets, vec![0; ROWS])?.with_document_starts(starts)?;
         let model = GptNeoX::<AB>::init(&GptNeoXConfig::of_size(WORDS, 128, 2, 2), 0, &device)?;
         let spec = TrainSpec { precision: self.0, ..TrainSpec::new(LrSpec::constant(1e-2)) };
         let mut trainer = Trainer::new(model, spec, &device)?;

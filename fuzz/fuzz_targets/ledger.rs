@@ -21,7 +21,7 @@ impl BatchSource for Steps {
     }
 
     fn batch_rows(&self, step: u64, _: Range<usize>) -> Result<Batch, Error> {
-        Ok(Batch { time: 1, inputs: vec![step as i32], targets: vec![0], sources: vec![0], ..Batch::default() })
+        Batch::new(1, vec![step as i32], vec![0], vec![0])
     }
 
     fn source_names(&self) -> Vec<String> {

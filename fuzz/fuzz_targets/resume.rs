@@ -12,7 +12,7 @@ use fused_ops::backends::Flex;
 use gptneox_model::{GptNeoX, GptNeoXConfig, export_parameters};
 use libfuzzer_sys::fuzz_target;
 use schedule::LrSpec;
-use trainer::{Control, RunOptions, TrainSpec, Trainer, run};
+use trainer::{Control, Event, RunOptions, TrainSpec, Trainer, run};
 
 type AB = Autodiff<Flex>;
 
@@ -34,8 +34,7 @@ impl BatchSource for Steps {
 
     fn batch_rows(&self, step: u64, rows: Range<usize>) -> Result<Batch, data_mixer::Error> {
         let ids = |shift: usize| (0..8).map(|i| ((i * 3 + shift + step as usize) % 20) as i32).collect();
-        let all = Batch { time: 4, inputs: ids(0), targets: ids(1), sources: vec![0, 1], ..Batch::default() };
-        Ok(all.slice(rows))
+        Ok(Batch::new(4, ids(0), ids(1), vec![0, 1])?.slice(rows))
     }
 
     fn source_names(&self) -> Vec<String> {
@@ -59,9 +58,10 @@ fn fresh() -> Trainer<AB> {
 }
 
 fn train(dir: &Path, stop: Option<u64>) -> Result<Trainer<AB>, trainer::Error> {
-    let options = RunOptions { dir, checkpoint_steps: 1, checkpoint_seconds: 1e9, keep: 2, until: STEPS };
-    let (trainer, _) = run(fresh(), &Steps, &options, &mut |step, _| {
-        if Some(step) == stop { Control::Stop } else { Control::Continue }
+    let options = RunOptions { checkpoint_steps: 1, background: false, ..RunOptions::new(dir, STEPS) };
+    let (trainer, _) = run(fresh(), &Steps, &options, &mut |event| match event {
+        Event::Step(line) if Some(line.record.step + 1) == stop => Control::Stop,
+        _ => Control::Continue,
     })?;
     Ok(trainer)
 }

@@ -1,49 +1,48 @@
-//! `midtrain export-batches`: what an arm is pretrained on, for other programs' trainers.
+//! `midtrain export-batches`: what a run is trained on, for other programs' trainers.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use burn::module::AutodiffModule as _;
 use clap::Args;
-use data_mixer::{Batch, BatchSource as _};
+use data_mixer::{Batch, HUGGING_FACE_IGNORE, IGNORE};
+use fused_ops::TrainingBackend;
+use gptneox_model::{SaveOptions, save_pretrained};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError};
-use study::{LocalEngine, Progress, StopSignal, Store, Study, StudySpec, batches, prepare};
+use schedule::Step;
+use serde::Serialize;
+use study::TrainingRun;
+use trainer::{DecayGroup, TrainSpec};
 
-use crate::terminal::Terminal;
+use super::target::{TargetArgs, signal};
+use crate::backend::OnBackend;
 use crate::{Backend, Error};
 
-/// A study's arm, and which of its steps.
+/// A run, and which of its steps.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
+  midtrain export-batches runs/store/pretrain/KEY --steps 0..50 --out batches --weights
   midtrain export-batches study.toml --arm \"Starcoder (20%)\" --steps 0..100 --out batches
-Each step is a file: step-000000000.safetensors holds input_ids [rows, T + 1] (I32; a row's inputs are all but its last token, its
-targets all but its first), sources [rows] (U16, places in the list `sources` of the file's metadata, beside `digest`, the one in the
-run's ledger) and, where the study has a document_mask, document_starts [rows, T] (I32, where each position's document begins in its
-row).")]
+Each step is a file: step-000000000.safetensors holds input_ids [rows, T], targets [rows, T] (I32: what each position predicts, -100
+for nothing), sources [rows] (U16, places in the list `sources` of the file's metadata, beside `digest`, the one in the run's ledger)
+and, where attention stops at documents, document_starts [rows, T] (I32, where each position's document begins in its row).
+recipe.json holds the optimiser and the learning rate of each step; losses.csv what the run's own log says of them, where it was
+trained; with --weights the first weights lie in weights/, a Hugging Face directory. benches/torch_on_batches.py trains on all that.")]
 pub(super) struct ExportBatchesArgs {
-    /// The study file.
-    #[arg(value_name = "STUDY.toml")]
-    study: PathBuf,
-    /// The arm's name.
-    #[arg(long)]
-    arm: String,
-    /// The pretraining seed.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    target: TargetArgs,
     /// Steps, such as 0..100: the first, and the one after the last.
     #[arg(long, value_parser = steps)]
     steps: Range<u64>,
     /// The folder to write.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Where tokenised data are kept; made there if they are not.
-    #[arg(long, value_name = "DIR", default_value = "runs/store")]
-    store: PathBuf,
-    /// No progress.
+    /// The run's first weights too.
     #[arg(long)]
-    quiet: bool,
+    weights: bool,
 }
 
 fn steps(text: &str) -> Result<Range<u64>, String> {
@@ -56,56 +55,121 @@ fn steps(text: &str) -> Result<Range<u64>, String> {
 
 impl ExportBatchesArgs {
     pub(super) fn run(self) -> Result<String, Error> {
-        let study = Study::new(StudySpec::read(&self.study)?)?;
-        let arm = study.arm_named(&self.arm)?;
-        if self.seed >= study.spec().pretrain_seeds {
-            let limit = format!("must be below pretrain_seeds = {}", study.spec().pretrain_seeds);
-            return Err(Error::option("seed", self.seed, limit));
+        let signal = signal()?;
+        let run = self.target.run(Backend::Flex, &signal)?;
+        let given = format!("{}..{}", self.steps.start, self.steps.end);
+        if self.steps.end > run.steps() {
+            let limit = format!("must end at the run's {} steps or before", run.steps());
+            return Err(Error::option("steps", given, limit));
         }
-        let last = study.spec().pretrain.steps;
-        if self.steps.end > last {
-            let given = format!("{}..{}", self.steps.start, self.steps.end);
-            return Err(Error::option("steps", given, format!("must end at the run's {last} steps or before")));
+        if self.weights && self.steps.start > 0 {
+            return Err(Error::option("steps", given, "must begin at 0 with --weights, which are those of the first step"));
         }
         std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
-        let signal = StopSignal::install().map_err(Error::io(Path::new("signal handlers")))?;
-        let store = Store::new(&self.store);
-        let mut engine = LocalEngine::new(Backend::Flex.processor(0.0)?, signal.clone());
-        let mut progress = Progress::new(Terminal::new(self.quiet), signal);
-        let data = prepare(&study, &store, &mut engine, &mut progress)?;
-        progress.finish();
-        let batches = batches(&study, &data, &store, arm, self.seed)?;
+        let batches = run.batches()?;
         let names = batches.source_names().join(",");
         for step in self.steps.clone() {
-            if let Some(signal) = progress.signal.received() {
+            if let Some(signal) = signal.received() {
                 return Err(study::Error::Stopped { signal }.into());
             }
             write(&self.out.join(format!("step-{step:09}.safetensors")), &batches.batch(step)?, &names)?;
         }
+        write_recipe(&self.out.join("recipe.json"), &run.recipe(), self.steps.clone())?;
+        let logged = write_losses(&self.out.join("losses.csv"), &run, self.steps.clone())?;
+        if self.weights {
+            Backend::Flex.on(Weights { run: &run, to: &self.out.join("weights") })??;
+        }
         let count = self.steps.end - self.steps.start;
-        Ok(format!("{}: {count} steps of {} rows\n", self.out.display(), batches.rows(self.steps.start)))
+        let beside = if logged { ", with the losses of its log" } else { "" };
+        Ok(format!("{}: {count} steps of {} rows{beside}\n", self.out.display(), batches.rows(self.steps.start)))
     }
+}
+
+struct Weights<'a> {
+    run: &'a TrainingRun,
+    to: &'a Path,
+}
+
+impl OnBackend for Weights<'_> {
+    type Output = Result<(), Error>;
+
+    fn run<AB: TrainingBackend>(self) -> Self::Output {
+        let model = self.run.first_weights::<AB>(&Default::default())?.valid();
+        Ok(save_pretrained(&model, self.to, &SaveOptions::default())?)
+    }
+}
+
+/// What another trainer needs besides batches and weights.
+#[derive(Serialize)]
+struct Recipe {
+    first_step: u64,
+    lr: Vec<f64>,
+    beta1: f64,
+    beta2: f64,
+    eps: f64,
+    weight_decay: f64,
+    decay: DecayGroup,
+    clip: f64,
+    micro_tokens: usize,
+}
+
+fn write_recipe(path: &Path, spec: &TrainSpec, steps: Range<u64>) -> Result<(), Error> {
+    if !spec.optimizer.groups.is_empty() {
+        return Err(Error::content(path, "groups of parameters have no place in it"));
+    }
+    let curve = spec.lr.clone().build().map_err(trainer::Error::from)?;
+    let o = &spec.optimizer;
+    let recipe = Recipe {
+        first_step: steps.start,
+        lr: steps.map(|step| curve.at(Step(step))).collect(),
+        beta1: o.beta1,
+        beta2: o.beta2,
+        eps: o.eps,
+        weight_decay: o.weight_decay,
+        decay: o.decay,
+        clip: spec.clip,
+        micro_tokens: spec.micro_tokens,
+    };
+    let text = serde_json::to_vec_pretty(&recipe).map_err(|e| Error::content(path, e))?;
+    atomic_file::write(path, &text).map_err(Error::io(path))
+}
+
+/// Step, loss, gradient norm and rate of the run's log, where it holds these steps.
+fn write_losses(path: &Path, run: &TrainingRun, steps: Range<u64>) -> Result<bool, Error> {
+    let Ok(records) = run.records() else { return Ok(false) };
+    let mut text = "step,loss,grad_norm,lr\n".to_owned();
+    let mut found = 0;
+    for record in records.iter().filter(|record| steps.contains(&record.step)) {
+        text += &format!("{},{},{},{}\n", record.step, record.loss, record.grad_norm, record.lr);
+        found += 1;
+    }
+    if found == 0 {
+        return Ok(false);
+    }
+    atomic_file::write(path, text.as_bytes()).map_err(Error::io(path))?;
+    Ok(true)
 }
 
 /// Writes a batch, atomically.
 fn write(path: &Path, batch: &Batch, sources: &str) -> Result<(), Error> {
-    let rows = batch.inputs.chunks_exact(batch.time).zip(batch.targets.chunks_exact(batch.time));
-    // A row's last target completes its sequence.
-    let ids = rows.flat_map(|(inputs, targets)| inputs.iter().chain(&targets[batch.time - 1..]));
-    let ids: Vec<u8> = ids.flat_map(|id| id.to_le_bytes()).collect();
-    let places: Vec<u8> = batch.sources.iter().flat_map(|s| s.to_le_bytes()).collect();
+    let bytes = |values: &[i32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
+    let targets: Vec<i32> =
+        batch.targets().iter().map(|t| if *t == IGNORE { HUGGING_FACE_IGNORE } else { *t }).collect();
+    let (ids, targets) = (bytes(batch.inputs()), bytes(&targets));
+    let places: Vec<u8> = batch.sources().iter().flat_map(|s| s.to_le_bytes()).collect();
     let wrong = |e: SafeTensorError| match e {
         SafeTensorError::IoError(e) => Error::io(path)(e),
         other => Error::content(path, other),
     };
-    let starts: Vec<u8> = batch.document_starts.iter().flatten().flat_map(|s| s.to_le_bytes()).collect();
+    let starts = batch.document_starts().map(bytes);
+    let shape = vec![batch.rows(), batch.time()];
     let mut views = vec![
-        ("input_ids", TensorView::new(Dtype::I32, vec![batch.rows(), batch.time + 1], &ids).map_err(wrong)?),
+        ("input_ids", TensorView::new(Dtype::I32, shape.clone(), &ids).map_err(wrong)?),
+        ("targets", TensorView::new(Dtype::I32, shape.clone(), &targets).map_err(wrong)?),
         ("sources", TensorView::new(Dtype::U16, vec![batch.rows()], &places).map_err(wrong)?),
     ];
-    if batch.document_starts.is_some() {
-        let view = TensorView::new(Dtype::I32, vec![batch.rows(), batch.time], &starts).map_err(wrong)?;
-        views.push(("document_starts", view));
+    if let Some(starts) = &starts {
+        views.push(("document_starts", TensorView::new(Dtype::I32, shape, starts).map_err(wrong)?));
     }
     let digest = format!("{:016x}", batch.digest());
     let metadata = HashMap::from([("sources".to_owned(), sources.to_owned()), ("digest".to_owned(), digest)]);

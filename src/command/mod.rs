@@ -6,9 +6,12 @@ mod convert;
 mod evaluate;
 mod generate;
 mod ledger;
+mod log;
 mod results;
 mod run;
 mod stores;
+mod target;
+mod verify_resume;
 
 use std::process::ExitCode;
 
@@ -21,7 +24,7 @@ use crate::{Error, runner};
 #[derive(Debug, Parser)]
 #[command(name = "midtrain", version, propagate_version = true)]
 #[command(
-    after_help = "Exit status: 0 done; 2 wrong usage or an error; run and export-batches: 1 failed later, 130 or 143 stopped by a signal."
+    after_help = "Exit status: 0 done; 2 wrong usage or an error; run, verify-resume and export-batches: 1 failed later, 130 or 143 stopped by a signal."
 )]
 enum Cli {
     /// Answers questions of a study: trains what the store lacks, writes tables, figures and reports.
@@ -48,8 +51,12 @@ enum Cli {
     /// What runs have seen, step by step.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
-    /// Writes what an arm is pretrained on, for other programs' trainers.
+    /// Writes what a run is trained on, for other programs' trainers.
     ExportBatches(batches::ExportBatchesArgs),
+    /// Proves that a run that stops and goes on is the run that does not.
+    VerifyResume(verify_resume::VerifyResumeArgs),
+    /// Writes a run's log as CSV and for TensorBoard.
+    Log(log::LogArgs),
     /// Continues a text with a model.
     Generate(generate::GenerateArgs),
     /// What a model makes of a text, or of token ids.
@@ -75,6 +82,7 @@ pub fn main() -> ExitCode {
             say(&format!("error: {error}"));
             ExitCode::from(match error {
                 Error::Study(error) => error.exit_status(),
+                Error::Resume { .. } | Error::NotFinite { .. } => 1,
                 _ => 2,
             })
         }
@@ -95,6 +103,8 @@ fn dispatch(cli: Cli) -> Result<(), Error> {
         Cli::Overlap(args) => print(&args.run()?)?,
         Cli::Ledger(command) => print(&command.run()?)?,
         Cli::ExportBatches(args) => print(&args.run()?)?,
+        Cli::VerifyResume(args) => print(&args.run()?)?,
+        Cli::Log(args) => print(&args.run()?)?,
         Cli::Generate(args) => args.run()?,
         Cli::Evaluate(args) => print(&args.run()?)?,
         Cli::Convert(args) => args.run()?,

@@ -2,10 +2,11 @@
 //!
 //! A fixture directory holds one folder a family (`models`, `generate`, `train`, `tokenizer`, `cka`, `proximity`,
 //! `stats`, `bound`, `megatron`,
-//! `proximity_rarefied`, `stats2`). Each file is one [`Line`]: the largest error met, as a multiple of the tolerance stated for it.
+//! `proximity_rarefied`, `stats2`, `cloze`, `average`). Each file is one [`Line`]: the largest error met, as a multiple of the tolerance stated for it.
 
 mod bound;
 mod cka;
+mod cloze;
 mod fixture;
 mod megatron;
 mod models;
@@ -23,7 +24,7 @@ use fused_ops::{Precision, TrainingBackend};
 use midtrain::{Backend, OnBackend};
 
 /// The families of fixtures.
-pub const FAMILIES: [&str; 11] = [
+pub const FAMILIES: [&str; 13] = [
     "models",
     "generate",
     "train",
@@ -35,6 +36,8 @@ pub const FAMILIES: [&str; 11] = [
     "stats2",
     "bound",
     "megatron",
+    "cloze",
+    "average",
 ];
 
 /// How one file fared.
@@ -212,6 +215,8 @@ pub fn run(dir: &Path, options: &Options<'_>) -> Result<Vec<Line>, String> {
             "stats" => stats::lines(&folder),
             "stats2" => stats2::lines(&folder),
             "megatron" => megatron::lines(&folder),
+            "cloze" => on(Task::Cloze)?,
+            "average" => vec![unsupported("average", "averages of checkpoints are not there yet")],
             _ => bound::lines(&folder),
         });
     }
@@ -228,6 +233,7 @@ enum Task {
     Generate,
     Train,
     Cka,
+    Cloze,
 }
 
 struct OnFolder<'a> {
@@ -244,6 +250,7 @@ impl OnBackend for OnFolder<'_> {
             Task::LowPrecisionModels => models::low_precision_lines::<AB>(&self.dir.join("models")),
             Task::Generate => models::generated::<AB>(self.dir),
             Task::Train => train::trajectories::<AB>(self.dir),
+            Task::Cloze => cloze::lines::<AB>(&self.dir.join("cloze")),
             Task::Cka => cka::lines::<AB::InnerBackend>(self.dir),
         }
     }

@@ -18,7 +18,8 @@ midtrain::allocator!();
 struct Args {
     /// The fixtures: a folder with one folder a family.
     dir: PathBuf,
-    /// One family: models, generate, train, tokenizer, cka, proximity, proximity_rarefied, stats, stats2, bound, megatron.
+    /// One family: models, generate, train, tokenizer, cka, proximity, proximity_rarefied, stats, stats2, bound, megatron, cloze,
+    /// average.
     #[arg(long)]
     family: Option<String>,
     /// What computes.

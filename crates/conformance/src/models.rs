@@ -179,6 +179,10 @@ fn losses<AB: TrainingBackend>(dir: &Path) -> Result<Check, String> {
     let mut one = |labels: &[i64], loss_field: &str, norm_field: Option<&str>| -> Result<(), String> {
         let targets = shifted(labels, shape[1]);
         let count = targets.iter().filter(|t| **t >= 0).count();
+        let counted = if loss_field == "mean_loss" { "targets_in_mean" } else { "masked_targets" };
+        if let Ok(truth) = number(&expected, counted) {
+            check.exact(count as f64 == truth, counted)?;
+        }
         let loss = model.loss(tensor(ids.clone(), shape[0]), tensor(targets, shape[0]), 1.0 / count as f64);
         let mean = f64::from(values(loss.scaled_sum.clone())?[0]);
         check.near(mean, number(&expected, loss_field)?, MEAN_LOSS, loss_field);

@@ -8,11 +8,10 @@ use gptneox_model::{export_parameters, load_pretrained};
 use safetensors::SafeTensors;
 use schedule::{Convention, LrSpec, Step};
 use serde_json::Value;
-use trainer::{AdamWSpec, DecayGroup, TrainSpec, Trainer};
+use trainer::{AdamWSpec, DecayGroup, ParameterGroup, TrainSpec, Trainer};
 
 use crate::fixture::{bytes, f32s, i64s, json, list, number};
-use crate::models::shifted;
-use crate::{Check, Line, line};
+use crate::{Check, Line, line, unsupported};
 
 pub(super) fn schedules(folder: &Path) -> Vec<Line> {
     let path = folder.join("lr_schedule.json");
@@ -54,28 +53,86 @@ pub(super) fn schedules(folder: &Path) -> Vec<Line> {
     vec![line("train/lr_schedule.json", check())]
 }
 
+/// Files that hold runs.
+const RUNS: [&str; 3] = ["trajectory.json", "groups.json", "ignored_targets.json"];
+/// Runs of optimisers and curves that this project does not have yet.
+const LATER: [(&str, &str); 2] = [("muon.json", "Muon"), ("wsd_branch.json", "branches of a stable rate")];
+
 pub(super) fn trajectories<AB: TrainingBackend>(dir: &Path) -> Vec<Line> {
-    let path = dir.join("train/trajectory.json");
-    if !path.exists() {
-        return Vec::new();
+    let mut lines = Vec::new();
+    for file in RUNS {
+        let path = dir.join("train").join(file);
+        if !path.exists() {
+            continue;
+        }
+        match json(&path) {
+            Ok(spec) => {
+                let runs = spec["runs"].as_object().cloned().unwrap_or_default();
+                lines.extend(runs.iter().map(|(name, run)| {
+                    line(format!("train/{name}.safetensors"), trajectory::<AB>(dir, &spec, name, run))
+                }));
+            }
+            Err(e) => lines.push(line(format!("train/{file}"), Err(e))),
+        }
     }
-    let spec = match json(&path) {
-        Ok(spec) => spec,
-        Err(e) => return vec![line("train/trajectory.json", Err(e))],
-    };
-    let runs = spec["runs"].as_object().cloned().unwrap_or_default();
-    runs.iter()
-        .map(|(name, run)| line(format!("train/{name}.safetensors"), trajectory::<AB>(dir, &spec, name, run)))
+    for (file, what) in LATER {
+        if dir.join("train").join(file).exists() {
+            lines.push(unsupported(&format!("train/{file}"), &format!("{what} are not there yet")));
+        }
+    }
+    lines
+}
+
+/// The global batch of each step: the rows of its micro-batches, one after the other.
+fn batches(file: &SafeTensors<'_>) -> Result<Vec<Batch>, String> {
+    let mut parts = Vec::new();
+    if file.names().contains(&"input_ids") {
+        parts.push((i64s(file, "input_ids")?, i64s(file, "labels")?.1));
+    }
+    for i in 0.. {
+        if !file.names().contains(&format!("micro{i}.input_ids").as_str()) {
+            break;
+        }
+        parts.push((i64s(file, &format!("micro{i}.input_ids"))?, i64s(file, &format!("micro{i}.labels"))?.1));
+    }
+    let steps = parts.first().map_or(0, |((shape, _), _)| shape[0]);
+    (0..steps)
+        .map(|step| {
+            let (mut inputs, mut targets, mut time) = (Vec::new(), Vec::new(), 1);
+            for ((shape, ids), labels) in &parts {
+                let per_step: usize = shape[1..].iter().product();
+                time = shape[shape.len() - 1];
+                let slice = step * per_step..(step + 1) * per_step;
+                inputs.extend(ids[slice.clone()].iter().map(|id| *id as i32));
+                // What the labels say, their own mark for what is not predicted included.
+                let labels = &labels[slice];
+                targets.extend((0..labels.len()).map(|i| if i % time == time - 1 { -100 } else { labels[i + 1] as i32 }));
+            }
+            let rows = inputs.len() / time;
+            Batch::new(time, inputs, targets, vec![0; rows]).map_err(|e| e.to_string())
+        })
         .collect()
+}
+
+/// Groups of parameters by their names.
+fn groups(run: &Value) -> Result<Vec<ParameterGroup>, String> {
+    let of = |group: &Value| {
+        Ok(ParameterGroup {
+            names: list(group, "parameters")?.iter().filter_map(|n| n.as_str().map(str::to_owned)).collect(),
+            weight_decay: number(group, "weight_decay")?,
+            lr_ratio: number(group, "lr_ratio")?,
+        })
+    };
+    run["groups"].as_array().into_iter().flatten().map(of).collect()
 }
 
 fn trajectory<AB: TrainingBackend>(dir: &Path, spec: &Value, name: &str, run: &Value) -> Result<Check, String> {
     let mut check = Check::new();
-    let data = bytes(&dir.join("train/batches.safetensors"))?;
-    let batches = SafeTensors::deserialize(&data).map_err(|e| e.to_string())?;
-    let (shape, ids) = i64s(&batches, "input_ids")?;
-    let (_, labels) = i64s(&batches, "labels")?;
-    let (micro, rows, time) = (shape[1], shape[2], shape[3]);
+    let data = spec["batches"].as_str().unwrap_or("batches.safetensors");
+    let data = bytes(&dir.join("train").join(data))?;
+    let batches = batches(&SafeTensors::deserialize(&data).map_err(|e| e.to_string())?)?;
+    let first = batches.first().ok_or("no batches")?;
+    let (rows, time) = (first.rows(), first.time());
     let accumulation = number(spec, "accumulation")? as u64;
     let convention =
         if name.ends_with("microstep") { Convention::Litgpt { accumulation } } else { Convention::CosineWithMinLr };
@@ -95,10 +152,11 @@ fn trajectory<AB: TrainingBackend>(dir: &Path, spec: &Value, name: &str, run: &V
             eps: number(spec, "eps")?,
             weight_decay: number(spec, "weight_decay")?,
             decay: if name.starts_with("wd_2d") { DecayGroup::Matrices } else { DecayGroup::All },
+            groups: groups(run)?,
         },
         clip: number(spec, "clip_global_norm")?,
-        // One micro-batch of the fixture at a time.
-        micro_tokens: rows * time,
+        // One micro-batch of the fixture at a time; of those whose rows differ in number, as many rows as fit evenly.
+        micro_tokens: rows / accumulation as usize * time,
         max_skipped: 0,
         ..TrainSpec::new(LrSpec::constant(0.0))
     };
@@ -108,23 +166,19 @@ fn trajectory<AB: TrainingBackend>(dir: &Path, spec: &Value, name: &str, run: &V
     let mut trainer = Trainer::new(model, recipe, &device).map_err(|e| e.to_string())?;
     let data = bytes(&dir.join(format!("train/{name}.safetensors")))?;
     let expected = SafeTensors::deserialize(&data).map_err(|e| e.to_string())?;
-    let per_step = micro * rows * time;
-    for (i, truth) in list(run, "steps")?.iter().enumerate() {
-        let slice = i * per_step..(i + 1) * per_step;
-        let as_i32 = |values: &[i64]| values.iter().map(|v| *v as i32).collect::<Vec<_>>();
-        let batch = Batch {
-            time,
-            inputs: as_i32(&ids[slice.clone()]),
-            targets: as_i32(&shifted(&labels[slice], time)),
-            sources: vec![0; micro * rows],
-            ..Batch::default()
-        };
-        let record = trainer.step(&batch).map_err(|e| e.to_string())?;
+    for (i, (truth, batch)) in list(run, "steps")?.iter().zip(&batches).enumerate() {
+        let micro_targets: u64 = list(truth, "targets_per_microbatch")?.iter().filter_map(Value::as_u64).sum();
+        check.exact(micro_targets == batch.target_count() as u64, &format!("targets of step {i}"))?;
+        let record = trainer.step(batch).map_err(|e| e.to_string())?;
         check.near(record.loss, number(truth, "loss")?, 2e-5, &format!("loss of step {i}"));
         let norm = number(truth, "grad_norm_before_clip")?;
         check.near(record.grad_norm, norm, 2e-5 * norm, &format!("gradient norm of step {i}"));
         let lr = number(truth, "lr")?;
         check.near(record.lr, lr, 1e-12 * lr, &format!("learning rate of step {i}"));
+        if let Ok(truth) = number(truth, "lr_of_the_group_without_decay") {
+            let ratio = trainer.spec().optimizer.groups.iter().find(|g| g.weight_decay == 0.0).map_or(1.0, |g| g.lr_ratio);
+            check.near(record.lr * ratio, truth, 1e-12 * truth, &format!("rate of the group without decay in step {i}"));
+        }
         if i == 1 {
             parameters(&mut check, &trainer, &expected, "after_step_1", spec)?;
         }

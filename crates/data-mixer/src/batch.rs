@@ -98,18 +98,7 @@ impl Batch {
         }
     }
 
-    /// An empty batch with room for rows, which [`Sequences::push`](crate::Sequences::push) fills.
-    ///
-    /// # Errors
-    /// Rows without positions.
-    pub fn with_capacity(rows: usize, time: usize) -> Result<Self, Error> {
-        if time == 0 {
-            return Err(Error::field("time of a batch", time, "must be at least 1"));
-        }
-        Ok(Self::empty(rows, time))
-    }
-
-    /// The same for rows that have positions.
+    /// An empty batch with room for rows.
     pub(crate) fn empty(rows: usize, time: usize) -> Self {
         Self {
             time,

@@ -66,19 +66,18 @@ impl Sequences {
         self.document_mask
     }
 
-    /// Appends sequence `i` to a batch.
+    /// Some of the sequences as a batch, in this order, of source 0.
     ///
     /// # Errors
-    /// A sequence beyond the end; a batch of rows of another length, or with document starts where these have none.
-    pub fn push(&self, i: u64, source: u16, batch: &mut Batch) -> Result<(), Error> {
-        if batch.time != self.time {
-            let limit = format!("must be that of the sequences, {}", self.time);
-            return Err(Error::field("time of a batch", batch.time, limit));
-        }
-        if batch.rows() > 0 && batch.document_starts.is_some() != self.document_mask {
-            let limit = "must be that of the rows before: all of a batch's rows have document starts, or none";
-            return Err(Error::field("document mask of sequences", self.document_mask, limit));
-        }
+    /// A sequence beyond the end.
+    pub fn batch_of(&self, places: &[u64]) -> Result<Batch, Error> {
+        let mut batch = Batch::empty(places.len(), self.time);
+        places.iter().try_for_each(|i| self.push(*i, 0, &mut batch))?;
+        Ok(batch)
+    }
+
+    /// Appends sequence `i` to a batch of rows like these.
+    pub(crate) fn push(&self, i: u64, source: u16, batch: &mut Batch) -> Result<(), Error> {
         let mut one = Batch::zeros(1, self.time, self.document_mask);
         let starts = one.document_starts.as_deref_mut();
         self.fill(i, Row { inputs: &mut one.inputs, targets: &mut one.targets, starts })?;

@@ -33,12 +33,14 @@
 //! # Ok::<(), PathError>(())
 //! ```
 
+mod cloze;
 mod comparison;
 mod documents;
 mod loss;
 mod stats;
 pub mod theory;
 
+pub use cloze::{ClozeError, ClozeItem, ClozeScore, PerLength, accuracy, gold_bits_per_byte};
 pub use comparison::{ArmComparison, compare_arms};
 pub use documents::{DocumentComparison, DocumentDifferences, OverDocuments};
 pub use loss::{DocumentLosses, HeldOut, forgetting, relative_improvement};

@@ -1,5 +1,8 @@
 //! The concrete backends, named here and nowhere else in the workspace's libraries.
 
+/// Any of them with gradients: what trains.
+pub use burn::backend::Autodiff;
+
 /// The default CPU backend.
 #[cfg(feature = "flex")]
 pub type Flex = burn_flex::Flex;

@@ -40,7 +40,7 @@ pub struct GptNeoXConfig {
     pub rope_scaling: Option<RopeScaling>,
 }
 
-/// A change of the rotary frequencies f_i = b^(−2i/R), as Hugging Face's `rope_parameters`.
+/// A change of the rotary frequencies f_i = b^(−2i/r), as Hugging Face's `rope_parameters`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RopeScaling {
@@ -50,7 +50,7 @@ pub enum RopeScaling {
         factor: f64,
     },
     /// Dynamic NTK: beyond `max_positions` P the base b grows with the length n of the sequence in hand,
-    /// b·(factor·n/P − (factor − 1))^(R/(R − 2)). Up to P nothing changes.
+    /// b·(factor·n/P − (factor − 1))^(r/(r − 2)). Up to P nothing changes.
     Dynamic {
         /// Above 0.
         factor: f64,
@@ -123,7 +123,7 @@ impl GptNeoXConfig {
 
     /// The rotary frequencies for sequences of so many tokens, R/2 of them: in f32, as Hugging Face.
     pub(crate) fn rotary_frequencies(&self, time: usize) -> Vec<f32> {
-        let dims = self.rotary_dims();
+        let dims = self.rotary_width();
         let base = match self.rope_scaling {
             Some(RopeScaling::Dynamic { factor }) if time > self.max_positions => {
                 let longer = factor * time as f64 / self.max_positions as f64 - (factor - 1.0);
@@ -135,7 +135,7 @@ impl GptNeoXConfig {
             Some(RopeScaling::Linear { factor }) => factor as f32,
             _ => 1.0,
         };
-        (0..dims / 2).map(|i| 1.0 / (base as f32).powf((2 * i) as f32 / dims as f32) / divisor).collect()
+        (0..dims.div_ceil(2)).map(|i| 1.0 / (base as f32).powf((2 * i) as f32 / dims as f32) / divisor).collect()
     }
 
     /// D, features of a head.
@@ -143,8 +143,13 @@ impl GptNeoXConfig {
         self.hidden_size / self.num_heads.max(1)
     }
 
-    /// R, rotating features of a head: the whole part of D·`rotary_pct`, as Hugging Face.
+    /// R, rotating features of a head: the whole part r of D·`rotary_pct`, and one more where that is odd, as Hugging Face.
     pub fn rotary_dims(&self) -> usize {
+        self.rotary_width().next_multiple_of(2)
+    }
+
+    /// r, which frequencies are made of.
+    fn rotary_width(&self) -> usize {
         (self.head_dim() as f64 * self.rotary_pct) as usize
     }
 
@@ -181,9 +186,8 @@ impl GptNeoXConfig {
         if !(0.0..=1.0).contains(&self.rotary_pct) {
             return Err(Error::config("rotary_pct", self.rotary_pct, "must be from 0 to 1"));
         }
-        if !self.rotary_dims().is_multiple_of(2) {
-            let why =
-                format!("makes {} of {} features rotate; an even number must", self.rotary_dims(), self.head_dim());
+        if self.rotary_dims() > self.head_dim() {
+            let why = format!("makes {} features rotate, in pairs; a head has {}", self.rotary_width(), self.head_dim());
             return Err(Error::config("rotary_pct", self.rotary_pct, why));
         }
         if !(self.rotary_base.is_finite() && self.rotary_base > 0.0) {
@@ -197,7 +201,7 @@ impl GptNeoXConfig {
             if !(factor.is_finite() && factor > 0.0) {
                 return Err(Error::config("rope_scaling.factor", factor, "must be positive"));
             }
-            if matches!(scaling, RopeScaling::Dynamic { .. }) && self.rotary_dims() == 2 {
+            if matches!(scaling, RopeScaling::Dynamic { .. }) && self.rotary_width() == 2 {
                 let why = "makes 2 features of a head rotate: dynamic scaling is not defined for them";
                 return Err(Error::config("rotary_pct", self.rotary_pct, why));
             }
@@ -260,7 +264,7 @@ mod tests {
         let cases = [
             (GptNeoXConfig { num_heads: 3, ..base.clone() }, "num_heads = 3 must divide hidden_size 128"),
             (GptNeoXConfig { rotary_pct: 1.5, ..base.clone() }, "rotary_pct = 1.5 must be from 0 to 1"),
-            (GptNeoXConfig { rotary_pct: 0.1, ..base.clone() }, "an even number must"),
+            (GptNeoXConfig { hidden_size: 15, num_heads: 5, rotary_pct: 1.0, ..base.clone() }, "makes 3 features rotate"),
             (GptNeoXConfig { vocab_size: 0, ..base.clone() }, "vocab_size = 0 must be from 1"),
             (scaled(&base, RopeScaling::Linear { factor: 0.0 }), "rope_scaling.factor = 0 must be positive"),
             (

@@ -55,10 +55,23 @@ impl Metadata {
         Self { config: tokens.clone(), generation: Some(tokens) }
     }
 
-    pub(crate) fn new(config: &Map<String, Value>, generation: Option<Map<String, Value>>) -> Self {
+    /// Of a `config.json` and a `generation_config.json`.
+    pub(crate) fn new(config: &Map<String, Value>, generation: Option<Map<String, Value>>) -> Result<Self, Error> {
+        for fields in [Some(config), generation.as_ref()].into_iter().flatten() {
+            for name in ["bos_token_id", "eos_token_id"] {
+                let ids = match fields.get(name) {
+                    None | Some(Value::Null) => continue,
+                    Some(Value::Array(ids)) => ids.as_slice(),
+                    Some(id) => std::slice::from_ref(id),
+                };
+                if let Some(other) = ids.iter().find(|id| !(id.is_i64() || id.is_u64())) {
+                    return Err(Error::config(name, other, "must be a whole number, a list of them, or null"));
+                }
+            }
+        }
         let own = |name: &str| OWN.contains(&name) || name == TORCH_DTYPE;
         let rest = config.iter().filter(|(name, _)| !own(name));
-        Self { config: rest.map(|(name, value)| (name.clone(), value.clone())).collect(), generation }
+        Ok(Self { config: rest.map(|(name, value)| (name.clone(), value.clone())).collect(), generation })
     }
 
     /// The tokens that end a text, any of them: those of `generation_config.json`, or else of `config.json`. Empty where it is said
@@ -131,14 +144,15 @@ impl Metadata {
 /// The first field that is malformed, outside its limits, or asks for what this crate does not compute.
 pub fn parse_config(config: &Value) -> Result<GptNeoXConfig, Error> {
     let fields = Fields::of(config)?;
-    let model_type = fields.text("model_type", "gpt_neox")?;
+    let model_type = fields.text("model_type", "missing")?;
     if model_type != "gpt_neox" {
         return Err(Error::config("model_type", model_type, "must be gpt_neox"));
     }
     if !fields.switch("attention_bias", true)? {
         return Err(Error::config("attention_bias", false, "is not supported: GPT-NeoX's projections have biases"));
     }
-    for name in ["quantization_config", "layer_types", "num_local_experts"] {
+    // What transformers would read, and this crate does not.
+    for name in ["quantization_config", "head_dim", "transformers_weights"] {
         if fields.get(name).is_some() {
             return Err(Error::config(name, "given", "is not supported"));
         }
@@ -196,10 +210,7 @@ fn rotary(fields: &Fields<'_>) -> Result<(f64, f64, Option<RopeScaling>), Error>
     let rope = Fields(rope);
     let pct = rope.number("partial_rotary_factor", pct)?;
     let base = rope.number("rope_theta", base)?;
-    let kind = match rope.get("rope_type") {
-        Some(_) => rope.text("rope_type", "default")?,
-        None => rope.text("type", "default")?,
-    };
+    let kind = if rope.0.contains_key("rope_type") { rope.text("rope_type", "default")? } else { rope.text("type", "default")? };
     let factor = || match rope.get("factor").and_then(Value::as_f64) {
         Some(factor) if factor.is_finite() && factor > 0.0 => Ok(factor),
         _ => {

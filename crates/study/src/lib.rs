@@ -24,8 +24,8 @@
 //! The crate is generic over the backend only where jobs run ([`LocalEngine`]); everything else sees [`Engine`].
 
 mod address;
-mod batches;
 mod changes;
+mod cloze;
 mod cost;
 mod data;
 mod datasheet;
@@ -51,10 +51,11 @@ mod spec;
 mod speeds;
 mod store;
 mod study;
+mod training_run;
 
 pub use address::Address;
-pub use batches::batches;
 pub use changes::{Changes, RateChoice};
+pub use cloze::cloze_scores;
 pub use cost::Expected;
 pub use data::{Data, prepare};
 pub use engine::{
@@ -82,6 +83,7 @@ pub use spec::{
     StatedExamples, StudySpec, TokenizerSpec, preset,
 };
 pub use store::{BundleReport, Failure, Freed, GcReport, Keep, Store, Use, Verified, export, gc, import, verify};
+pub use training_run::TrainingRun;
 pub use study::{Arm, ArmId, ProbeId, SetId, SizeId, Study};
 
 /// The README's example.

@@ -57,17 +57,57 @@ pub enum Error {
         /// Why it is invalid.
         reason: String,
     },
+    /// A log that is damaged.
+    #[error("{path}{at}: {reason}", path = path.display(), at = if *line > 0 { format!(", line {line}") } else { String::new() })]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1; 0 where it is the whole file.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A run that would go on with other data than it had.
+    #[error(
+        "{path}: the batch of step {step} had the digest {seen:016x}, and now has {made:016x}: the data, their order or the mixture \
+         changed since, and the run cannot go on", path = path.display()
+    )]
+    OtherData {
+        /// The run's ledger.
+        path: PathBuf,
+        /// The step.
+        step: u64,
+        /// Its batch's digest in the ledger.
+        seen: u64,
+        /// That of the batch as it is made now.
+        made: u64,
+    },
+    /// A run whose beginning cannot be made.
+    #[error("{reason}")]
+    Start {
+        /// Why not.
+        reason: String,
+    },
+    /// Stopped at the caller's word.
+    #[error("stopped")]
+    Stopped,
     /// Too many steps whose loss or gradient was not finite.
     #[error(
-        "step {step}: {skipped} steps in all had a loss or gradient that is not finite (limit {limit}); lower the learning rate or look at the data of these steps"
+        "step {step}: {skipped} of the last {window} steps had a loss or gradient that is not finite (limit {limit}); lower the learning \
+         rate (a run may go on with another one: allow the change of lr) or look at the data of this step{}",
+        if rows.is_empty() { String::new() } else { format!(", by source: {}", rows.join("; ")) }
     )]
     Diverged {
         /// The step.
         step: u64,
-        /// Steps skipped so far.
+        /// Steps skipped among the last ones.
         skipped: u64,
-        /// The limit.
+        /// How many those are.
+        window: u64,
+        /// How many of them may be skipped.
         limit: u64,
+        /// The batch's sequences, by source: the first of each.
+        rows: Vec<String>,
     },
     /// The device failed, so that its numbers are worth nothing.
     #[error("the device failed: {reason}")]

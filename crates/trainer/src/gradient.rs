@@ -41,11 +41,11 @@ pub fn loss_gradient<AB: TrainingBackend>(
     let mut nats = 0.0;
     for batch in batches {
         check(model.config(), batch, 0)?;
-        let rows = (spec.micro_tokens / batch.time).max(1);
+        let rows = (spec.micro_tokens / batch.time()).max(1);
         for from in (0..batch.rows()).step_by(rows) {
             let micro = batch.slice(from..(from + rows).min(batch.rows()));
-            let time = micro.time;
-            let loss = model.loss(input(&micro, device), tensor(micro.targets, time, device), scale);
+            let targets = tensor(micro.targets(), micro.time(), device);
+            let loss = model.loss(input(&micro, device), targets, scale);
             let losses = loss.tokens.into_data().convert::<f32>();
             let losses: Vec<f32> = losses.into_vec().expect("converted to f32 just above");
             nats += losses.into_iter().map(f64::from).sum::<f64>();
@@ -94,7 +94,6 @@ pub fn mean_loss<B: FusedOps>(
     if targets == 0 {
         return Err(Error::Batch { step: 0, reason: "no token of the batches is predicted".to_owned() });
     }
-    batches.iter().try_for_each(|batch| check(model.config(), batch, 0))?;
     let mut nats = 0.0;
     crate::evaluate_tokens(model, batches.iter().cloned().map(Ok), spec, device, &mut |_, losses| {
         nats += losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();

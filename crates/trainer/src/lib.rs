@@ -6,19 +6,18 @@
 //! its last checkpoint with the same bits as without the kill (on CPU).
 //!
 //! ```
-//! use data_mixer::Batch;
-//! use fused_ops::backends::Flex;
-//! use gptneox_model::{GptNeoX, GptNeoXConfig};
-//! use schedule::LrSpec;
+//! use trainer::data_mixer::Batch;
+//! use trainer::fused_ops::backends::{Autodiff, Flex};
+//! use trainer::gptneox_model::{GptNeoX, GptNeoXConfig};
+//! use trainer::schedule::LrSpec;
 //! use trainer::{TrainSpec, Trainer};
 //!
-//! type Backend = burn::backend::Autodiff<Flex>;
+//! type Backend = Autodiff<Flex>;
 //! let device = Default::default();
 //! let config = GptNeoXConfig::of_size(16, 16, 1, 2);
 //! let model = GptNeoX::<Backend>::init(&config, 0, &device)?;
 //! let mut trainer = Trainer::new(model, TrainSpec::new(LrSpec::constant(1e-2)), &device)?;
-//! let batch =
-//!     Batch { time: 3, inputs: vec![1, 2, 3], targets: vec![2, 3, 4], sources: vec![0], ..Batch::default() };
+//! let batch = Batch::new(3, vec![1, 2, 3], vec![2, 3, 4], vec![0])?;
 //! let first = trainer.step(&batch)?.loss;
 //! for _ in 0..20 {
 //!     trainer.step(&batch)?;
@@ -33,20 +32,24 @@ mod evaluate;
 mod gradient;
 mod log;
 mod optimizer;
+mod resume;
 mod run;
 mod spec;
 mod step;
+mod verify;
 
 pub use {data_mixer, fused_ops, gptneox_model, schedule};
 
-pub use checkpoint::{checkpoints, keep_weights, load_weights, verify_checkpoint};
+pub use checkpoint::{checkpoints, keep_weights, load_model_config, load_weights, verify_checkpoint};
 pub use error::Error;
-pub use evaluate::evaluate_tokens;
+pub use evaluate::{EvalSpec, evaluate_tokens};
 pub use gradient::{LossGradient, loss_gradient, mean_loss, parameter_vector, with_parameters};
-pub use log::{SourceLoss, StepRecord, StepTimes};
-pub use run::{Control, Outcome, RunOptions, run};
-pub use spec::{AdamWSpec, DecayGroup, TrainSpec};
+pub use log::{EvalRecord, LogFormats, LogLine, SourceLoss, StepRecord, StepTimes, convert_log};
+pub use resume::{Resumable, resumable};
+pub use run::{Control, Event, Outcome, RunOptions, Start, run};
+pub use spec::{AdamWSpec, Change, DecayGroup, ParameterGroup, TrainSpec};
 pub use step::Trainer;
+pub use verify::{Difference, ResumeDifference, verify_resume};
 
 /// The README's example.
 #[cfg(doctest)]

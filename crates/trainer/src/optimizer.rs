@@ -9,7 +9,7 @@ use burn::tensor::{Shape, TensorPrimitive};
 use fused_ops::{AdamWStep, FusedOps, Slot, TrainingBackend, Updated};
 use gptneox_model::GptNeoX;
 
-use crate::{AdamWSpec, DecayGroup};
+use crate::spec::Rule;
 
 /// A parameter's two moments, whatever its rank.
 pub(crate) struct Moments<B: FusedOps> {
@@ -58,13 +58,13 @@ pub(crate) fn update<AB: TrainingBackend>(
     model: GptNeoX<AB>,
     grads: GradientsParams,
     moments: &mut Vec<Moments<AB::InnerBackend>>,
-    spec: &AdamWSpec,
+    rules: &[Rule],
     (loss, clip): (Tensor<AB::InnerBackend, 1>, f64),
     step: AdamWStep,
 ) -> (GptNeoX<AB>, Told<AB::InnerBackend>) {
     let device = loss.device();
     let old = std::mem::take(moments).into_iter();
-    let mut take = Take { grads, old, spec, taken: Vec::new() };
+    let mut take = Take { grads, old, rules: rules.iter(), taken: Vec::new() };
     let model = model.map(&mut take);
     let (mut slots, mut still) = (Vec::new(), Vec::new());
     for taken in take.taken {
@@ -104,7 +104,7 @@ pub(crate) fn update<AB: TrainingBackend>(
 struct Take<'a, B: FusedOps> {
     grads: GradientsParams,
     old: std::vec::IntoIter<Moments<B>>,
-    spec: &'a AdamWSpec,
+    rules: std::slice::Iter<'a, Rule>,
     /// In the order of the parameters; the moments alone of one without a gradient.
     taken: Vec<Result<Slot<FloatTensor<B>>, Moments<B>>>,
 }
@@ -113,13 +113,13 @@ impl<AB: AutodiffBackend<InnerBackend = B>, B: FusedOps> ModuleMapper<AB> for Ta
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<AB, D>>) -> Param<Tensor<AB, D>> {
         let (id, tensor, mapper) = param.consume();
         let Moments { m, v } = self.old.next().expect("as many moments as parameters: made from the same model");
+        let Rule { weight_decay, lr_ratio } = *self.rules.next().expect("a rule for each parameter: made from the same model");
         let Some(grad) = self.grads.remove::<B, D>(id) else {
             self.taken.push(Err(Moments { m, v }));
             return Param::from_mapped_value(id, tensor, mapper);
         };
-        let weight_decay = if self.spec.decay == DecayGroup::All || D > 1 { self.spec.weight_decay } else { 0.0 };
         let left = Tensor::empty([1; D], &tensor.device());
-        let slot = Slot { p: primitive(tensor.inner()), g: primitive(grad), m, v, weight_decay };
+        let slot = Slot { p: primitive(tensor.inner()), g: primitive(grad), m, v, weight_decay, lr_ratio };
         self.taken.push(Ok(slot));
         Param::from_mapped_value(id, left, mapper)
     }

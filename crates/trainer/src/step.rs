@@ -6,10 +6,11 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Int, Tensor, TensorData};
 use data_mixer::{Batch, LedgerHead};
 use fused_ops::{AdamWStep, FusedOps, TrainingBackend};
-use gptneox_model::{GptNeoX, GptNeoXConfig, Input};
+use gptneox_model::{GptNeoX, GptNeoXConfig, Input, parameter_shapes};
 use schedule::{LrSchedule, Step};
 
 use crate::log::{SourceLoss, StepTimes};
+use crate::spec::Rule;
 use crate::optimizer::{self, Moments};
 use crate::{Error, StepRecord, TrainSpec};
 
@@ -23,36 +24,65 @@ pub struct Trainer<AB: TrainingBackend> {
     /// Updates done: steps less those skipped.
     pub(crate) updates: u64,
     pub(crate) ledger: LedgerHead,
+    /// The steps skipped among the last ones, in order.
+    pub(crate) skips: Vec<u64>,
     pub(crate) device: AB::Device,
+    rules: Vec<Rule>,
     lr: LrSchedule,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Position {
+    pub(crate) step: u64,
+    pub(crate) updates: u64,
+    pub(crate) ledger: LedgerHead,
+    pub(crate) skips: Vec<u64>,
 }
 
 const PRESENT: &str = "a trainer has a model between calls: a step puts back what it took";
 
 /// The batch's ids or targets on the device, `[rows, T]`.
-pub(crate) fn tensor<B: FusedOps>(values: Vec<i32>, time: usize, device: &B::Device) -> Tensor<B, 2, Int> {
+pub(crate) fn tensor<B: FusedOps>(values: &[i32], time: usize, device: &B::Device) -> Tensor<B, 2, Int> {
     let rows = values.len() / time;
-    Tensor::from_data(TensorData::new(values, [rows, time]), device)
+    Tensor::from_data(TensorData::new(values.to_vec(), [rows, time]), device)
 }
 
 /// What the model reads of a batch: its ids and, where it has them, the beginnings of documents.
 pub(crate) fn input<B: FusedOps>(batch: &Batch, device: &B::Device) -> Input<B> {
-    let starts = batch.document_starts.as_ref().map(|starts| tensor(starts.clone(), batch.time, device));
-    Input { ids: tensor(batch.inputs.clone(), batch.time, device), document_starts: starts }
+    let starts = batch.document_starts().map(|starts| tensor(starts, batch.time(), device));
+    Input { ids: tensor(batch.inputs(), batch.time(), device), document_starts: starts }
 }
 
 impl<AB: TrainingBackend> Trainer<AB> {
     /// A run at step 0 with a fresh optimiser.
     ///
     /// # Errors
-    /// A spec outside its limits.
+    /// A spec outside its limits, or with groups of parameters that the model does not have.
     pub fn new(model: GptNeoX<AB>, spec: TrainSpec, device: &AB::Device) -> Result<Self, Error> {
+        let moments = optimizer::zeros(&model);
+        Self::at(Position::default(), model, moments, spec, device)
+    }
+
+    /// A run somewhere on its way.
+    pub(crate) fn at(
+        position: Position,
+        model: GptNeoX<AB>,
+        moments: Vec<Moments<AB::InnerBackend>>,
+        spec: TrainSpec,
+        device: &AB::Device,
+    ) -> Result<Self, Error> {
         let lr = spec.build()?;
         spec.check_backend::<AB>(device)?;
-        let moments = optimizer::zeros(&model);
-        let ledger = LedgerHead::default();
-        let model = model.with_compute(spec.compute());
-        Ok(Self { model: Some(model), moments, spec, step: 0, updates: 0, ledger, device: device.clone(), lr })
+        let rules = spec.optimizer.rules(&parameter_shapes(&model))?;
+        let model = Some(model.with_compute(spec.compute()));
+        let Position { step, updates, ledger, skips } = position;
+        Ok(Self { model, moments, spec, step, updates, ledger, skips, device: device.clone(), rules, lr })
+    }
+
+    /// The recipe.
+    pub fn spec(&self) -> &TrainSpec {
+        &self.spec
     }
 
     /// The model.
@@ -92,6 +122,7 @@ impl<AB: TrainingBackend> Trainer<AB> {
     /// A batch without predicted tokens, longer than the model's positions, or with ids outside the vocabulary.
     pub fn step(&mut self, batch: &Batch) -> Result<StepRecord, Error> {
         let started = Instant::now();
+        let _span = tracing::debug_span!("step", step = self.step).entered();
         check(self.model().config(), batch, self.step)?;
         if batch.target_count() == 0 {
             return Err(Error::Batch { step: self.step, reason: "no token of the batch is predicted".to_owned() });
@@ -99,7 +130,7 @@ impl<AB: TrainingBackend> Trainer<AB> {
         let targets = batch.target_count();
         let scale = 1.0 / targets as f64;
         let lr = self.lr.at(Step(self.step));
-        let rows = (self.spec.micro_tokens / batch.time).max(1);
+        let rows = (self.spec.micro_tokens / batch.time()).max(1);
         let mut phases = StepTimes::default();
         let mut accumulator = GradientsAccumulator::new();
         let mut grads = GradientsParams::new();
@@ -111,7 +142,7 @@ impl<AB: TrainingBackend> Trainer<AB> {
             let begun = Instant::now();
             let micro = batch.slice(from..to);
             let input = input(&micro, &self.device);
-            let loss = self.model().loss(input, tensor(micro.targets.clone(), batch.time, &self.device), scale);
+            let loss = self.model().loss(input, tensor(micro.targets(), batch.time(), &self.device), scale);
             told.push(loss.tokens.inner());
             let part = loss.scaled_sum.clone().inner();
             loss_sum = Some(match loss_sum {
@@ -137,7 +168,7 @@ impl<AB: TrainingBackend> Trainer<AB> {
         let loss_sum = loss_sum.expect("a batch with predicted tokens has rows");
         let model = self.model.take().expect(PRESENT);
         let clipped = (loss_sum, self.spec.clip);
-        let (model, update) = optimizer::update(model, grads, &mut self.moments, o, clipped, step);
+        let (model, update) = optimizer::update(model, grads, &mut self.moments, &self.rules, clipped, step);
         self.model = Some(model);
         told.extend([update.squares, update.factor, update.change]);
         let told = Tensor::cat(told, 0).try_into_data();
@@ -153,6 +184,9 @@ impl<AB: TrainingBackend> Trainer<AB> {
         let loss = sums.iter().map(|s| s.nats).sum::<f64>() * scale;
         let skipped = !factor.is_finite();
         self.updates += u64::from(!skipped);
+        let begin = (self.step + 1).saturating_sub(self.spec.skip_window);
+        self.skips.retain(|step| *step >= begin);
+        self.skips.extend(skipped.then_some(self.step));
         let (norm, update_norm) = (f64::from(*squares).sqrt(), f64::from(*change).sqrt());
         phases.update = begun.elapsed().as_secs_f64();
         self.ledger = self.ledger.append(batch.digest());
@@ -164,7 +198,7 @@ impl<AB: TrainingBackend> Trainer<AB> {
             grad_norm: norm,
             update_norm,
             targets: targets as u64,
-            tokens: (batch.rows() * batch.time) as u64,
+            tokens: (batch.rows() * batch.time()) as u64,
             seconds: started.elapsed().as_secs_f64(),
             phases,
             skipped,
@@ -175,18 +209,17 @@ impl<AB: TrainingBackend> Trainer<AB> {
     }
 }
 
-/// Whether a model can take a batch.
+/// Whether a model can take a batch. (That nothing is below 0 was checked when it was made.)
 pub(crate) fn check(config: &GptNeoXConfig, batch: &Batch, step: u64) -> Result<(), Error> {
     let error = |reason: String| Err(Error::Batch { step, reason });
-    if batch.time > config.longest() {
-        return error(format!("rows of {} tokens; the model takes {}", batch.time, config.longest()));
+    if batch.time() > config.longest() {
+        return error(format!("rows of {} tokens; the model takes {}", batch.time(), config.longest()));
     }
     let vocabulary = config.vocab_size as i32;
-    let outside = |id: &&i32| **id < 0 || **id >= vocabulary;
-    if let Some(id) = batch.inputs.iter().find(outside) {
+    if let Some(id) = batch.inputs().iter().find(|id| **id >= vocabulary) {
         return error(format!("token id {id} is not below the model's vocabulary of {vocabulary}"));
     }
-    if let Some(id) = batch.targets.iter().find(|id| **id >= vocabulary) {
+    if let Some(id) = batch.targets().iter().find(|id| **id >= vocabulary) {
         return error(format!("target {id} is not below the model's vocabulary of {vocabulary}"));
     }
     Ok(())

@@ -92,7 +92,7 @@ fn batch(step: u64, vocabulary: u64, rows: usize, time: usize) -> Batch {
     let rows_of = |from: usize| {
         inputs.chunks_exact(time + 1).flat_map(move |row| row[from..from + time].to_vec()).collect::<Vec<i32>>()
     };
-    Batch { time, inputs: rows_of(0), targets: rows_of(1), sources: vec![0; rows], ..Batch::default() }
+    Batch::new(time, rows_of(0), rows_of(1), vec![0; rows]).expect("ids of a vocabulary, in rows of `time`")
 }
 
 fn parameters<B: FusedOps>(model: &GptNeoX<B>) -> Vec<f32> {

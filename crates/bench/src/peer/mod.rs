@@ -140,7 +140,7 @@ impl TrainStep {
             }
         };
         let targets = next_tokens(&inputs, self.seq);
-        Ok(Batch { time: self.seq, inputs, targets, sources: vec![0; rows], ..Batch::default() })
+        Ok(Batch::new(self.seq, inputs, targets, vec![0; rows])?)
     }
 }
 
@@ -202,14 +202,14 @@ impl OnBackend for Task<'_> {
                 for micro in &micro {
                     let begun = Instant::now();
                     if spec.work == Work::Forward {
-                        let ids = tensor::<AB::InnerBackend>(&micro.inputs, spec.seq);
-                        let losses = plain.token_losses(ids, tensor(&micro.targets, spec.seq));
+                        let ids = tensor::<AB::InnerBackend>(micro.inputs(), spec.seq);
+                        let losses = plain.token_losses(ids, tensor(micro.targets(), spec.seq));
                         loss += sum(losses) * scale;
                         phases.forward += begun.elapsed().as_secs_f64();
                         continue;
                     }
-                    let ids = tensor::<AB>(&micro.inputs, spec.seq);
-                    let result = model.loss(ids, tensor(&micro.targets, spec.seq), scale);
+                    let ids = tensor::<AB>(micro.inputs(), spec.seq);
+                    let result = model.loss(ids, tensor(micro.targets(), spec.seq), scale);
                     loss += sum(result.tokens) * scale;
                     phases.forward += begun.elapsed().as_secs_f64();
                     let begun = Instant::now();

@@ -1,6 +1,7 @@
 //! Tokenizers: from a Hugging Face `tokenizer.json`, or a byte-level BPE trained here.
 
 mod build;
+mod continuation;
 mod divide;
 mod encode;
 mod folder;

@@ -122,7 +122,7 @@ impl Checkpoint {
     ///
     /// 1. Buffers of old checkpoints are left out.
     /// 2. `lm_head.weight` is `embed_out.weight`.
-    /// 3. Where no name begins with `gpt_neox.` the body alone was saved: its names get it.
+    /// 3. Names of the body get the `gpt_neox.` that they lack, as where the body alone was saved, and lose one that is there twice.
     fn tensors(&self) -> Result<BTreeMap<String, Found<'_>>, Error> {
         let mut named = Vec::new();
         for (path, map) in &self.maps {
@@ -130,14 +130,9 @@ impl Checkpoint {
             named.extend(file.tensors().into_iter().map(|(name, view)| (name, Found { path, view })));
         }
         named.retain(|(name, _)| !BUFFERS.iter().any(|buffer| name.ends_with(buffer)));
-        let body_alone = !named.iter().any(|(name, _)| name.starts_with(BODY));
         let mut tensors = BTreeMap::new();
         for (name, found) in named {
-            let own = match name.as_str() {
-                LM_HEAD | OUTPUT => OUTPUT.to_owned(),
-                _ if body_alone => format!("{BODY}{name}"),
-                _ => name,
-            };
+            let own = canonical(&name);
             let path = found.path;
             if let Some(earlier) = tensors.insert(own.clone(), found) {
                 return Err(format_error(path, format!("tensor {own} is in {} too", earlier.path.display())));
@@ -175,6 +170,19 @@ impl Checkpoint {
     }
 }
 
+/// A tensor's name in this crate.
+fn canonical(name: &str) -> String {
+    let inner = name.strip_prefix(BODY).unwrap_or(name);
+    let of_body = |name: &str| ["embed_in.", "layers.", "final_layer_norm."].iter().any(|part| name.starts_with(part));
+    match inner {
+        LM_HEAD => OUTPUT.to_owned(),
+        _ if name == OUTPUT => OUTPUT.to_owned(),
+        _ if of_body(inner) => format!("{BODY}{inner}"),
+        _ if inner.strip_prefix(BODY).is_some_and(of_body) => inner.to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
 /// Loads a checkpoint directory as `save_pretrained` writes it: [`Checkpoint::open`] and [`Checkpoint::model`] at once.
 ///
 /// # Errors
@@ -206,7 +214,8 @@ fn read_config(dir: &Path) -> Result<(GptNeoXConfig, Metadata), Error> {
     };
     // An object: it was parsed as one.
     let fields = config.as_object().cloned().unwrap_or_default();
-    Ok((model, Metadata::new(&fields, generation)))
+    let metadata = Metadata::new(&fields, generation).map_err(|e| e.within(dir))?;
+    Ok((model, metadata))
 }
 
 fn read_json(path: &Path) -> Result<Value, Error> {

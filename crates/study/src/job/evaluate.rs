@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use burn::module::AutodiffModule as _;
 use corpus::TokenStore;
-use data_mixer::{Batch, IGNORE, Sequences, SftBatches, SftSpec};
+use data_mixer::{IGNORE, Sequences, SftBatches, SftSpec};
 use forgetting_eval::{DocumentLosses, HeldOut};
 use fused_ops::{FusedOps, Precision, TrainingBackend};
 use gptneox_model::{GptNeoX, load_pretrained};
@@ -234,11 +234,7 @@ fn general<B: FusedOps>(
     device: &B::Device,
     go_on: &dyn Fn() -> bool,
 ) -> Result<DocumentLosses, Error> {
-    let batches = drawn.chunks(BATCH).take_while(|_| go_on()).map(|places| {
-        let mut batch = Batch::with_capacity(places.len(), sequences.time());
-        places.iter().try_for_each(|i| sequences.push(*i, 0, &mut batch))?;
-        Ok(batch)
-    });
+    let batches = drawn.chunks(BATCH).take_while(|_| go_on()).map(|places| sequences.batch_of(places));
     // Position j of sequence i predicts token i·T + j + 1.
     let time = sequences.time() as u64;
     let mut predicted = drawn.iter().flat_map(|i| (1..=time).map(move |j| i * time + j));
@@ -273,7 +269,7 @@ fn by_row<B: FusedOps>(
             // With prompts left out it is unknown which bytes the rest stands for.
             bytes: None,
         };
-        rows.extend(losses.chunks_exact(batch.time).zip(batch.targets.chunks_exact(batch.time)).map(row));
+        rows.extend(losses.chunks_exact(batch.time()).zip(batch.targets().chunks_exact(batch.time())).map(row));
     })?;
     Ok(DocumentLosses::new(rows))
 }

@@ -8,7 +8,7 @@ use gptneox_model::{Metadata, SaveOptions, save_pretrained};
 use schedule::Step;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use trainer::{TrainSpec, Trainer, load_weights};
+use trainer::{Start, TrainSpec, Trainer, load_model_config, load_weights};
 
 use super::rows::Examples;
 use super::training::{Stretch, train};
@@ -96,11 +96,17 @@ impl Kind for Finetune {
 
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
         let batches = self.set.batches(cx.store)?;
-        let model = load_weights(&pretrain::weights(cx.store, &self.base), cx.device)?;
-        let trainer = Trainer::<AB>::new(model, self.recipe.clone(), cx.device)?;
+        let base = pretrain::weights(cx.store, &self.base);
+        let (config, device) = (load_model_config(&base)?, cx.device);
+        let start = Start::Weights {
+            model: &config,
+            spec: self.recipe.clone(),
+            device,
+            make: Box::new(|| load_weights(&base, device)),
+        };
         let until = batches.steps();
-        let stretch = Stretch { label: &self.label, begin: 0, until, stop: until };
-        let trainer = train(trainer, &batches, &stretch, cx)?;
+        let stretch = Stretch { label: &self.label, begin: 0, until, from: 0, stop: until };
+        let trainer: Trainer<AB> = train(start, &batches, &stretch, cx)?;
         let (ledger, skipped) = (trainer.ledger(), trainer.steps_skipped());
         let to = cx.folder.join(MODEL);
         let tokenizer = MakeTokenizer::file(cx.store, &self.tokenizer);

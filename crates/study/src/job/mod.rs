@@ -13,7 +13,7 @@ mod evaluate;
 mod finetune;
 mod held_out;
 mod plane;
-mod pretrain;
+pub(crate) mod pretrain;
 mod probe;
 mod proximity;
 mod rows;

@@ -2,7 +2,7 @@
 
 use data_mixer::BatchSource;
 use fused_ops::TrainingBackend;
-use trainer::{Control, Outcome, RunOptions, Trainer, run};
+use trainer::{Control, Event, Outcome, RunOptions, Start, Trainer, run};
 
 use super::Context;
 use crate::Error;
@@ -20,40 +20,48 @@ pub(crate) struct Stretch<'a> {
     pub(crate) begin: u64,
     /// The run's last step, and one more.
     pub(crate) until: u64,
+    /// The step that this part is started at.
+    pub(crate) from: u64,
     /// Where this part stops.
     pub(crate) stop: u64,
 }
 
 /// Trains up to the part's end, in the job's folder; goes on from its newest whole checkpoint.
-pub(crate) fn train<AB: TrainingBackend>(
-    trainer: Trainer<AB>,
+pub(crate) fn train<'a, AB: TrainingBackend>(
+    start: impl Into<Start<'a, AB>>,
     batches: &dyn BatchSource,
     stretch: &Stretch<'_>,
     cx: &mut Context<'_, AB>,
 ) -> Result<Trainer<AB>, Error> {
     let options = RunOptions {
-        dir: cx.folder,
         checkpoint_steps: CHECKPOINT_STEPS,
         checkpoint_seconds: cx.checkpoint_seconds,
         keep: KEEP,
-        until: stretch.stop,
+        // The job keeps its result itself.
+        last_checkpoint: false,
+        ..RunOptions::new(cx.folder, stretch.stop)
     };
     let Stretch { label, begin, until, .. } = *stretch;
     let steps = until.saturating_sub(begin).max(1) as f64;
     let share = |step: u64| step.saturating_sub(begin) as f64 / steps;
-    let from = trainer.steps_done();
     let report = cx.report;
-    let (trainer, outcome) = run(trainer, batches, &options, &mut |step, record| {
-        match record {
-            None if step > from => {
-                report.note(&format!("{label}: restored the checkpoint of step {step}"));
-                report.resumed(share(step));
+    let mut from = stretch.from;
+    let (trainer, outcome) = run(start, batches, &options, &mut |event| {
+        match event {
+            Event::Began { step, passed_over } => {
+                for damage in passed_over {
+                    report.note(&format!("{label}: passed over a checkpoint: {damage}"));
+                }
+                if step > std::mem::replace(&mut from, step) {
+                    report.note(&format!("{label}: restored the checkpoint of step {step}"));
+                    report.resumed(share(step));
+                }
             }
-            None => {}
-            Some(r) => report.advanced(share(step), || {
-                let speed = r.tokens as f64 / r.seconds.max(1e-9);
-                format!("{label}: step {step}/{until}, loss {:.3}, {speed:.0} tokens/s", r.loss)
+            Event::Step(line) => report.advanced(share(line.record.step + 1), || {
+                let speed = line.tokens_per_second.unwrap_or(0.0);
+                format!("{label}: step {}/{until}, loss {:.3}, {speed:.0} tokens/s", line.record.step + 1, line.record.loss)
             }),
+            Event::Evaluated(_) | Event::Checkpoint { .. } => {}
         }
         if report.signal().received().is_some() { Control::Stop } else { Control::Continue }
     })

@@ -166,9 +166,7 @@ impl Walk {
     fn general_batch<AB: TrainingBackend>(&self, cx: &Context<'_, AB>) -> Result<Batch, Error> {
         let sequences = Sequences::new(self.general.open(cx.store)?, self.time)?.with_document_mask(self.document_mask);
         let drawn = sample(sequences.len(), self.path_rows, self.draw);
-        let mut batch = Batch::with_capacity(drawn.len(), self.time);
-        drawn.iter().try_for_each(|i| sequences.push(*i, 0, &mut batch))?;
-        Ok(batch)
+        Ok(sequences.batch_of(&drawn)?)
     }
 
     fn initialisation<AB: TrainingBackend>(

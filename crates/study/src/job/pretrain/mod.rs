@@ -19,7 +19,7 @@ use fused_ops::TrainingBackend;
 use gptneox_model::{GptNeoX, GptNeoXConfig};
 use schedule::{LrSpec, Phase, Shares, Step, Timeline};
 use serde::{Deserialize, Serialize};
-use trainer::{TrainSpec, Trainer, verify_checkpoint};
+use trainer::{Resumable, TrainSpec, Trainer, resumable};
 
 use super::tokens::Content;
 use super::training::{Stretch, train};
@@ -129,8 +129,13 @@ pub(crate) struct Pretrained {
 }
 
 impl Pretrain {
+    /// The recipe, with its learning rates.
+    pub(crate) fn recipe(&self) -> TrainSpec {
+        TrainSpec { lr: self.lr.clone(), ..self.setup.recipe.clone() }
+    }
+
     /// The batches: of the phases that have begun, each to its end.
-    fn batches(&self, store: &Store) -> Result<MixedBatches, Error> {
+    pub(crate) fn batches(&self, store: &Store) -> Result<MixedBatches, Error> {
         let failed = |source| Error::Schedule { what: self.label.clone(), source };
         let phases = self.phases.iter().map(|b| b.phase.clone()).collect();
         let end = self.phases.last().map_or(self.step, |last| last.end);
@@ -240,26 +245,28 @@ impl Kind for Pretrain {
     fn run<AB: TrainingBackend>(&self, cx: &mut Context<'_, AB>) -> Result<Self::Output, Error> {
         let rates = self.curve()?;
         let batches = self.batches(cx.store)?;
-        let recipe = TrainSpec { lr: self.lr.clone(), ..self.setup.recipe.clone() };
-        let model: GptNeoX<AB> = match &self.setup.base {
-            Some(base) => Model::Base(base.clone()).load(cx.store, cx.device)?,
-            None => GptNeoX::init(&self.setup.model, self.setup.init_seed, cx.device)?,
-        };
-        let mut trainer = Trainer::new(model, recipe, cx.device)?;
+        let recipe = self.recipe();
         let origin = self.origin(cx.store, &rates)?;
         let begin = origin.as_ref().map_or(0, |(step, ..)| step.0);
-        if let Some((.., path)) = &origin {
-            trainer = trainer.fork(path)?;
-        }
         // A checkpoint of an earlier attempt, if it is ahead. It may be another study's, whose rates go on differently.
-        let own = trainer::checkpoints(cx.folder).into_iter();
-        let resumed = own
-            .filter(|(step, _)| (begin + 1..=self.step.0).contains(step))
-            .find(|(_, path)| verify_checkpoint(path).is_ok());
-        if let Some((step, path)) = &resumed {
-            trainer = trainer.fork(path)?;
-            cx.report.note(&format!("{}: restored the checkpoint of step {step}", self.label));
+        let Resumable { newest: resumed, passed_over } = resumable(cx.folder, begin, self.step.0)?;
+        for damage in passed_over {
+            cx.report.note(&format!("{}: passed over a checkpoint: {damage}", self.label));
         }
+        let mut trainer: Trainer<AB> = match (&resumed, &origin) {
+            (Some((step, path)), _) => {
+                cx.report.note(&format!("{}: restored the checkpoint of step {step}", self.label));
+                Trainer::fork(path, recipe, cx.device)?
+            }
+            (None, Some((.., path))) => Trainer::fork(path, recipe, cx.device)?,
+            (None, None) => {
+                let model = match &self.setup.base {
+                    Some(base) => Model::Base(base.clone()).load(cx.store, cx.device)?,
+                    None => GptNeoX::init(&self.setup.model, self.setup.init_seed, cx.device)?,
+                };
+                Trainer::new(model, recipe, cx.device)?
+            }
+        };
         let resumed = resumed.map(|(step, _)| step);
         let from = match resumed {
             Some(_) => read_origin(cx.folder)?,
@@ -278,7 +285,8 @@ impl Kind for Pretrain {
         }
         let stops = self.kept(resumed.unwrap_or(begin)).chain([self.step.0]);
         for until in stops {
-            let stretch = Stretch { label: &self.label, begin, until: self.step.0, stop: until };
+            let stretch =
+                Stretch { label: &self.label, begin, until: self.step.0, from: trainer.steps_done(), stop: until };
             trainer = train(trainer, &batches, &stretch, cx)?;
             if until < self.step.0 {
                 self.leave(&trainer, &rates, from.as_ref(), cx)?;

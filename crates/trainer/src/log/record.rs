@@ -1,19 +1,16 @@
-//! The log: one JSON object a step.
-
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+//! What is recorded of a step, and of an evaluation.
 
 use data_mixer::{Batch, LedgerHead};
 use serde::{Deserialize, Serialize};
-
-use crate::Error;
 
 /// The loss on one source's rows of a batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SourceLoss {
     /// The source's index.
     pub source: u16,
+    /// Its name, in a run's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Its rows.
     pub rows: u64,
     /// Its predicted tokens.
@@ -25,15 +22,15 @@ pub struct SourceLoss {
 
 impl SourceLoss {
     pub(crate) fn per_source(batch: &Batch) -> Vec<Self> {
-        let mut sources = batch.sources.clone();
+        let mut sources = batch.sources().to_vec();
         sources.sort_unstable();
         sources.dedup();
-        sources.into_iter().map(|source| Self { source, rows: 0, targets: 0, nats: 0.0 }).collect()
+        sources.into_iter().map(|source| Self { source, name: None, rows: 0, targets: 0, nats: 0.0 }).collect()
     }
 
     pub(crate) fn add(sums: &mut [Self], micro: &Batch, token_losses: &[f32]) {
-        let rows = token_losses.chunks_exact(micro.time).zip(micro.targets.chunks_exact(micro.time));
-        for (source, (losses, targets)) in micro.sources.iter().zip(rows) {
+        let rows = token_losses.chunks_exact(micro.time()).zip(micro.targets().chunks_exact(micro.time()));
+        for (source, (losses, targets)) in micro.sources().iter().zip(rows) {
             let Some(sum) = sums.iter_mut().find(|s| s.source == *source) else { continue };
             sum.rows += 1;
             sum.targets += targets.iter().filter(|t| **t != data_mixer::IGNORE).count() as u64;
@@ -99,43 +96,46 @@ pub struct StepRecord {
     pub ledger: LedgerHead,
 }
 
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { path, source }
+/// A line of a run's log: a step, how fast it was, and how long the rest will take.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// The step.
+    #[serde(flatten)]
+    pub record: StepRecord,
+    /// Positions computed in a second.
+    #[serde(default)]
+    pub tokens_per_second: Option<f64>,
+    /// Floating-point operations of a second, recomputation not counted.
+    #[serde(default)]
+    pub flops_per_second: Option<f64>,
+    /// The same as a share of the device's peak, where that is known (model FLOPs utilisation).
+    #[serde(default)]
+    pub mfu: Option<f64>,
+    /// Seconds to the run's end at the speed of the last steps.
+    #[serde(default)]
+    pub eta_seconds: Option<f64>,
+    /// When it ended, in seconds since 1970.
+    #[serde(default)]
+    pub time: Option<f64>,
 }
 
-/// An append-only log that begins at a step: later records of an earlier attempt are cut off.
-pub(crate) struct Log {
-    file: File,
-    path: std::path::PathBuf,
-}
-
-impl Log {
-    pub(crate) fn open(path: &Path, step: u64) -> Result<Self, Error> {
-        let mut keep = 0u64;
-        if let Ok(file) = File::open(path) {
-            let mut reader = BufReader::new(file);
-            let mut line = String::new();
-            loop {
-                line.clear();
-                let n = reader.read_line(&mut line).map_err(io(path))?;
-                let record = serde_json::from_str::<serde_json::Value>(&line).ok();
-                let at = record.as_ref().and_then(|r| r.get("step")).and_then(serde_json::Value::as_u64);
-                match at {
-                    // A line without its end was being written when the run was killed.
-                    Some(at) if at < step && line.ends_with('\n') => keep += n as u64,
-                    _ => break,
-                }
-            }
-        }
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(io(path))?;
-        file.set_len(keep).map_err(io(path))?;
-        Ok(Self { file, path: path.to_owned() })
-    }
-
-    pub(crate) fn write(&mut self, record: &impl Serialize) -> Result<(), Error> {
-        let mut line = serde_json::to_vec(record).map_err(|e| io(&self.path)(e.into()))?;
-        line.push(b'\n');
-        self.file.write_all(&line).map_err(io(&self.path))
-    }
+/// The loss on a held-out set during training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalRecord {
+    /// Steps done.
+    pub step: u64,
+    /// The set's name.
+    pub set: String,
+    /// Mean loss in nats per predicted token.
+    #[serde(with = "finite")]
+    pub loss: f64,
+    /// Predicted tokens.
+    pub targets: u64,
+    /// Bits per byte of the predicted text, where its bytes are known.
+    pub bits_per_byte: Option<f64>,
+    /// Wall time.
+    pub seconds: f64,
+    /// When it ended, in seconds since 1970.
+    #[serde(default)]
+    pub time: Option<f64>,
 }

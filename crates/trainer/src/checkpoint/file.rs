@@ -12,10 +12,12 @@ use memmap2::Mmap;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::optimizer::{Moments, from_host, to_host};
-use crate::{Error, TrainSpec, Trainer};
+use crate::step::Position;
+use crate::{Change, Error, TrainSpec, Trainer};
 
 /// 3: the ledger's digests are sums over rows.
 const VERSION: u32 = 3;
@@ -33,11 +35,48 @@ struct Meta {
     step: u64,
     updates: u64,
     ledger: LedgerHead,
-    spec: TrainSpec,
+    /// The steps skipped lately.
+    #[serde(default)]
+    skips: Vec<u64>,
+    /// The recipe, read only by who goes on: weights are read whatever fields it has.
+    spec: Value,
     /// The model's sizes.
     model: GptNeoXConfig,
     /// xxh3 of every tensor's name and bytes, in order of name.
+    #[serde(default)]
     checksum: String,
+}
+
+/// A tensor's name, shape and values.
+type Named = (String, Vec<usize>, Vec<f32>);
+
+/// What a checkpoint holds, on the host: training may go on while it is written.
+pub(crate) struct Snapshot {
+    meta: Meta,
+    tensors: Vec<Named>,
+}
+
+impl Snapshot {
+    /// The steps done.
+    pub(crate) fn step(&self) -> u64 {
+        self.meta.step
+    }
+
+    /// Writes a checkpoint, atomically: the file is complete or not there.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), Error> {
+        let bytes = self.tensors.iter().map(|(name, _, values)| (name.as_str(), bytemuck::cast_slice(values)));
+        let meta = Meta { checksum: checksum(bytes), ..self.meta.clone() };
+        let views = self
+            .tensors
+            .iter()
+            .map(|(name, shape, values)| {
+                let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(values))?;
+                Ok((name.as_str(), view))
+            })
+            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+            .map_err(|e| damaged(path, e))?;
+        write(path, views, &meta)
+    }
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
@@ -66,86 +105,96 @@ impl<AB: TrainingBackend> Trainer<AB> {
     /// # Errors
     /// A file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
+        self.snapshot().write(path)
+    }
+
+    /// A copy of everything that a checkpoint holds.
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let parameters = export_parameters(self.model());
-        let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::with_capacity(3 * parameters.len());
+        let mut tensors: Vec<Named> = Vec::with_capacity(3 * parameters.len());
         for (p, Moments { m, v }) in parameters.into_iter().zip(&self.moments) {
             let count = p.values.len();
             tensors.push((format!("adamw_m.{}", p.name), p.shape.clone(), to_host::<AB::InnerBackend>(m, count)));
             tensors.push((format!("adamw_v.{}", p.name), p.shape.clone(), to_host::<AB::InnerBackend>(v, count)));
             tensors.push((format!("model.{}", p.name), p.shape, p.values));
         }
-        let bytes = |values: &'_ [f32]| -> Vec<u8> { bytemuck::cast_slice(values).to_vec() };
-        let raw: Vec<(String, Vec<usize>, Vec<u8>)> =
-            tensors.into_iter().map(|(name, shape, values)| (name, shape, bytes(&values))).collect();
         let meta = Meta {
             version: VERSION,
             step: self.step,
             updates: self.updates,
             ledger: self.ledger,
-            spec: self.spec.clone(),
+            skips: self.skips.clone(),
+            spec: value(&self.spec),
             model: self.model().config().clone(),
-            checksum: checksum(raw.iter().map(|(name, _, b)| (name.as_str(), b.as_slice()))),
+            checksum: String::new(),
         };
-        let views = raw
-            .iter()
-            .map(|(name, shape, b)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), b)?)))
-            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-            .map_err(|e| damaged(path, e))?;
-        write(path, views, &meta)
+        Snapshot { meta, tensors }
     }
 
-    /// Continues from a checkpoint: weights, optimiser and position become its own.
+    /// A run that goes on from a checkpoint: weights, optimiser and position are the file's.
     ///
     /// # Errors
-    /// A damaged file, another model, or another spec (the fields that differ are named).
-    pub fn load(self, path: &Path) -> Result<Self, Error> {
-        self.load_but(path, &["recompute"])
+    /// A damaged file, or another spec (the fields that differ are named; `recompute`, `max_skipped` and `skip_window` change no
+    /// result and may differ).
+    pub fn resume(path: &Path, spec: TrainSpec, device: &AB::Device) -> Result<Self, Error> {
+        Self::resume_with(path, spec, device, &[])
     }
 
-    /// Continues from a checkpoint of another run that had the same optimiser up to its step: as [`load`](Self::load),
-    /// but the learning rates and the limit of skipped steps may differ from there on.
+    /// The same under a spec that differs in some fields: from the checkpoint's step on it holds. Skipped steps are counted anew where
+    /// a field differs.
     ///
     /// # Errors
-    /// As [`load`](Self::load).
-    pub fn fork(self, path: &Path) -> Result<Self, Error> {
-        self.load_but(path, &["recompute", "lr", "max_skipped"])
-    }
-
-    fn load_but(mut self, path: &Path, ignored: &[&str]) -> Result<Self, Error> {
-        let file = Checkpoint::open(path)?;
-        let fields = differing_fields(&file.meta.spec, &self.spec, ignored)
-            .into_iter()
-            .chain(differing_fields(&file.meta.model, self.model().config(), &[]))
-            .collect::<Vec<_>>();
+    /// As [`resume`](Self::resume), but for these fields.
+    pub fn resume_with(path: &Path, spec: TrainSpec, device: &AB::Device, allowed: &[Change]) -> Result<Self, Error> {
+        let file = CheckpointFile::open(path)?;
+        let allowed: Vec<&str> = allowed.iter().map(|change| change.name()).collect();
+        let fields = differing_fields(&file.spec()?, &spec, &[&allowed[..], &CHANGE_NOTHING].concat());
         if !fields.is_empty() {
             return Err(Error::OtherSpec { path: path.to_owned(), fields });
         }
+        let same = differing_fields(&file.spec()?, &spec, &CHANGE_NOTHING).is_empty();
         let tensors = file.tensors()?;
-        let model = model::<AB>(&tensors, &file.meta.model, &self.device)?;
-        self.moments = parameter_shapes(&model)
+        let model = model::<AB>(&tensors, &file.meta.model, device).map_err(|e| damaged(path, e))?;
+        let moments = parameter_shapes(&model)
             .iter()
             .map(|(name, shape)| {
                 let moment = |kind: &str| {
-                    let values = read(&tensors, format!("{kind}.{name}"), shape)?;
-                    Ok::<_, gptneox_model::Error>(from_host::<AB::InnerBackend>(values, shape, &self.device))
+                    let values = read(&tensors, format!("{kind}.{name}"), shape).map_err(|e| damaged(path, e))?;
+                    Ok::<_, Error>(from_host::<AB::InnerBackend>(values, shape, device))
                 };
                 Ok(Moments { m: moment("adamw_m")?, v: moment("adamw_v")? })
             })
-            .collect::<Result<_, gptneox_model::Error>>()?;
-        self.model = Some(model.with_compute(self.spec.compute()));
-        (self.step, self.updates, self.ledger) = (file.meta.step, file.meta.updates, file.meta.ledger);
-        Ok(self)
+            .collect::<Result<_, Error>>()?;
+        let Meta { step, updates, ledger, skips, .. } = file.meta;
+        let position = Position { step, updates, ledger, skips: if same { skips } else { Vec::new() } };
+        Self::at(position, model, moments, spec, device)
+    }
+
+    /// A run that goes on from another one's checkpoint, which had the same optimiser up to its step: from there on the learning rates
+    /// may differ.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume), but for the learning rates.
+    pub fn fork(path: &Path, spec: TrainSpec, device: &AB::Device) -> Result<Self, Error> {
+        Self::resume_with(path, spec, device, &[Change::Lr])
     }
 }
 
+/// Fields of a spec that change no result.
+const CHANGE_NOTHING: [&str; 3] = ["recompute", "max_skipped", "skip_window"];
+
+fn value(spec: &impl Serialize) -> Value {
+    serde_json::to_value(spec).unwrap_or_default()
+}
+
 /// A checkpoint file, mapped.
-struct Checkpoint<'a> {
+struct CheckpointFile<'a> {
     path: &'a Path,
     map: Mmap,
     meta: Meta,
 }
 
-impl<'a> Checkpoint<'a> {
+impl<'a> CheckpointFile<'a> {
     fn open(path: &'a Path) -> Result<Self, Error> {
         let file = File::open(path).map_err(io(path))?;
         // SAFETY: the map is read-only, and checkpoints are renamed into place when complete, never rewritten.
@@ -159,6 +208,12 @@ impl<'a> Checkpoint<'a> {
         }
         let meta = serde_json::from_str(meta).map_err(|e| damaged(path, e))?;
         Ok(Self { path, map, meta })
+    }
+
+    /// The recipe that it was written under.
+    fn spec(&self) -> Result<TrainSpec, Error> {
+        serde_json::from_value(self.meta.spec.clone())
+            .map_err(|e| damaged(self.path, format!("its spec is not one that this program reads: {e}")))
     }
 
     /// Its tensors, once their checksum is found to be right.
@@ -178,7 +233,7 @@ impl<'a> Checkpoint<'a> {
 /// # Errors
 /// A file that cannot be read, is damaged or no checkpoint; one that cannot be written.
 pub fn keep_weights(from: &Path, to: &Path) -> Result<(), Error> {
-    let file = Checkpoint::open(from)?;
+    let file = CheckpointFile::open(from)?;
     let tensors = file.tensors()?;
     let names = tensors.names().into_iter().filter(|name| name.starts_with("model."));
     let views = names
@@ -194,7 +249,7 @@ pub fn keep_weights(from: &Path, to: &Path) -> Result<(), Error> {
 /// # Errors
 /// The damage.
 pub fn verify_checkpoint(path: &Path) -> Result<(), Error> {
-    Checkpoint::open(path)?.tensors().map(|_| ())
+    CheckpointFile::open(path)?.tensors().map(|_| ())
 }
 
 /// Complete or not there.
@@ -216,8 +271,8 @@ fn write(path: &Path, views: Vec<(&str, TensorView<'_>)>, meta: &Meta) -> Result
 /// # Errors
 /// A file that cannot be read, is damaged or no checkpoint.
 pub fn load_weights<B: FusedOps>(path: &Path, device: &B::Device) -> Result<GptNeoX<B>, Error> {
-    let file = Checkpoint::open(path)?;
-    Ok(model(&file.tensors()?, &file.meta.model, device)?)
+    let file = CheckpointFile::open(path)?;
+    model(&file.tensors()?, &file.meta.model, device).map_err(|e| damaged(path, e))
 }
 
 fn model<B: FusedOps>(
@@ -238,9 +293,8 @@ fn read(tensors: &SafeTensors<'_>, name: String, shape: &[usize]) -> Result<Vec<
     Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
 
-/// The names of the fields in which two specs differ, but for some.
-fn differing_fields<T: Serialize>(a: &T, b: &T, but: &[&str]) -> Vec<String> {
-    let value = |spec: &T| serde_json::to_value(spec).unwrap_or_default();
+/// The fields in which two specs differ, but for some, each with both values.
+pub(crate) fn differing_fields<T: Serialize>(a: &T, b: &T, but: &[&str]) -> Vec<String> {
     let (a, b) = (value(a), value(b));
     let names: BTreeSet<&String> = [&a, &b].iter().filter_map(|v| v.as_object()).flat_map(|o| o.keys()).collect();
     names
@@ -248,6 +302,14 @@ fn differing_fields<T: Serialize>(a: &T, b: &T, but: &[&str]) -> Vec<String> {
         .filter(|name| a[*name] != b[*name] && !but.contains(&name.as_str()))
         .map(|name| format!("{name} ({} there, {} here)", a[name], b[name]))
         .collect()
+}
+
+/// The sizes of a checkpoint's model, without its weights.
+///
+/// # Errors
+/// A file that cannot be read or is no checkpoint.
+pub fn load_model_config(path: &Path) -> Result<GptNeoXConfig, Error> {
+    Ok(CheckpointFile::open(path)?.meta.model)
 }
 
 /// The name of a step's checkpoint.

@@ -1,0 +1,42 @@
+//! `midtrain log`: a run's log for other programs.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use trainer::{LogFormats, convert_log};
+
+use crate::Error;
+
+/// A run, and what its log is to become.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  midtrain log runs/store/pretrain/KEY --out logs
+  midtrain log runs/store/pretrain/KEY --out logs --format tensorboard && tensorboard --logdir logs
+log.csv holds a row a step and a column for the loss of each source; evals.csv the held-out sets that were evaluated on the way;
+tensorboard/ an event file. A stretch that continues another one's checkpoint holds its own steps.")]
+pub(super) struct LogArgs {
+    /// A run's folder: where its log.jsonl lies.
+    run: PathBuf,
+    /// The folder to write.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// What to write (default: both).
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Csv,
+    Tensorboard,
+}
+
+impl LogArgs {
+    pub(super) fn run(self) -> Result<String, Error> {
+        let wanted = |format| self.format.is_none_or(|only| only == format);
+        let formats = LogFormats { csv: wanted(Format::Csv), tensorboard: wanted(Format::Tensorboard) };
+        let steps = convert_log(&self.run, &self.out, formats)?;
+        Ok(format!("{}: {steps} steps\n", self.out.display()))
+    }
+}
