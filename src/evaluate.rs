@@ -9,11 +9,14 @@ use burn::module::AutodiffModule as _;
 use burn::tensor::{Int, Tensor, TensorData};
 use corpus::Tokenizer;
 use data_mixer::IGNORE;
-use forgetting_eval::HeldOut;
+use forgetting_eval::{ClozeItem, ClozeScore, HeldOut};
 use fused_ops::{FusedOps, Precision, TrainingBackend};
 use gptneox_model::{GptNeoX, Input, Site};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use schedule::LrSpec;
+use study::cloze_scores;
+use trainer::TrainSpec;
 
 use crate::backend::OnBackend;
 use crate::{Backend, Error, model_file};
@@ -68,6 +71,14 @@ impl Evaluate {
     /// positions, masks with holes; a mean loss that is not finite.
     pub fn ids(&self, backend: Backend, input: &Path, output: &Path) -> Result<IdsLoss, Error> {
         backend.on(Ids { spec: self, input, output })?
+    }
+
+    /// What the model chooses of multiple-choice items (JSON lines), with the tokenizer given or the one beside it.
+    ///
+    /// # Errors
+    /// Files that cannot be read, items that are none, a choice longer than the model's positions, a log-likelihood that is not finite.
+    pub fn items(&self, backend: Backend, items: &Path, tokenizer: Option<&Path>) -> Result<Vec<ClozeScore>, Error> {
+        backend.on(Items { spec: self, items, tokenizer })?
     }
 
     /// The loss on a whole text, which begins a document. `progress` is told the tokens done and in all.
@@ -138,7 +149,7 @@ impl OnBackend for Ids<'_> {
             let starts = (row.read.start > 0).then(|| tensor(&vec![row.read.start as i32; time], time));
             let hidden = model.hidden(Input { ids: tensor(row.ids, time), document_starts: starts }, &mut observe);
             push("logits".to_owned(), &[time, model.config().vocab_size], shown(model.project(hidden.clone())));
-            let losses = values(model.token_losses_of(hidden, tensor(&row.targets, time)));
+            let losses = values(model.token_losses_of(hidden, tensor(row.targets, time)));
             nats += losses.iter().map(|l| f64::from(*l)).sum::<f64>();
             predicted += row.targets.iter().filter(|t| **t >= 0).count() as u64;
             push("token_loss".to_owned(), &[time - 1], losses[..time - 1].to_vec());
@@ -177,6 +188,32 @@ fn write(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Result<(), 
         other => Error::content(path, other),
     })?;
     file.commit().map(drop).map_err(Error::io(path))
+}
+
+struct Items<'a> {
+    spec: &'a Evaluate,
+    items: &'a Path,
+    tokenizer: Option<&'a Path>,
+}
+
+impl OnBackend for Items<'_> {
+    type Output = Result<Vec<ClozeScore>, Error>;
+
+    fn run<AB: TrainingBackend>(self) -> Self::Output {
+        let Self { spec, items: path, tokenizer } = self;
+        let tokenizer = Tokenizer::from_file(&model_file::tokenizer(&spec.model, tokenizer)?)?;
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let items = ClozeItem::read(&text).map_err(|e| Error::content(path, e))?;
+        let device = Default::default();
+        let model = model_file::load::<AB>(&spec.model, spec.precision, &device)?.valid();
+        model_file::check_vocabulary(&tokenizer, model.config(), path)?;
+        let recipe = TrainSpec::new(LrSpec::constant(0.0));
+        let scores = cloze_scores(&model, &tokenizer, &items, &recipe, &device, &|_| true)?;
+        for value in scores.iter().flat_map(|score| &score.log_likelihoods) {
+            finite(*value, &spec.model)?;
+        }
+        Ok(scores)
+    }
 }
 
 struct Text<'a> {

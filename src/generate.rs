@@ -67,14 +67,7 @@ impl OnBackend for Task<'_> {
         let path = model_file::tokenizer(&spec.model, spec.tokenizer.as_deref())?;
         let tokenizer = Tokenizer::from_file(&path)?;
         let model = model_file::load::<AB>(&spec.model, spec.precision, &Default::default())?.valid();
-        if tokenizer.vocab_size() > model.config().vocab_size {
-            let reason = format!(
-                "has {} tokens, the model a vocabulary of {}",
-                tokenizer.vocab_size(),
-                model.config().vocab_size
-            );
-            return Err(Error::content(&path, reason));
-        }
+        model_file::check_vocabulary(&tokenizer, model.config(), &path)?;
         let mut prompt = tokenizer.encode(&spec.prompt)?;
         if prompt.is_empty() {
             prompt.push(tokenizer.end_of_text());

@@ -6,7 +6,7 @@ use burn::tensor::DType;
 use corpus::Tokenizer;
 use fused_ops::{FusedOps, Precision, TrainingBackend};
 use gptneox_model::{
-    Checkpoint, Compute, GptNeoX, Metadata, SaveOptions, Storage, load_pretrained, save_pretrained,
+    Checkpoint, Compute, GptNeoX, GptNeoXConfig, Metadata, SaveOptions, Storage, load_pretrained, save_pretrained,
 };
 
 use crate::backend::OnBackend;
@@ -52,6 +52,15 @@ pub(crate) fn tokenizer(model: &Path, given: Option<&Path>) -> Result<PathBuf, E
     } else {
         Err(Error::content(folder(model), format!("holds no {TOKENIZER}; give --tokenizer FILE")))
     }
+}
+
+/// Whether a model has all tokens of a tokenizer.
+pub(crate) fn check_vocabulary(tokenizer: &Tokenizer, model: &GptNeoXConfig, path: &Path) -> Result<(), Error> {
+    let (tokens, vocabulary) = (tokenizer.vocab_size(), model.vocab_size);
+    if tokens <= vocabulary {
+        return Ok(());
+    }
+    Err(Error::content(path, format!("has {tokens} tokens, the model a vocabulary of {vocabulary}")))
 }
 
 /// The tokens that end a text: those that the model's folder names, or else the tokenizer's.

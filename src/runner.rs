@@ -18,7 +18,7 @@ use study::{
 use crate::Backend;
 use crate::engines::{RUN_JOB, engine, fits};
 use crate::options::{ExampleOptions, RunOptions, WorkerOptions};
-use crate::terminal::{Terminal, exit, print, say};
+use crate::terminal::{Terminal, exit, print, say, trace};
 
 /// Columns of a terminal that pages are laid out for.
 const WIDTH: u16 = 80;
@@ -39,6 +39,7 @@ pub fn run(name: &str, protocol: &Protocol<'_>, question: impl Question) -> Exit
 
 /// Runs the jobs that another process of this program asks for, if that is what this process was started for.
 pub(crate) fn serve() -> Option<ExitCode> {
+    trace();
     let mut words = std::env::args_os();
     let program = words.next()?;
     if words.next()? != RUN_JOB {

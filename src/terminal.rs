@@ -73,6 +73,23 @@ impl Watcher for Terminal {
     }
 }
 
+/// Where spans of runs, checkpoints and evaluations are written to standard error as they end: a level.
+const TRACE: &str = "MIDTRAIN_TRACE";
+
+/// Writes spans as the environment asks for it. A program that has a subscriber of its own keeps it.
+pub(crate) fn trace() {
+    let Ok(level) = std::env::var(TRACE) else { return };
+    match level.parse::<tracing::Level>() {
+        Ok(level) => {
+            let spans = tracing_subscriber::fmt::format::FmtSpan::CLOSE;
+            let lines =
+                tracing_subscriber::fmt().with_max_level(level).with_span_events(spans).with_writer(std::io::stderr);
+            let _ = lines.log_internal_errors(false).try_init();
+        }
+        Err(_) => say(&format!("{TRACE} = {level} must be error, warn, info, debug or trace; nothing is traced")),
+    }
+}
+
 /// A line to standard error; a reader that went away ends nothing.
 pub(crate) fn say(line: &str) {
     drop(writeln!(std::io::stderr(), "{line}"));

@@ -54,17 +54,21 @@ fn steps(text: &str) -> Result<Range<u64>, String> {
 }
 
 impl ExportBatchesArgs {
-    pub(super) fn run(self) -> Result<String, Error> {
-        let signal = signal()?;
-        let run = self.target.run(Backend::Flex, &signal)?;
+    fn check(&self, steps: u64) -> Result<(), Error> {
         let given = format!("{}..{}", self.steps.start, self.steps.end);
-        if self.steps.end > run.steps() {
-            let limit = format!("must end at the run's {} steps or before", run.steps());
-            return Err(Error::option("steps", given, limit));
+        if self.steps.end > steps {
+            return Err(Error::option("steps", given, format!("must end at the run's {steps} steps or before")));
         }
         if self.weights && self.steps.start > 0 {
-            return Err(Error::option("steps", given, "must begin at 0 with --weights, which are those of the first step"));
+            let limit = "must begin at 0 with --weights, which are those of the first step";
+            return Err(Error::option("steps", given, limit));
         }
+        Ok(())
+    }
+
+    pub(super) fn run(self) -> Result<String, Error> {
+        let signal = signal()?;
+        let run = self.target.run(Backend::Flex, &signal, &|steps| self.check(steps))?;
         std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
         let batches = run.batches()?;
         let names = batches.source_names().join(",");

@@ -91,7 +91,10 @@ impl GenerateArgs {
             let count = generated.tokens.len();
             let why = match generated.ending {
                 Ending::Token(id) => {
-                    format!("ended by the token {}", generated.end.map_or_else(|| id.to_string(), |t| format!("{t} ({id})")))
+                    format!(
+                        "ended by the token {}",
+                        generated.end.map_or_else(|| id.to_string(), |t| format!("{t} ({id})"))
+                    )
                 }
                 Ending::Count => format!("--tokens {} reached", self.tokens),
                 Ending::Positions => "the model's positions are used up".to_owned(),

@@ -29,8 +29,14 @@ pub(super) struct TargetArgs {
 }
 
 impl TargetArgs {
-    /// The run; a study's data are made ready. (The signal handlers are installed by then.)
-    pub(super) fn run(&self, backend: Backend, signal: &StopSignal) -> Result<TrainingRun, Error> {
+    /// The run; a study's data are made ready, once `check` has found nothing wrong with what is asked of so many steps. (The signal
+    /// handlers are installed by then.)
+    pub(super) fn run(
+        &self,
+        backend: Backend,
+        signal: &StopSignal,
+        check: &dyn Fn(u64) -> Result<(), Error>,
+    ) -> Result<TrainingRun, Error> {
         if self.target.is_dir() {
             let given = [
                 ("arm", self.arm.clone()),
@@ -40,7 +46,9 @@ impl TargetArgs {
             if let Some((option, value)) = given.into_iter().find_map(|(name, value)| Some((name, value?))) {
                 return Err(Error::option(option, value, "is a study's: a run's folder says it itself"));
             }
-            return Ok(TrainingRun::of_folder(&self.target)?);
+            let run = TrainingRun::of_folder(&self.target)?;
+            check(run.steps())?;
+            return Ok(run);
         }
         let study = Study::new(StudySpec::read(&self.target)?)?;
         let Some(arm) = &self.arm else {
@@ -52,6 +60,7 @@ impl TargetArgs {
             let limit = format!("must be below pretrain_seeds = {}", study.spec().pretrain_seeds);
             return Err(Error::option("seed", seed, limit));
         }
+        check(study.spec().pretrain.steps)?;
         let store = Store::new(self.store.as_deref().unwrap_or(Path::new("runs/store")));
         let mut engine = LocalEngine::new(backend.processor(0.0)?, signal.clone());
         let mut progress = Progress::new(Terminal::new(self.quiet), signal.clone());

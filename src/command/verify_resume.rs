@@ -39,21 +39,31 @@ pub(super) struct VerifyResumeArgs {
 }
 
 impl VerifyResumeArgs {
+    /// Steps, and where the stop is, in a run of so many.
+    fn sizes(&self, all: u64) -> Result<(u64, u64), Error> {
+        let steps = self.steps.unwrap_or(STEPS.min(all));
+        if !(2..=all).contains(&steps) {
+            return Err(Error::option("steps", steps, format!("must be from 2 to the run's {all}")));
+        }
+        let at = self.at.unwrap_or(steps / 2);
+        if !(1..steps).contains(&at) {
+            let limit = format!("must be from 1 to {}, with steps before and after", steps - 1);
+            return Err(Error::option("at", at, limit));
+        }
+        Ok((steps, at))
+    }
+
     pub(super) fn run(self) -> Result<String, Error> {
         let backend: Backend = self.backend.parse()?;
         let signal = signal()?;
-        let run = self.target.run(backend, &signal)?;
-        let steps = self.steps.unwrap_or(STEPS.min(run.steps()));
-        if !(2..=run.steps()).contains(&steps) {
-            let limit = format!("must be from 2 to the run's {}", run.steps());
-            return Err(Error::option("steps", steps, limit));
-        }
-        let at = self.at.unwrap_or(steps / 2);
+        let run = self.target.run(backend, &signal, &|all| self.sizes(all).map(drop))?;
+        let (steps, at) = self.sizes(run.steps())?;
         let terminal = Terminal::new(self.target.quiet);
         let dir = tempfile_folder()?;
         let mut progress = |done: u64| {
-            terminal.at(done as f64 / (2 * steps) as f64, &|| format!("{}: step {} of both runs", run.label(), done / 2));
-            signal.received().map_or(Ok(()), |signal| Err(signal))
+            terminal
+                .at(done as f64 / (2 * steps) as f64, &|| format!("{}: step {} of both runs", run.label(), done / 2));
+            signal.received().map_or(Ok(()), Err)
         };
         let found = backend.on(Verify { run: &run, steps, at, dir: &dir, progress: &mut progress })?;
         terminal.finish();

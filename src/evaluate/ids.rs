@@ -73,14 +73,17 @@ impl Rows {
         };
         let read = match beside("attention_mask")? {
             None => vec![0..time; rows],
-            Some(mask) => mask.chunks_exact(time).enumerate().map(|(i, row)| kept(path, i, row)).collect::<Result<_, _>>()?,
+            Some(mask) => {
+                mask.chunks_exact(time).enumerate().map(|(i, row)| kept(path, i, row)).collect::<Result<_, _>>()?
+            }
         };
         let mut targets = match beside("labels")? {
             None => next_tokens(&ids, time),
             Some(labels) => {
                 let outside = |label: &&i64| **label != HF_IGNORE && (**label < 0 || **label >= vocabulary as i64);
                 if let Some(label) = labels.iter().find(outside) {
-                    let reason = format!("label {label} is outside the model's vocabulary of {vocabulary}, and not {HF_IGNORE}");
+                    let reason =
+                        format!("label {label} is outside the model's vocabulary of {vocabulary}, and not {HF_IGNORE}");
                     return Err(Error::content(path, reason));
                 }
                 let labels: Vec<i32> =
@@ -125,8 +128,10 @@ fn kept(path: &Path, row: usize, mask: &[i64]) -> Result<Range<usize>, Error> {
     };
     match mask[first..=last].iter().position(|value| *value == 0) {
         Some(hole) => {
-            let reason =
-                format!("attention_mask has a hole at place {} of row {row}: only padding at its ends is supported", first + hole);
+            let reason = format!(
+                "attention_mask has a hole at place {} of row {row}: only padding at its ends is supported",
+                first + hole
+            );
             Err(Error::content(path, reason))
         }
         None => Ok(first..last + 1),

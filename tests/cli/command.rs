@@ -104,14 +104,106 @@ fn exported_batches_are_those_of_the_run() {
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         let metadata = header.metadata().clone().unwrap();
         assert_eq!(metadata["sources"], "general,starcoder");
-        assert_eq!(
-            safetensors::SafeTensors::deserialize(&bytes).unwrap().tensor("input_ids").unwrap().shape(),
-            [8, 33]
-        );
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        for name in ["input_ids", "targets"] {
+            assert_eq!(file.tensor(name).unwrap().shape(), [8, 32], "{name}");
+        }
         let ledger = ledgers[0].to_str().unwrap();
         let digest = stdout(&midtrain(dir, &["ledger", "digest", &step.to_string(), ledger]));
         assert_eq!(digest.trim(), metadata["digest"], "step {step}");
     }
+    // By the run's own folder: with its losses, and the weights that it began with.
+    let run = ledgers[0].parent().unwrap().to_str().unwrap();
+    stdout(&midtrain(dir, &["export-batches", run, "--steps", "0..12", "--out", "all", "--weights", "--quiet"]));
+    let recipe: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(dir.join("all/recipe.json")).unwrap()).unwrap();
+    assert_eq!(recipe["lr"].as_array().unwrap().len(), 12);
+    let losses = csv(&std::fs::read_to_string(dir.join("all/losses.csv")).unwrap());
+    assert_eq!(
+        losses.iter().map(|row| row["step"].clone()).collect::<Vec<_>>(),
+        (0..12).map(|s| s.to_string()).collect::<Vec<_>>()
+    );
+    assert!(dir.join("all/weights/model.safetensors").is_file());
+    let same = |step: u64, of: &str| std::fs::read(dir.join(format!("{of}/step-{step:09}.safetensors"))).unwrap();
+    assert_eq!(same(10, "all"), same(10, "batches"));
+    // What a fine-tune is trained on: prompts are no targets where they are masked.
+    let tuned = std::fs::read_dir(dir.join("runs/store/finetune")).unwrap().next().unwrap().unwrap().path();
+    stdout(&midtrain(
+        dir,
+        &["export-batches", tuned.to_str().unwrap(), "--steps", "0..1", "--out", "tuned", "--quiet"],
+    ));
+    for (args, expected) in [
+        (vec!["export-batches", run, "--arm", "C4", "--steps", "0..1", "--out", "x"], "arm = C4 is a study's"),
+        (vec!["export-batches", run, "--steps", "0..9999", "--out", "x"], "must end at the run's"),
+        (vec!["export-batches", run, "--steps", "1..2", "--weights", "--out", "x"], "must begin at 0 with --weights"),
+        (vec!["export-batches", "runs/store", "--steps", "0..1", "--out", "x"], "must be STORE/pretrain/KEY"),
+        (vec!["export-batches", "nowhere", "--steps", "0..1", "--out", "x"], "nowhere"),
+        (vec!["verify-resume", run, "--steps", "1"], "steps = 1 must be from 2"),
+        (vec!["verify-resume", run, "--at", "10"], "at = 10 must be from 1 to 9"),
+        (vec!["log", "nowhere", "--out", "x"], "there is no log of a run"),
+    ] {
+        let output = midtrain(dir, &args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+    // Stopping changes no bit.
+    let proved = stdout(&midtrain(dir, &["verify-resume", run, "--steps", "12", "--quiet"]));
+    assert!(proved.contains("12 steps are the same with a stop after 6"), "{proved}");
+    let tuned = tuned.to_str().unwrap();
+    assert!(
+        stdout(&midtrain(dir, &["verify-resume", tuned, "--steps", "4", "--quiet"])).contains("4 steps are the same")
+    );
+    // Its log for other programs.
+    stdout(&midtrain(dir, &["log", run, "--out", "logs"]));
+    let rows = csv(&std::fs::read_to_string(dir.join("logs/log.csv")).unwrap());
+    assert!(rows[0].contains_key("loss of starcoder"), "{:?}", rows[0]);
+    assert_eq!(std::fs::read_dir(dir.join("logs/tensorboard")).unwrap().count(), 1);
+}
+
+/// Held-out sets along the runs, and items that fine-tuned models choose answers of.
+#[test]
+fn runs_are_evaluated_on_the_way_and_models_choose() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let items = "{\"question\": \"the river\", \"choices\": [\"runs\", \"a stone\", \"x = 1\"], \"gold\": 0}\n\
+                 {\"question\": \"2 + 2 =\", \"choices\": [\"4\", \"5\"], \"gold\": 0}\n";
+    std::fs::write(dir.join("items.jsonl"), items).unwrap();
+    let text = std::fs::read_to_string(tiny()).unwrap();
+    let with = text.replace("[eval]\n", "[eval]\nalong = 10\n").replacen(
+        "name = \"Pycode\"\n",
+        "name = \"Pycode\"\nitems = \"items.jsonl\"\n",
+        1,
+    );
+    assert!(with.contains("along = 10") && with.contains("items.jsonl"), "{text}");
+    std::fs::write(dir.join("with.toml"), with).unwrap();
+    std::fs::write(dir.join("plain.toml"), text).unwrap();
+    let plain = stdout(&midtrain(
+        dir,
+        &["run", "plain.toml", "--question", "table2", "--quiet", "--store", "a", "--out", "plain"],
+    ));
+    stdout(&midtrain(
+        dir,
+        &["run", "with.toml", "--question", "table2,figure5", "--quiet", "--store", "b", "--out", "with"],
+    ));
+    let read = |name: &str| csv(&std::fs::read_to_string(dir.join(name)).unwrap());
+    let (without, with) = (read("plain/tables/table2.csv"), read("with/table2/tables/table2.csv"));
+    for (a, b) in without.iter().zip(&with) {
+        assert!(a.iter().all(|(column, value)| b[column] == *value), "evaluating changes no result");
+        let accuracy = b["accuracy"].parse::<f64>();
+        assert_eq!(accuracy.is_ok(), b["dataset"] == "Pycode", "{b:?}");
+        assert!(!a.contains_key("accuracy") && !plain.contains("acc"));
+    }
+    assert!(read("with/figure5/tables/figure5.csv")[0].contains_key("accuracy"));
+    let evals = files(&dir.join("b/pretrain")).into_iter().filter(|path| path.ends_with("evals.jsonl")).count();
+    assert!(evals > 0 && !files(&dir.join("a/pretrain")).iter().any(|path| path.ends_with("evals.jsonl")));
+    // The items of one model by hand.
+    let model = std::fs::read_dir(dir.join("b/finetune")).unwrap().next().unwrap().unwrap().path().join("model");
+    let model = model.to_str().unwrap();
+    let said = stdout(&midtrain(dir, &["evaluate", "--model", model, "--items", "items.jsonl", "--choices", "c.csv"]));
+    assert!(said.contains("items           2\nacc  "), "{said}");
+    assert_eq!(read("c.csv").len(), 5);
+    let broken = midtrain(dir, &["evaluate", "--model", model, "--items", "plain.toml"]);
+    assert!(broken.status.code() == Some(2) && stderr(&broken).contains("plain.toml: line 1"), "{}", stderr(&broken));
 }
 
 /// Every table of every kind of page: one header, and columns that are all numbers or all words.

@@ -110,6 +110,15 @@ fn a_fine_tuned_model_is_evaluated_and_continued() {
     let continued = |more: &[&str]| text(&run("generate", &[&prompt[..], more].concat()));
     let greedy = continued(&["--tokens", "12", "--ignore-end"]);
     assert!(greedy.starts_with("the river") && greedy.len() > 12, "{greedy}");
+    // The prompt is printed whatever comes, and why it ended is said.
+    let none = run("generate", &[&prompt[..], &["--tokens", "0"]].concat());
+    assert_eq!(String::from_utf8_lossy(&none.stdout), "the river\n");
+    assert!(stderr(&none).contains("[0 tokens") && stderr(&none).contains("--tokens 0 reached"), "{}", stderr(&none));
+    let ended = run("generate", &[&prompt[..], &["--tokens", "400"]].concat());
+    let why = stderr(&ended);
+    assert!(why.contains("ended by the token <|endoftext|>") || why.contains("positions are used up"), "{why}");
+    let config = std::fs::read_to_string(model.join("generation_config.json")).unwrap();
+    assert!(config.contains("eos_token_id"), "{config}");
     assert_eq!(greedy, continued(&["--tokens", "12", "--ignore-end"]));
     let by_chance = |seed| continued(&["--tokens", "30", "--ignore-end", "--temperature", "1.5", "--seed", seed]);
     assert_eq!(by_chance("1"), by_chance("1"));
@@ -144,7 +153,9 @@ fn what_cannot_be_evaluated_or_continued_is_said() {
     }
     for (args, expected) in [
         (vec!["--model", path(&model)], "holds no tokenizer.json; give --tokenizer FILE"),
-        (vec!["--model", "nowhere", "--tokenizer", "nowhere.json"], "nowhere"),
+        (vec!["--model", "nowhere", "--tokenizer", "nowhere.json"], "nowhere: there is no such model"),
+        (vec!["--model", "nowhere"], "nowhere: there is no such model"),
+        (vec!["--model", path(&model), "--seed", "1"], "seed = 1 needs --temperature or --top-p"),
         (vec!["--model", path(&model), "--precision", "f16"], "must be f32 or bf16"),
         (vec!["--model", path(&model), "--backend", "tpu"], "backend = tpu is not in this build"),
     ] {
@@ -152,4 +163,108 @@ fn what_cannot_be_evaluated_or_continued_is_said() {
         assert_eq!(output.status.code(), Some(2));
         assert!(stderr(&output).contains(expected), "{}", stderr(&output));
     }
+}
+
+/// Rows of ids with masks and labels: padding changes nothing, and only what is asked for is predicted.
+#[test]
+fn masks_and_labels_are_honoured() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = fixture("reference/models/parallel");
+    let out = dir.path().join("out.safetensors");
+    let evaluated = |tensors: &[(&str, [usize; 2], Vec<i64>)]| {
+        let bytes: Vec<Vec<u8>> =
+            tensors.iter().map(|(.., values)| values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+        let views = tensors
+            .iter()
+            .zip(&bytes)
+            .map(|((name, shape, _), bytes)| (*name, TensorView::new(Dtype::I64, shape.to_vec(), bytes).unwrap()));
+        let file = dir.path().join("in.safetensors");
+        std::fs::write(&file, safetensors::serialize(views, None).unwrap()).unwrap();
+        run("evaluate", &["--model", path(&model), "--input", path(&file), "--output", path(&out)])
+    };
+    let loss = |output: &Output| -> f64 {
+        let said = text(output);
+        said.split("mean loss ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+    };
+    let ids = vec![3, 1, 4, 1, 5, 9];
+    let plain = loss(&evaluated(&[("input_ids", [1, 6], ids.clone())]));
+    for (before, after) in [(0, 3), (3, 0), (2, 2)] {
+        let padded = [vec![0; before], ids.clone(), vec![0; after]].concat();
+        let mask = [vec![0; before], vec![1; 6], vec![0; after]].concat();
+        let time = padded.len();
+        let masked = evaluated(&[("input_ids", [1, time], padded), ("attention_mask", [1, time], mask)]);
+        assert!((loss(&masked) - plain).abs() < 2e-6, "{before} before, {after} after");
+        assert!(text(&masked).contains("of 5 targets"));
+        let file = std::fs::read(&out).unwrap();
+        let file = SafeTensors::deserialize(&file).unwrap();
+        let logits = file.tensor("logits").unwrap();
+        let width = logits.data().len() / time;
+        assert!(logits.data()[..before * width].iter().all(|b| *b == 0), "nothing is said of padding");
+    }
+    // Labels: only the last token is asked for.
+    let mut labels = vec![-100; 6];
+    labels[5] = 9;
+    let last = evaluated(&[("input_ids", [1, 6], ids.clone()), ("labels", [1, 6], labels)]);
+    assert!(text(&last).contains("of 1 targets"));
+    for (more, expected) in [
+        (("attention_mask", [1, 6], vec![1, 1, 0, 1, 1, 1]), "has a hole at place 2 of row 0"),
+        (("attention_mask", [1, 6], vec![0; 6]), "leaves no token of row 0"),
+        (("attention_mask", [1, 5], vec![1; 5]), "attention_mask [1, 5] must be as input_ids [1, 6]"),
+        (("attention_mask", [1, 6], vec![2; 6]), "holds 2 in row 0; must be 0 or 1"),
+        (("labels", [1, 6], vec![-100; 6]), "no token is predicted"),
+        (("labels", [1, 6], vec![-7; 6]), "label -7 is outside"),
+        (("position_ids", [1, 6], vec![0; 6]), "holds position_ids, which would be ignored"),
+    ] {
+        let output = evaluated(&[("input_ids", [1, 6], ids.clone()), more]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+}
+
+/// The cases that went wrong, as they lie in the folder of large fixtures.
+#[test]
+fn models_of_other_savers_are_what_they_say() {
+    let Some(shared) = std::env::var_os("MIDTRAIN_SHARED") else {
+        eprintln!("skipped: MIDTRAIN_SHARED is not set");
+        return;
+    };
+    let cases = Path::new(&shared).join("cases/model");
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.safetensors");
+    let loss = |model: &Path, ids: &Path| -> f64 {
+        let said = text(&run("evaluate", &["--model", path(model), "--input", path(ids), "--output", path(&out)]));
+        said.split("mean loss ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+    };
+    let variants = cases.join("07-hf-config-variants");
+    let expected: std::collections::BTreeMap<String, f64> =
+        serde_json::from_str(&std::fs::read_to_string(variants.join("expected_loss.json")).unwrap()).unwrap();
+    assert!(!expected.is_empty());
+    let mut all: Vec<(PathBuf, PathBuf, f64)> = expected
+        .into_iter()
+        .map(|(name, loss)| (variants.join(name), variants.join("ids.safetensors"), loss))
+        .collect();
+    let (rope, stale) = (cases.join("04-rope-scaling"), cases.join("05-stale-index"));
+    all.push((rope.join("t_rope_lin"), rope.join("ids64.safetensors"), 14.328_809));
+    for name in ["s_stale", "s_stale2"] {
+        all.push((stale.join(name), stale.join("ids64.safetensors"), 4.932_147));
+    }
+    for (model, ids, expected) in all {
+        let found = loss(&model, &ids);
+        assert!((found - expected).abs() < 2e-5, "{}: {found}, expected {expected}", model.display());
+    }
+    // Converted, a model keeps its end token; onto itself, its tokenizer too.
+    let to = dir.path().join("converted");
+    text(&run("convert", &["--model", path(&cases.join("06-eos-id/t_eos2")), "--output", path(&to)]));
+    let config = std::fs::read_to_string(to.join("config.json")).unwrap();
+    assert!(config.contains("\"eos_token_id\": 2") && config.contains("\"bos_token_id\": 1"), "{config}");
+    let copy = dir.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for entry in std::fs::read_dir(cases.join("01-inplace-convert")).unwrap() {
+        let from = entry.unwrap().path();
+        std::fs::write(copy.join(from.file_name().unwrap()), std::fs::read(&from).unwrap()).unwrap();
+    }
+    let tokenizer = std::fs::read(copy.join("tokenizer.json")).unwrap();
+    text(&run("convert", &["--model", path(&copy), "--output", path(&copy), "--dtype", "bf16"]));
+    assert_eq!(std::fs::read(copy.join("tokenizer.json")).unwrap(), tokenizer);
+    assert!(copy.join("README").exists());
 }

@@ -29,8 +29,7 @@ pub(super) fn lines<AB: TrainingBackend>(folder: &Path) -> Vec<Line> {
         let device = Default::default();
         let model = load_pretrained::<AB>(&dir, &device).map_err(|e| said(&e))?.valid();
         let spec = TrainSpec::new(LrSpec::constant(0.0));
-        let scores =
-            cloze_scores(&model, &tokenizer, &items, &spec, &device, &|_| true).map_err(|e| said(&e))?;
+        let scores = cloze_scores(&model, &tokenizer, &items, &spec, &device, &|_| true).map_err(|e| said(&e))?;
         let mut check = Check::new();
         let longest = model.config().max_positions;
         check.exact(longest as f64 == number(&expected, "max_positions")?, "max_positions")?;
@@ -39,7 +38,9 @@ pub(super) fn lines<AB: TrainingBackend>(folder: &Path) -> Vec<Line> {
         for (i, ((item, score), truth)) in items.iter().zip(&scores).zip(truth).enumerate() {
             one(&mut check, i, (item, score, &tokenizer, longest), truth)?;
         }
-        for (field, per) in [("acc", PerLength::Sum), ("acc_norm", PerLength::Characters), ("acc_bytes", PerLength::Bytes)] {
+        for (field, per) in
+            [("acc", PerLength::Sum), ("acc_norm", PerLength::Characters), ("acc_bytes", PerLength::Bytes)]
+        {
             let found = accuracy(&scores, per).ok_or("no items")?;
             check.exact((found - number(&expected, field)?).abs() < 1e-12, field)?;
         }
@@ -65,10 +66,19 @@ fn one(
         check.near(score.log_likelihoods[j], number(truth, "log_likelihood")?, LIKELIHOOD, &place);
         let continuation = tokenizer.encode_continuation(&item.question, &format!(" {choice}"));
         let (context, continuation) = continuation.map_err(|e| e.to_string())?;
-        check.exact(context.len() as f64 == number(truth, "context_tokens")?, &format!("tokens before choice {j} of item {i}"))?;
+        check.exact(
+            context.len() as f64 == number(truth, "context_tokens")?,
+            &format!("tokens before choice {j} of item {i}"),
+        )?;
         let cut = (context.len() + continuation.len()).saturating_sub(longest + 1);
-        check.exact(cut as f64 == number(truth, "context_tokens_cut")?, &format!("tokens cut of choice {j} of item {i}"))?;
-        check.exact(continuation.len() as f64 == number(truth, "tokens")?, &format!("tokens of choice {j} of item {i}"))?;
+        check.exact(
+            cut as f64 == number(truth, "context_tokens_cut")?,
+            &format!("tokens cut of choice {j} of item {i}"),
+        )?;
+        check.exact(
+            continuation.len() as f64 == number(truth, "tokens")?,
+            &format!("tokens of choice {j} of item {i}"),
+        )?;
         let own: Vec<i64> = continuation.into_iter().map(i64::from).collect();
         check.exact(own == ids(&truth["ids"]), &format!("ids of choice {j} of item {i}"))?;
         check.exact(score.characters[j] == number(truth, "characters")? as u64, "characters")?;

@@ -214,7 +214,10 @@ fn ended<AB: TrainingBackend>(dir: &Path) -> Result<Check, String> {
     let checkpoint = Checkpoint::open(dir).map_err(|e| e.to_string())?;
     let model = checkpoint.model::<AB>(&Default::default()).map_err(|e| e.to_string())?.valid();
     let stop = checkpoint.metadata().end_tokens().unwrap_or_default();
-    check.exact(ids(&expected["eos_token_id"]) == stop.iter().map(|id| i64::from(*id)).collect::<Vec<_>>(), "end tokens")?;
+    check.exact(
+        ids(&expected["eos_token_id"]) == stop.iter().map(|id| i64::from(*id)).collect::<Vec<_>>(),
+        "end tokens",
+    )?;
     for (i, case) in list(&expected, "cases")?.iter().enumerate() {
         let prompt: Vec<u32> = ids(&case["prompt"]).into_iter().map(|id| id as u32).collect();
         let count = number(case, "max_new_tokens")? as usize;

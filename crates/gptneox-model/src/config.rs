@@ -187,7 +187,8 @@ impl GptNeoXConfig {
             return Err(Error::config("rotary_pct", self.rotary_pct, "must be from 0 to 1"));
         }
         if self.rotary_dims() > self.head_dim() {
-            let why = format!("makes {} features rotate, in pairs; a head has {}", self.rotary_width(), self.head_dim());
+            let why =
+                format!("makes {} features rotate, in pairs; a head has {}", self.rotary_width(), self.head_dim());
             return Err(Error::config("rotary_pct", self.rotary_pct, why));
         }
         if !(self.rotary_base.is_finite() && self.rotary_base > 0.0) {
@@ -208,7 +209,9 @@ impl GptNeoXConfig {
         }
         let parameters = self.parameters();
         if parameters > MOST_PARAMETERS {
-            let limit = format!("must not exceed {MOST_PARAMETERS}: lower hidden_size, num_layers, intermediate_size or vocab_size");
+            let limit = format!(
+                "must not exceed {MOST_PARAMETERS}: lower hidden_size, num_layers, intermediate_size or vocab_size"
+            );
             return Err(Error::config("number of parameters", parameters, limit));
         }
         Ok(())
@@ -264,7 +267,10 @@ mod tests {
         let cases = [
             (GptNeoXConfig { num_heads: 3, ..base.clone() }, "num_heads = 3 must divide hidden_size 128"),
             (GptNeoXConfig { rotary_pct: 1.5, ..base.clone() }, "rotary_pct = 1.5 must be from 0 to 1"),
-            (GptNeoXConfig { hidden_size: 15, num_heads: 5, rotary_pct: 1.0, ..base.clone() }, "makes 3 features rotate"),
+            (
+                GptNeoXConfig { hidden_size: 15, num_heads: 5, rotary_pct: 1.0, ..base.clone() },
+                "makes 3 features rotate",
+            ),
             (GptNeoXConfig { vocab_size: 0, ..base.clone() }, "vocab_size = 0 must be from 1"),
             (scaled(&base, RopeScaling::Linear { factor: 0.0 }), "rope_scaling.factor = 0 must be positive"),
             (

@@ -150,7 +150,8 @@ mod tests {
         let low = config.training_memory(512, Compute { precision: Precision::Bf16, recompute: false }, Place::Cpu);
         // Rounded numbers take as much room on a CPU, and the rounded weights take theirs.
         assert_eq!(low.activations, full.activations + 4 * 18_915_328);
-        let gpu = |precision| config.training_memory(512, Compute { precision, recompute: false }, Place::Gpu).activations;
+        let gpu =
+            |precision| config.training_memory(512, Compute { precision, recompute: false }, Place::Gpu).activations;
         assert!(gpu(Precision::Bf16) < gpu(Precision::F32));
         assert_eq!(config.cache_bytes_per_token(), 2 * 6 * 512 * 4);
     }

@@ -210,7 +210,11 @@ fn rotary(fields: &Fields<'_>) -> Result<(f64, f64, Option<RopeScaling>), Error>
     let rope = Fields(rope);
     let pct = rope.number("partial_rotary_factor", pct)?;
     let base = rope.number("rope_theta", base)?;
-    let kind = if rope.0.contains_key("rope_type") { rope.text("rope_type", "default")? } else { rope.text("type", "default")? };
+    let kind = if rope.0.contains_key("rope_type") {
+        rope.text("rope_type", "default")?
+    } else {
+        rope.text("type", "default")?
+    };
     let factor = || match rope.get("factor").and_then(Value::as_f64) {
         Some(factor) if factor.is_finite() && factor > 0.0 => Ok(factor),
         _ => {

@@ -4,7 +4,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use fused_ops::backends::{Flex, NdArray};
 use fused_ops::{FusedOps, Precision};
-use gptneox_model::{Compute, Continuation, GptNeoX, GptNeoXConfig, Sampling};
+use gptneox_model::{Compute, Continuation, Ending, GptNeoX, GptNeoXConfig, RopeScaling, Sampling};
 
 fn config() -> GptNeoXConfig {
     GptNeoXConfig { max_positions: 32, ..GptNeoXConfig::of_size(40, 32, 2, 4) }
@@ -124,4 +124,44 @@ fn what_cannot_be_generated_is_an_error() {
     let found: Vec<_> = damaged.generate(&[1], Continuation::greedy(5)).unwrap().collect();
     assert_eq!(found.len(), 1);
     assert!(found[0].as_ref().unwrap_err().to_string().contains("is not finite"));
+}
+
+/// Why a text ended, and any of several tokens that end one.
+#[test]
+fn the_ending_is_told() {
+    let model = GptNeoX::<Flex>::init(&config(), 1, &Default::default()).unwrap();
+    let ended = |prompt: &[u32], spec: Continuation| {
+        let mut generation = model.generate(prompt, spec).unwrap();
+        assert_eq!(generation.ending(), None);
+        let tokens: Vec<u32> = generation.by_ref().collect::<Result<_, _>>().unwrap();
+        (tokens, generation.ending())
+    };
+    let (tokens, ending) = ended(&[5], Continuation::greedy(4));
+    assert_eq!((tokens.len(), ending), (4, Some(Ending::Count)));
+    let (_, ending) = ended(&[5; 30], Continuation::greedy(20));
+    assert_eq!(ending, Some(Ending::Positions));
+    let (ended_at, ending) = ended(&[5], Continuation { stop: vec![39, tokens[1]], ..Continuation::greedy(20) });
+    let first = tokens.iter().position(|t| *t == tokens[1]).unwrap();
+    assert_eq!((&ended_at[..], ending), (&tokens[..=first], Some(Ending::Token(tokens[1]))));
+}
+
+/// Beyond the positions dynamic scaling changes the angles of all that was read: each token is that of a model without a cache.
+#[test]
+fn dynamic_scaling_reads_again() {
+    let scaling = RopeScaling::Dynamic { factor: 4.0 };
+    let config = GptNeoXConfig { max_positions: 6, rotary_pct: 0.5, rope_scaling: Some(scaling), ..config() };
+    let model = GptNeoX::<Flex>::init(&config, 1, &Default::default()).unwrap();
+    let mut all = vec![5u32, 9, 3];
+    let generated: Vec<u32> =
+        model.generate(&all, Continuation::greedy(12)).unwrap().collect::<Result<_, _>>().unwrap();
+    for token in &generated {
+        let ids: Vec<i32> = all.iter().map(|id| *id as i32).collect();
+        let ids = Tensor::<Flex, 2, Int>::from_data(TensorData::new(ids, [1, all.len()]), &Default::default());
+        let logits: Vec<f32> = model.logits(ids).into_data().into_vec().unwrap();
+        let last = &logits[(all.len() - 1) * 40..];
+        let best = (0..40).fold(0, |best, id| if last[id] > last[best] { id } else { best });
+        assert_eq!(*token, best as u32, "after {} tokens", all.len());
+        all.push(*token);
+    }
+    assert_eq!(generated.len(), 12);
 }

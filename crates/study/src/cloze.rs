@@ -77,7 +77,10 @@ fn row(
         return Err(wrong("has no token of its own after its question".to_owned()));
     }
     if continuation.len() > longest {
-        return Err(wrong(format!("has {} tokens; must not exceed the model's {longest} positions", continuation.len())));
+        return Err(wrong(format!(
+            "has {} tokens; must not exceed the model's {longest} positions",
+            continuation.len()
+        )));
     }
     let all: Vec<i32> = context.iter().chain(&continuation).map(|id| *id as i32).collect();
     // The last one is predicted and not read.

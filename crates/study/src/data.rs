@@ -11,8 +11,8 @@ use crate::address::Address;
 use crate::fingerprints::Fingerprints;
 use crate::job::{
     BaseState, Contaminated, Contamination, Content, CountRows, CountTokens, Examples, FindHeldOut, HeldOut,
-    ImportBase, Imported, Job, Kind, LeftOut, MakeTokenizer, RoleSource, RowCounts, Sample, Shared, Split, SplitMade,
-    Tokenise, Tokenised, TokenizerSource,
+    ImportBase, ImportItems, Imported, ImportedItems, Items, Job, Kind, LeftOut, MakeTokenizer, RoleSource, RowCounts,
+    Sample, Shared, Split, SplitMade, Tokenise, Tokenised, TokenizerSource,
 };
 use crate::runner::Runner;
 use crate::spec::{Amount, DataSpec, GENERAL, HoldOut, StatedExamples, TokenizerSpec, base_folder};
@@ -27,6 +27,9 @@ pub struct Data {
     /// The checkpoint that training begins at.
     #[serde(default)]
     pub(crate) base: Option<BaseState>,
+    /// Items that fine-tuned models choose answers of, by set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) items: BTreeMap<String, Items>,
     /// By role.
     pub(crate) roles: BTreeMap<String, RoleData>,
     /// Rows of each fine-tuning set, in the study's order.
@@ -109,6 +112,7 @@ impl Data {
         let data = Self {
             tokenizer: Address::named("stated", "tokenizer"),
             base: None,
+            items: BTreeMap::new(),
             roles: spec.roles().into_iter().map(role).collect(),
             rows: study.sets().map(|set| SetRows::stated(study, set)).collect(),
             unigram_entropy: 0.0,
@@ -290,6 +294,7 @@ pub(crate) fn next(study: &Study, store: &Store, known: &mut Fingerprints) -> Re
     let sources = roles.collect::<Result<Vec<_>, _>>()?;
     let mut jobs = Jobs { store, done: Vec::new(), missing: Vec::new() };
     let base = base(study, &mut jobs, known)?;
+    let items = items(study, &mut jobs, known)?;
     // 1.
     let mut held_out = HeldOut::default();
     for source in &sources {
@@ -388,7 +393,7 @@ pub(crate) fn next(study: &Study, store: &Store, known: &mut Fingerprints) -> Re
     // Where their inputs lie now: what is made again later is made from these.
     jobs.done.iter().try_for_each(|job| store.update(job))?;
     let jobs = jobs.done.iter().map(Job::address).collect();
-    let data = Data { tokenizer: tokenizer.address(), base, roles, rows, unigram_entropy: entropy, jobs };
+    let data = Data { tokenizer: tokenizer.address(), base, items, roles, rows, unigram_entropy: entropy, jobs };
     data.check_rates(study)?;
     Ok(Prepared::Whole(data))
 }
@@ -408,6 +413,20 @@ fn base(study: &Study, jobs: &mut Jobs<'_>, known: &mut Fingerprints) -> Result<
         return Err(Error::field("base", base, format!("is another model than the study's{how}")));
     }
     Ok(Some(BaseState { digest, made_by: job.address() }))
+}
+
+/// The items of the sets that have some.
+fn items(study: &Study, jobs: &mut Jobs<'_>, known: &mut Fingerprints) -> Result<BTreeMap<String, Items>, Error> {
+    let mut found = BTreeMap::new();
+    for set in study.sets().map(|set| &study[set]) {
+        let Some(path) = &set.items else { continue };
+        let job = ImportItems::new(&set.name, path, known)?;
+        if let Some(ImportedItems { digest, items }) = jobs.result(&job)? {
+            let choices = items.iter().map(|item| item.choices.len() as u64).sum();
+            found.insert(set.name.clone(), Items { digest, made_by: job.address(), choices });
+        }
+    }
+    Ok(found)
 }
 
 /// The jobs of a study's data as far as they are known.

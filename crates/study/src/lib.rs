@@ -64,7 +64,7 @@ pub use engine::{
 };
 pub use error::Error;
 pub use graph::{Cell, Graph, Rate};
-pub use job::{Evaluate, Finetune, Pretrain};
+pub use job::{Choose, Evaluate, Finetune, Pretrain};
 pub use machine::Machine;
 pub use plan::{Plan, PlannedArm};
 pub use progress::{Progress, Watcher};
@@ -83,8 +83,8 @@ pub use spec::{
     StatedExamples, StudySpec, TokenizerSpec, preset,
 };
 pub use store::{BundleReport, Failure, Freed, GcReport, Keep, Store, Use, Verified, export, gc, import, verify};
-pub use training_run::TrainingRun;
 pub use study::{Arm, ArmId, ProbeId, SetId, SizeId, Study};
+pub use training_run::TrainingRun;
 
 /// The README's example.
 #[cfg(doctest)]

@@ -450,6 +450,7 @@ fn check_numbers(spec: &StudySpec) -> Result<(), Error> {
         ("eval.path_stride", spec.eval.path_stride),
         ("eval.checkpoint_every", spec.eval.checkpoint_every.unwrap_or(1)),
         ("eval.examples", spec.eval.examples.unwrap_or(1)),
+        ("eval.along", spec.eval.along.unwrap_or(1)),
         ("ngram", spec.ngram as u64),
         ("sft.epochs", spec.sft.epochs),
         ("sft.batch", spec.sft.batch as u64),

@@ -58,8 +58,12 @@ impl TrainingRun {
         let (kind, key) = (name(whole.parent()).ok_or_else(other)?, name(Some(&whole)).ok_or_else(other)?);
         let root = whole.parent().and_then(Path::parent).ok_or_else(other)?;
         let store = Store::new(root);
+        if ![Pretrain::NAME, Finetune::NAME].contains(&kind.as_str()) {
+            return Err(other());
+        }
         let address = Address::parse(&format!("{kind}/{key}")).map_err(|_| other())?;
-        let what = match store.job(&address)? {
+        let job = store.job(&address).map_err(|e| if let Error::NoJob { .. } = e { other() } else { e })?;
+        let what = match job {
             Job::Pretrain(run) => What::Pretrain(Box::new(run)),
             Job::Finetune(run) => What::Finetune(Box::new(run)),
             _ => return Err(other()),

@@ -58,7 +58,11 @@ impl EvalSpec {
         let field = |field, value: String, limit: &str| Err(Error::Field { field, value, limit: limit.to_owned() });
         for (i, set) in sets.iter().enumerate() {
             if set.name.is_empty() || sets[..i].iter().any(|earlier| earlier.name == set.name) {
-                return field("name of an evaluation", format!("{:?}", set.name), "must be there, and another set's is not it");
+                return field(
+                    "name of an evaluation",
+                    format!("{:?}", set.name),
+                    "must be there, and another set's is not it",
+                );
             }
             if set.every == 0 {
                 return field("every of an evaluation", set.name.clone(), "must be at least 1");

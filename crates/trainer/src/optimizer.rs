@@ -113,7 +113,8 @@ impl<AB: AutodiffBackend<InnerBackend = B>, B: FusedOps> ModuleMapper<AB> for Ta
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<AB, D>>) -> Param<Tensor<AB, D>> {
         let (id, tensor, mapper) = param.consume();
         let Moments { m, v } = self.old.next().expect("as many moments as parameters: made from the same model");
-        let Rule { weight_decay, lr_ratio } = *self.rules.next().expect("a rule for each parameter: made from the same model");
+        let Rule { weight_decay, lr_ratio } =
+            *self.rules.next().expect("a rule for each parameter: made from the same model");
         let Some(grad) = self.grads.remove::<B, D>(id) else {
             self.taken.push(Err(Moments { m, v }));
             return Param::from_mapped_value(id, tensor, mapper);

@@ -9,7 +9,9 @@ use fused_ops::TrainingBackend;
 use gptneox_model::{GptNeoX, GptNeoXConfig};
 use schedule::Step;
 
-use crate::checkpoint::{Retention, Write, Writer, checkpoints, differing_fields, load_model_config, verify_checkpoint};
+use crate::checkpoint::{
+    Retention, Write, Writer, checkpoints, differing_fields, load_model_config, verify_checkpoint,
+};
 use crate::log::{Derived, EVALS, EvalRecord, Log, LogFormats, LogLine, STEPS, now, read_lines};
 use crate::resume::resumable;
 use crate::{Change, Error, EvalSpec, StepRecord, TrainSpec, Trainer};
@@ -72,6 +74,7 @@ impl<'a> RunOptions<'a> {
     }
 }
 
+#[allow(clippy::large_enum_variant, reason = "there is one a run")]
 /// Where a run begins, if its folder holds no checkpoint to go on from.
 pub enum Start<'a, AB: TrainingBackend> {
     /// A trainer as it stands.
@@ -142,7 +145,10 @@ fn refuse_less(options: &RunOptions<'_>) -> Result<(), Error> {
     match further.into_iter().find(|(_, path)| verify_checkpoint(path).is_ok()) {
         None => Ok(()),
         Some((step, path)) => {
-            let limit = format!("is before step {step}, which the run has reached ({}): nothing of it is cut off", path.display());
+            let limit = format!(
+                "is before step {step}, which the run has reached ({}): nothing of it is cut off",
+                path.display()
+            );
             Err(Error::Field { field: "until", value: options.until.to_string(), limit })
         }
     }
@@ -219,17 +225,16 @@ pub fn run<'a, AB: TrainingBackend>(
     let control = observe(Event::Began { step: running.trainer.step, passed_over: &passed_over });
     match running.train(control, observe) {
         Ok(()) => {
-            let outcome =
-                if running.trainer.step >= options.until { Outcome::Finished } else { Outcome::Stopped };
+            let outcome = if running.trainer.step >= options.until { Outcome::Finished } else { Outcome::Stopped };
             running.end(outcome, observe)?;
             Ok((running.trainer, outcome))
         }
         Err(error) => {
             // Of a device that failed the numbers are worth nothing.
-            if !matches!(error, Error::Device { .. }) {
-                if let Err(second) = running.checkpoint(false, observe) {
-                    tracing::warn!(%second, "no checkpoint could be written after an error");
-                }
+            if !matches!(error, Error::Device { .. })
+                && let Err(second) = running.checkpoint(false, observe)
+            {
+                tracing::warn!(%second, "no checkpoint could be written after an error");
             }
             Err(error)
         }
@@ -363,7 +368,8 @@ impl<'a, AB: TrainingBackend> Running<'a, AB> {
         }
         let named = |(name, sequences, count): &(String, Vec<u64>, usize)| {
             let list = sequences.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-            let more = if *count > sequences.len() { format!(" and {} more", count - sequences.len()) } else { String::new() };
+            let more =
+                if *count > sequences.len() { format!(" and {} more", count - sequences.len()) } else { String::new() };
             format!("{name}: {list}{more}")
         };
         Err(Error::Diverged {
@@ -430,7 +436,11 @@ impl<'a, AB: TrainingBackend> Running<'a, AB> {
         let retention = Retention { last: self.options.keep, every: self.options.keep_every };
         let write = Write { snapshot: self.trainer.snapshot(), dir: dir.to_owned(), first, retention };
         self.saved = (step, Instant::now());
-        if background { self.writer.start(write)? } else { self.writer.write(write)? }
+        if background {
+            self.writer.start(write)?
+        } else {
+            self.writer.write(write)?
+        }
         let seconds = begun.elapsed().as_secs_f64();
         tracing::debug!(step, seconds, "training stood still for a checkpoint");
         let _ = observe(Event::Checkpoint { step, seconds });

@@ -10,8 +10,8 @@ use gptneox_model::{GptNeoX, GptNeoXConfig, Input, parameter_shapes};
 use schedule::{LrSchedule, Step};
 
 use crate::log::{SourceLoss, StepTimes};
-use crate::spec::Rule;
 use crate::optimizer::{self, Moments};
+use crate::spec::Rule;
 use crate::{Error, StepRecord, TrainSpec};
 
 /// A model in training: weights, optimiser state, position.

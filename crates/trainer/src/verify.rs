@@ -48,7 +48,10 @@ impl std::fmt::Display for ResumeDifference {
         write!(f, "after {} steps: ", self.step)?;
         match &self.what {
             Difference::Batch { straight, resumed } => {
-                write!(f, "the last step's batch has the digest {straight:016x} without a stop, {resumed:016x} with one")
+                write!(
+                    f,
+                    "the last step's batch has the digest {straight:016x} without a stop, {resumed:016x} with one"
+                )
             }
             Difference::Value { kind, name, place, straight, resumed } => {
                 write!(f, "{kind} of {name}, place {place}: {straight:e} without a stop, {resumed:e} with one")

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bench::Error;
-use bench::peer::{Assembly, Cka, Count, Padding, Tokenize, TrainStep, Work, import};
+use bench::peer::{Assembly, Cka, Count, Padding, Tokenize, TrainRun, TrainStep, Work, import};
 use bench::versus::Versus;
 use clap::{Args, Parser, Subcommand};
 use gptneox_model::GptNeoXConfig;
@@ -35,6 +35,28 @@ enum What {
     Import {
         #[arg(long)]
         model: PathBuf,
+        #[arg(long, default_value = "flex")]
+        backend: String,
+    },
+    /// A whole run: what it costs beside its steps, and how long it stands still for checkpoints.
+    TrainRun {
+        #[arg(long, default_value = "pythia-70m")]
+        config: String,
+        #[arg(long, default_value_t = 1)]
+        rows: usize,
+        #[arg(long, default_value_t = 512)]
+        time: usize,
+        #[arg(long, default_value_t = 101)]
+        steps: u64,
+        /// Steps between checkpoints.
+        #[arg(long, default_value_t = 100)]
+        every: u64,
+        /// Training waits for checkpoints.
+        #[arg(long)]
+        wait: bool,
+        /// The folder of the run, which must not be there yet.
+        #[arg(long)]
+        dir: PathBuf,
         #[arg(long, default_value = "flex")]
         backend: String,
     },
@@ -255,6 +277,9 @@ fn main() -> ExitCode {
         What::Count(args) => count(args),
         What::Cka(args) => cka(args),
         What::Assembly(args) => assembly(args),
+        What::TrainRun { config, rows, time, steps, every, wait, dir, backend } => {
+            train_run(&config, TrainRunSizes { rows, time, steps, every, wait }, dir, &backend)
+        }
         What::Padding { store, batch, max_time } => Padding { store, batch, max_time }.run().map(|v| v.to_string()),
         What::Versus(args) => versus(&args),
     };
@@ -362,6 +387,25 @@ fn train_step(args: &TrainStepArgs) -> Result<String, Error> {
         peak: args.peak,
     };
     Ok(bench.run(backend)?.to_string())
+}
+
+struct TrainRunSizes {
+    rows: usize,
+    time: usize,
+    steps: u64,
+    every: u64,
+    wait: bool,
+}
+
+fn train_run(config: &str, sizes: TrainRunSizes, dir: PathBuf, backend: &str) -> Result<String, Error> {
+    if dir.exists() {
+        let limit = "is there already: a run would go on from what it holds".to_owned();
+        return Err(Error::Option { option: "dir", value: dir.display().to_string(), limit });
+    }
+    let TrainRunSizes { rows, time, steps, every, wait } = sizes;
+    let model = GptNeoXConfig::pythia(config.strip_prefix("pythia-").unwrap_or(config))?;
+    let run = TrainRun { name: config.to_owned(), model, rows, time, steps, every, wait, dir };
+    Ok(run.run(backend.parse::<Backend>()?)?.to_string())
 }
 
 fn versus(args: &VersusArgs) -> Result<String, Error> {

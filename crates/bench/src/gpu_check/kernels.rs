@@ -217,7 +217,8 @@ impl Times {
         let step = AdamWStep { lr: 1e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, update: 10 };
         clock.time("AdamW of all parameters", 28.0 * parameters, 0.0, || {
             let slots = std::mem::take(&mut state).into_iter().zip(&gradients);
-            let slots = slots.map(|([p, m, v], g)| Slot { p, g: g.clone(), m, v, weight_decay: 0.1, lr_ratio: 1.0 }).collect();
+            let slots =
+                slots.map(|([p, m, v], g)| Slot { p, g: g.clone(), m, v, weight_decay: 0.1, lr_ratio: 1.0 }).collect();
             let (new, change) = B::adamw(slots, factor.clone(), step);
             state = new.into_iter().map(|u| [u.p, u.m, u.v]).collect();
             change

@@ -3,6 +3,7 @@
 mod assembly;
 mod cka;
 mod data;
+mod run;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,7 +18,7 @@ use schedule::LrSpec;
 use serde_json::{Value, json};
 use trainer::{StepTimes, TrainSpec, Trainer};
 
-use midtrain::evaluate::{next_tokens, read_ids};
+use midtrain::evaluate::{Rows, next_tokens};
 use midtrain::{Backend, OnBackend, load_model};
 
 use crate::Error;
@@ -25,6 +26,7 @@ use crate::Error;
 pub use assembly::{Assembly, Padding};
 pub use cka::Cka;
 pub use data::{Count, Tokenize};
+pub use run::TrainRun;
 
 /// What a timed step does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +127,8 @@ impl TrainStep {
         let rows = self.batch * self.accum;
         let inputs: Vec<i32> = match &self.ids {
             Some(path) => {
-                let (found, time, ids) = read_ids(path, self.model.vocab_size)?;
+                let Rows { time, ids, .. } = Rows::read(path, self.model.vocab_size)?;
+                let found = ids.len() / time.max(1);
                 if (found, time) != (rows, self.seq) {
                     let reason =
                         format!("input_ids is [{found}, {time}]; batch x accum, seq are [{rows}, {}]", self.seq);
@@ -140,7 +143,7 @@ impl TrainStep {
             }
         };
         let targets = next_tokens(&inputs, self.seq);
-        Ok(Batch::new(self.seq, inputs, targets, vec![0; rows])?)
+        Ok(Batch::new(self.seq, inputs, targets, vec![0; rows]).map_err(trainer::Error::from)?)
     }
 }
 

@@ -529,9 +529,15 @@ fn batches_are_checked_when_they_are_made() {
         (new(2, &[1, 2], &[1, 2], &[]), "inputs of a batch = 2 must be 0"),
         (new(2, &[1, 2], &[1], &[0]), "targets of a batch = 1 must be 2"),
         (new(2, &[1, -1], &[1, 2], &[0]), "token id of row 0, position 1 = -1 must not be negative"),
-        (new(1, &[1, 2], &[1, -2], &[0, 0]), "target of row 1, position 0 = -2 must not be negative, but for -1 and -100"),
+        (
+            new(1, &[1, 2], &[1, -2], &[0, 0]),
+            "target of row 1, position 0 = -2 must not be negative, but for -1 and -100",
+        ),
         (batch.clone().with_document_starts(vec![0, 0, 0]), "document starts of a batch = 3 must be 4"),
-        (batch.clone().with_document_starts(vec![0, 2, 0, 0]), "document start of row 0, position 1 = 2 must be from 0 to 1"),
+        (
+            batch.clone().with_document_starts(vec![0, 2, 0, 0]),
+            "document start of row 0, position 1 = 2 must be from 0 to 1",
+        ),
         (batch.with_document_starts(vec![0, 0, -1, 0]), "document start of row 1, position 0 = -1 must be from 0 to 0"),
     ] {
         let message = made.unwrap_err().to_string();

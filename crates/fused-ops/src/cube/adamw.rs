@@ -102,7 +102,8 @@ pub(super) fn update<R: CubeRuntime>(
     for slot in slots {
         let whole = Whole::of(&slot.p);
         let (count, dim) = whole.launch();
-        let AdamWFactors { beta1, rest1, beta2, rest2, keep, rate, root, eps } = step.factors(slot.weight_decay, slot.lr_ratio);
+        let AdamWFactors { beta1, rest1, beta2, rest2, keep, rate, root, eps } =
+            step.factors(slot.weight_decay, slot.lr_ratio);
         let address = address(&[&slot.p]);
         let [p, g, m, v, factor, moved] =
             [&slot.p, &slot.g, &slot.m, &slot.v, factor, &moved].map(|t| t.clone().into_array_arg());

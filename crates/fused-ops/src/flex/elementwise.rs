@@ -3,8 +3,8 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::math::{erf_and_gauss, tanh};
 use super::PIECE;
+use super::math::{erf_and_gauss, tanh};
 use crate::Gelu;
 
 const ROOT_2_OVER_PI: f32 = 0.797_884_6;

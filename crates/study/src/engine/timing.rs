@@ -110,6 +110,7 @@ impl Timing {
         let vocabulary = self.model.vocab_size as u64;
         let count = (rows * self.time) as u64;
         let ids: Vec<i32> = (0..count).map(|i| (data_mixer::stream_key(0, "speed", i) % vocabulary) as i32).collect();
-        Batch::new(self.time, ids.clone(), ids, vec![0; rows]).expect("rows of at least one position, and ids of a vocabulary")
+        Batch::new(self.time, ids.clone(), ids, vec![0; rows])
+            .expect("rows of at least one position, and ids of a vocabulary")
     }
 }

@@ -3,7 +3,7 @@
 use schedule::Step;
 
 use super::Graph;
-use crate::job::{Begun, Kind as _, Pretrain, Setup};
+use crate::job::{Along, Begun, Kind as _, Pretrain, Setup, Side};
 use crate::store::Payload;
 use crate::{ArmId, Error};
 
@@ -40,6 +40,17 @@ impl Graph<'_> {
     pub(crate) fn fork(&mut self, arm: ArmId, seed: u64) -> Result<Option<Pretrain>, Error> {
         let start = self.study[arm].timeline().phases().first().map(|p| p.start);
         start.filter(|s| s.0 > 0).map(|start| self.state(arm, seed, start)).transpose()
+    }
+
+    /// What runs are evaluated on while they train.
+    fn along(&self) -> Result<Option<Along>, Error> {
+        let Some(every) = self.study.spec().eval.along else { return Ok(None) };
+        let mut on = vec![("general text".to_owned(), self.general_text()?)];
+        for set in self.study.sets() {
+            let side = if self.data.rows(set).validation.is_some() { Side::Validation } else { Side::Test };
+            on.push((self.study[set].name.clone(), self.examples(set, side)));
+        }
+        Ok(Some(Along { every, on }))
     }
 
     fn pretrain(&self, arm: ArmId, seed: u64, step: Step) -> Result<Pretrain, Error> {
@@ -80,6 +91,7 @@ impl Graph<'_> {
             lr: study.rates().spec().clone(),
             keep_every: spec.pretrain.keep_every,
             after: None,
+            along: self.along()?,
         };
         // Only the sources that are named by then.
         Ok(whole.at(step, study.rates()))

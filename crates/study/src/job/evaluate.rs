@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use burn::module::AutodiffModule as _;
 use corpus::TokenStore;
-use data_mixer::{IGNORE, Sequences, SftBatches, SftSpec};
+use data_mixer::{Batch, IGNORE, Sequences, SftBatches, SftSpec};
 use forgetting_eval::{DocumentLosses, HeldOut};
 use fused_ops::{FusedOps, Precision, TrainingBackend};
 use gptneox_model::{GptNeoX, load_pretrained};
@@ -48,7 +48,7 @@ impl Model {
     }
 
     /// What tells it apart: a checkpoint's content, whatever files it was read from.
-    fn identity(&self) -> String {
+    pub(super) fn identity(&self) -> String {
         match self {
             Self::Base(base) => format!("base {}", base.digest),
             Self::Pretrained(address) | Self::Finetuned(address) => address.to_string(),
@@ -100,6 +100,46 @@ pub(crate) enum EvaluateOn {
         /// How they become rows.
         rows: SftSpec,
     },
+}
+
+impl EvaluateOn {
+    /// The text that it reads.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = Input> + '_ {
+        let (Self::General { tokens, .. } | Self::Examples { tokens, .. }) = self;
+        tokens.inputs().into_iter()
+    }
+
+    /// All of it in batches, and the bytes of its text where they are known.
+    pub(super) fn batches(&self, store: &Store) -> Result<(Vec<Batch>, Option<u64>), Error> {
+        match self {
+            Self::General { tokens, time, count, draw, document_mask } => {
+                let text = tokens.open(store)?;
+                let sequences = Sequences::new(text.clone(), *time)?.with_document_mask(*document_mask);
+                let drawn = sample(sequences.len(), *count, *draw);
+                let batches = drawn.chunks(BATCH).map(|places| sequences.batch_of(places));
+                let bytes = documents(&text, *time as u64, &drawn).map(|document| document.held_out(&text).bytes);
+                Ok((batches.collect::<Result<_, _>>()?, bytes.sum()))
+            }
+            Self::Examples { tokens, count, rows } => {
+                let examples = SftBatches::new(tokens.open(store)?, *count, unordered(rows))?;
+                Ok((examples.in_order().collect::<Result<_, _>>()?, None))
+            }
+        }
+    }
+}
+
+/// The documents that tokens of some sequences belong to, and how many; their losses are to be added.
+fn documents<'a>(store: &'a TokenStore, time: u64, drawn: &'a [u64]) -> impl Iterator<Item = Document> + 'a {
+    let mut found: Vec<Document> = Vec::new();
+    // Position j of sequence i predicts token i·T + j + 1.
+    for at in drawn.iter().flat_map(|i| (1..=time).map(move |j| i * time + j)) {
+        if found.last().is_none_or(|d| !d.range.contains(&at)) {
+            let range = store.documents_in(at..at + 1).next().unwrap_or(at..at + 1);
+            found.push(Document { range, nats: 0.0, tokens: 0 });
+        }
+        found.last_mut().expect("one was pushed if there was none").tokens += 1;
+    }
+    found.into_iter()
 }
 
 /// Evaluates a model.

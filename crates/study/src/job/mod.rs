@@ -12,6 +12,7 @@ mod curve;
 mod evaluate;
 mod finetune;
 mod held_out;
+mod items;
 mod plane;
 pub(crate) mod pretrain;
 mod probe;
@@ -45,9 +46,11 @@ pub use evaluate::Evaluate;
 pub(crate) use evaluate::{EvaluateOn, Model};
 pub use finetune::Finetune;
 pub(crate) use held_out::{FindHeldOut, HeldOut, Side};
+pub use items::Choose;
+pub(crate) use items::{ImportItems, ImportedItems, Items};
 pub(crate) use plane::{Measured, Place, Plane, Sliced, Tuned};
 pub use pretrain::Pretrain;
-pub(crate) use pretrain::{BaseState, Begun, Pretrained, Setup};
+pub(crate) use pretrain::{Along, BaseState, Begun, Pretrained, Setup};
 pub(crate) use probe::{Probe, ProbeResult, StateComparison};
 pub(crate) use proximity::{Closeness, Proximity};
 pub(crate) use rows::{CountRows, Examples, Replayed, RowCounts};
@@ -257,4 +260,6 @@ kinds!(
     Walk,
     Curve,
     Plane,
+    ImportItems,
+    Choose,
 );

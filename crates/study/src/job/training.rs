@@ -2,7 +2,7 @@
 
 use data_mixer::BatchSource;
 use fused_ops::TrainingBackend;
-use trainer::{Control, Event, Outcome, RunOptions, Start, Trainer, run};
+use trainer::{Control, EvalSpec, Event, Outcome, RunOptions, Start, Trainer, run};
 
 use super::Context;
 use crate::Error;
@@ -24,6 +24,8 @@ pub(crate) struct Stretch<'a> {
     pub(crate) from: u64,
     /// Where this part stops.
     pub(crate) stop: u64,
+    /// What is evaluated on the way.
+    pub(crate) evals: &'a [EvalSpec],
 }
 
 /// Trains up to the part's end, in the job's folder; goes on from its newest whole checkpoint.
@@ -39,6 +41,7 @@ pub(crate) fn train<'a, AB: TrainingBackend>(
         keep: KEEP,
         // The job keeps its result itself.
         last_checkpoint: false,
+        evals: stretch.evals,
         ..RunOptions::new(cx.folder, stretch.stop)
     };
     let Stretch { label, begin, until, .. } = *stretch;
@@ -59,9 +62,16 @@ pub(crate) fn train<'a, AB: TrainingBackend>(
             }
             Event::Step(line) => report.advanced(share(line.record.step + 1), || {
                 let speed = line.tokens_per_second.unwrap_or(0.0);
-                format!("{label}: step {}/{until}, loss {:.3}, {speed:.0} tokens/s", line.record.step + 1, line.record.loss)
+                format!(
+                    "{label}: step {}/{until}, loss {:.3}, {speed:.0} tokens/s",
+                    line.record.step + 1,
+                    line.record.loss
+                )
             }),
-            Event::Evaluated(_) | Event::Checkpoint { .. } => {}
+            Event::Evaluated(r) => {
+                report.note(&format!("{label}: step {}, {:.3} nats per token on {}", r.step, r.loss, r.set))
+            }
+            Event::Checkpoint { .. } => {}
         }
         if report.signal().received().is_some() { Control::Stop } else { Control::Continue }
     })

@@ -1,7 +1,7 @@
 //! Figure 5: how the gain of midtraining grows along the run. Checkpoints of both runs are fine-tuned, and their losses on the
 //! set and on general text stand against the tokens that they were pretrained on.
 
-use forgetting_eval::Summary;
+use forgetting_eval::{PerLength, Summary};
 use report::{Column, Curves, Figure, Format, Lines, Page, Table};
 use schedule::Step;
 
@@ -198,7 +198,8 @@ impl Shown<'_> {
         let unit = Unit::of(study).name();
         let title = format!("Losses after fine-tuning on {} along both runs, nats per token", study[self.set].name);
         let steps = || self.checkpoints.iter().map(|c| c.step.0);
-        Table::new(self.name, &title)
+        let accuracy = |arm: ArmId| self.checkpoints.iter().map(move |c| self.accuracy(c, arm).map(|s| s.mean));
+        let table = Table::new(self.name, &title)
             .with(Column::count("step", steps()))
             .with(Column::count("tokens", steps().map(|step| step.saturating_mul(study.tokens_per_step()))).file_only())
             .with(
@@ -223,7 +224,24 @@ impl Shown<'_> {
             .with(Column::interval("c4_delta_ci", change, interval(1)).heading("95 % interval, C4").documents_only())
             .with(Column::text("unit", either().map(|known| if known { unit } else { "" })).file_only())
             .with(Column::text("family", either().map(|known| if known { ALONE } else { "" })).file_only())
-            .note(format!("Intervals are over {unit}."))
+            .note(format!("Intervals are over {unit}."));
+        if study[self.set].items.is_none() {
+            return table;
+        }
+        table
+            .with(
+                Column::number("control_accuracy", loss, accuracy(control))
+                    .heading("acc, control")
+                    .documents_only()
+                    .meaning("share of the set's multiple-choice items whose right answer is the most likely, mean over seeds"),
+            )
+            .with(Column::number("accuracy", loss, accuracy(self.arm)).heading("acc"))
+    }
+
+    /// The share of the set's items that are answered rightly.
+    fn accuracy(&self, checkpoint: &Checkpoint, arm: ArmId) -> Option<Summary> {
+        let values = checkpoint.losses.values(arm, self.set, |m| m.accuracy(PerLength::Sum).unwrap_or(f64::NAN))?;
+        Some(Summary::of(&values)).filter(|summary| !summary.mean.is_nan())
     }
 
     fn figure(&self) -> Figure {

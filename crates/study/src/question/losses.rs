@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use forgetting_eval::{DocumentComparison, DocumentDifferences, DocumentLosses, Summary, forgetting};
+use forgetting_eval::{
+    ClozeScore, DocumentComparison, DocumentDifferences, DocumentLosses, PerLength, Summary, accuracy, forgetting,
+    gold_bits_per_byte,
+};
 use report::{Column, Format, Table};
 use schedule::Step;
 
 use super::comparison::LEVEL;
 use crate::graph::{Cell, Graph, Rate};
-use crate::job::{Evaluate, Finetune, Kind as _, Pretrain, Select, Selected};
+use crate::job::{Choose, Evaluate, Finetune, Kind as _, Pretrain, Select, Selected};
 use crate::store::{Failure, Payload};
 use crate::study::plain;
 use crate::{Address, ArmId, Error, SetId, Study};
@@ -32,6 +35,8 @@ pub(super) struct Measurement {
     pub(super) before: DocumentLosses,
     /// Held-out general loss after fine-tuning.
     pub(super) c4: DocumentLosses,
+    /// What it chose of its set's items, where there are some.
+    pub(super) chosen: Option<Vec<ClozeScore>>,
     /// Training examples.
     pub(super) examples: u64,
     /// Of these, cut at the longest row.
@@ -57,6 +62,16 @@ impl Measurement {
     /// The same before.
     pub(super) fn c4_before(&self) -> f64 {
         self.before.total().nats_per_token()
+    }
+
+    /// The share of its set's items of which it chose the right answer.
+    pub(super) fn accuracy(&self, per: PerLength) -> Option<f64> {
+        accuracy(self.chosen.as_ref()?, per)
+    }
+
+    /// Bits per byte of the right answers.
+    pub(super) fn gold_bits_per_byte(&self) -> Option<f64> {
+        gold_bits_per_byte(self.chosen.as_ref()?)
     }
 }
 
@@ -219,8 +234,8 @@ struct Jobs {
     cell: Cell,
     end: Pretrain,
     before: Evaluate,
-    /// With its two evaluations; not yet, or not at all.
-    tuned: Result<(Finetune, Evaluate, Evaluate), Option<Failure>>,
+    /// With its two evaluations, and what it chooses of its set's items; not yet, or not at all.
+    tuned: Result<(Finetune, Evaluate, Evaluate, Option<Choose>), Option<Failure>>,
 }
 
 /// Adds the jobs of all fine-tunes that are wanted.
@@ -241,7 +256,8 @@ fn jobs(graph: &mut Graph<'_>, wanted: Wanted<'_>) -> Result<Vec<Jobs>, Error> {
                             let payload = if wanted.at.is_some() { Payload::Result } else { Payload::Full };
                             let tuned = graph.finetune_of(&end, cell, lr, payload)?;
                             let (on_set, general) = graph.losses_of(&tuned, set)?;
-                            Ok((tuned, on_set, general))
+                            let chosen = graph.choices_of(&tuned, set);
+                            Ok((tuned, on_set, general, chosen))
                         }
                     };
                     out.push(Jobs { cell, end: end.clone(), before: before.clone(), tuned });
@@ -465,7 +481,7 @@ fn sweep(name: &str, points: &[SweepPoint]) -> Table {
 }
 
 fn measure(graph: &Graph<'_>, jobs: &Jobs) -> Result<Result<Measurement, Failure>, Error> {
-    let (tuned, on_set, general) = match &jobs.tuned {
+    let (tuned, on_set, general, chosen) = match &jobs.tuned {
         Ok(tuned) => tuned,
         Err(Some(failure)) => return Ok(Err(failure.clone())),
         Err(None) => return Err(Error::NoJob { address: jobs.end.address() }),
@@ -480,6 +496,11 @@ fn measure(graph: &Graph<'_>, jobs: &Jobs) -> Result<Result<Measurement, Failure
     let Ok([before, sft, c4]) = <[DocumentLosses; 3]>::try_from(losses) else {
         unreachable!("one of each of three jobs")
     };
+    let chosen = match chosen.as_ref().map(|job| graph.choices(job)).transpose()? {
+        Some(Err(failure)) => return Ok(Err(failure)),
+        Some(Ok(scores)) => Some(scores),
+        None => None,
+    };
     let report = graph.data().rows(jobs.cell.set).train.report;
     Ok(Ok(Measurement {
         mix: graph.study()[jobs.cell.arm].name().to_owned(),
@@ -490,6 +511,7 @@ fn measure(graph: &Graph<'_>, jobs: &Jobs) -> Result<Result<Measurement, Failure
         sft,
         before,
         c4,
+        chosen,
         examples: report.examples,
         truncated: report.truncated,
         dropped: report.dropped,

@@ -1,6 +1,6 @@
 //! Table 2: does midtraining help fine-tuning on the domain it resembles, and what does it cost in general loss?
 
-use forgetting_eval::{Summary, forgetting, relative_improvement};
+use forgetting_eval::{PerLength, Summary, forgetting, relative_improvement};
 use report::{BarPanel, Bars, Column, Estimate, Figure, Format, Page, Table};
 
 use super::Question;
@@ -85,6 +85,10 @@ pub(super) struct Row<'a> {
     /// The general loss after fine-tuning in bits per byte, where bytes are known.
     c4_bits_per_byte: Option<f64>,
     lr: Option<f64>,
+    /// The share of the set's items that are answered rightly: by the summed likelihood, and by that per character.
+    accuracy: Option<Summary>,
+    accuracy_per_character: Option<f64>,
+    gold_bits_per_byte: Option<f64>,
 }
 
 /// One loss: its mean over seeds, and its difference to the control's.
@@ -158,6 +162,12 @@ fn row<'a>(study: &'a Study, losses: &Losses, arm: ArmId, set: SetId) -> Result<
         c4_before: losses.before_mean(study[arm].name()),
         c4_bits_per_byte: mean(|m| m.c4.total().bits_per_byte()),
         lr: losses.of_cell(arm, set).next().map(|m| m.lr).filter(|_| complete),
+        accuracy: losses
+            .values(arm, set, |m| m.accuracy(PerLength::Sum).unwrap_or(f64::NAN))
+            .map(|values| Summary::of(&values))
+            .filter(|summary| !summary.mean.is_nan()),
+        accuracy_per_character: mean(|m| m.accuracy(PerLength::Characters)),
+        gold_bits_per_byte: mean(Measurement::gold_bits_per_byte),
     })
 }
 
@@ -264,7 +274,7 @@ pub(super) fn table(name: &str, title: &str, rows: &[Row<'_>], control: &str) ->
     };
     let forgotten = rows.iter().map(|r| Some(forgetting(r.c4_before?, r.c4.as_ref()?.values.mean)));
     let (loss, change) = (Format::Fixed(3), Format::Signed(3));
-    Table::new(name, title)
+    let table = Table::new(name, title)
         .with(if of_one { model.file_only() } else { model })
         .with(Column::text("dataset", rows.iter().map(|r| r.study[r.set].name.as_str())).heading("set"))
         .with(Column::text("mix", rows.iter().map(|r| r.study[r.arm].name())))
@@ -321,7 +331,38 @@ pub(super) fn table(name: &str, title: &str, rows: &[Row<'_>], control: &str) ->
              distinguishable from it at 5 % (p of the difference, adjusted by Bonferroni for all pairs of mixes of the set; what is lower than \
              a marked mix is marked too, and so is what has no p).",
             unit
-        ))
+        ));
+    if rows.iter().all(|r| r.accuracy.is_none()) { table } else { with_accuracy(table, rows) }
+}
+
+/// The same with what models choose of the items of their set.
+fn with_accuracy(table: Table, rows: &[Row<'_>]) -> Table {
+    let share = Format::Fixed(3);
+    table
+        .with(
+            Column::number("accuracy", share, rows.iter().map(|r| r.accuracy.as_ref().map(|a| a.mean)))
+                .heading("acc")
+                .meaning(
+                    "share of the set's multiple-choice items whose right answer is the most likely, mean over seeds",
+                ),
+        )
+        .with(
+            Column::number("accuracy_sd", share, rows.iter().map(|r| r.accuracy.as_ref().and_then(|a| a.sd)))
+                .file_only(),
+        )
+        .with(
+            Column::number("accuracy_norm", share, rows.iter().map(|r| r.accuracy_per_character))
+                .heading("acc_norm")
+                .documents_only()
+                .meaning("the same with likelihoods per character"),
+        )
+        .with(
+            Column::number("gold_bits_per_byte", share, rows.iter().map(|r| r.gold_bits_per_byte))
+                .heading("bits per byte")
+                .documents_only()
+                .meaning("bits per byte of the right answers"),
+        )
+        .note("Items of a set are evaluated as they are given: they are not compared with the training text.")
 }
 
 /// Of a row that has an interval.

@@ -315,6 +315,10 @@ pub struct EvalSpec {
     /// Examples of a fine-tuning set's validation and test split that are evaluated, at most; all where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub examples: Option<u64>,
+    /// Steps between evaluations while pretraining, of held-out general text and of each set's validation split (its test split where
+    /// it has none): in the run's evals.jsonl, for `midtrain log`. None where absent. No result depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub along: Option<u64>,
     /// Documents of a probe, at most.
     #[serde(default = "probe_documents")]
     pub probe_documents: u64,

@@ -62,6 +62,7 @@ fn of_size(name: &str, protocol: &Protocol<'_>, size: Size) -> Result<StudySpec,
         role: s.role.into(),
         mask_prompt: s.mask_prompt,
         examples: Some(examples(s)),
+        items: None,
     };
     let probe = |p: &Probe<'_>| ProbeSpec { name: p.name.into(), role: p.role.into() };
     Ok(StudySpec {
@@ -160,6 +161,7 @@ fn smoke(protocol: &Protocol<'_>, size: Size) -> Result<StudySpec, Error> {
         },
         eval: EvalSpec {
             general_sequences: 64,
+            along: None,
             examples: None,
             probe_documents: 200,
             path_rows: 32,
@@ -227,6 +229,7 @@ fn mini(protocol: &Protocol<'_>, size: Size) -> Result<StudySpec, Error> {
         },
         eval: EvalSpec {
             general_sequences: 120,
+            along: None,
             examples: None,
             probe_documents: 200,
             path_rows: 32,
@@ -306,6 +309,7 @@ fn paper(protocol: &Protocol<'_>, size: Size) -> Result<StudySpec, Error> {
         },
         eval: EvalSpec {
             general_sequences: 1000,
+            along: None,
             examples: Some(1000),
             probe_documents: 200,
             path_rows: 32,

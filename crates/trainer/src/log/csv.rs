@@ -32,8 +32,18 @@ impl Table {
     /// Steps, with a column for the loss of each source.
     pub(super) fn steps(path: &Path, sources: &[String]) -> Result<Self, Error> {
         let mut columns: Vec<String> = [
-            "step", "loss", "lr", "grad_norm", "update_norm", "targets", "tokens", "seconds", "tokens_per_second", "mfu",
-            "eta_seconds", "skipped",
+            "step",
+            "loss",
+            "lr",
+            "grad_norm",
+            "update_norm",
+            "targets",
+            "tokens",
+            "seconds",
+            "tokens_per_second",
+            "mfu",
+            "eta_seconds",
+            "skipped",
         ]
         .map(str::to_owned)
         .to_vec();
@@ -67,7 +77,14 @@ impl Table {
 
     pub(super) fn eval(&mut self, record: &EvalRecord) -> Result<(), Error> {
         let EvalRecord { step, set, loss, targets, bits_per_byte, seconds, .. } = record;
-        let row = vec![step.to_string(), set.clone(), number(*loss), targets.to_string(), maybe(*bits_per_byte), number(*seconds)];
+        let row = vec![
+            step.to_string(),
+            set.clone(),
+            number(*loss),
+            targets.to_string(),
+            maybe(*bits_per_byte),
+            number(*seconds),
+        ];
         self.row(row)
     }
 

@@ -21,7 +21,11 @@ pub(crate) fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Err
     };
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let line = |(number, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|e| Error::Log { path: path.to_owned(), line: number + 1, reason: e.to_string() })
+        serde_json::from_str(line).map_err(|e| Error::Log {
+            path: path.to_owned(),
+            line: number + 1,
+            reason: e.to_string(),
+        })
     };
     whole.lines().enumerate().map(line).collect()
 }

@@ -246,11 +246,9 @@ fn a_run_leaves_its_last_state_and_goes_on_from_it_without_first_weights() {
     let (trainer, _) = train::<Autodiff<Flex>>(dir.path(), None);
     assert_eq!(checkpoints(dir.path())[0].0, STEPS);
     let (config, device) = (config(), Default::default());
-    let start = || Start::<'_, Autodiff<Flex>>::Weights {
-        model: &config,
-        spec: spec(),
-        device: &device,
-        make: Box::new(|| panic!("there is a checkpoint to go on from")),
+    let start = || -> Start<'_, Autodiff<Flex>> {
+        let make = Box::new(|| panic!("there is a checkpoint to go on from"));
+        Start::Weights { model: &config, spec: spec(), device: &device, make }
     };
     let log = std::fs::read(dir.path().join("log.jsonl")).unwrap();
     let (again, outcome) = run(start(), &Random(0), &options(dir.path(), STEPS), &mut stopping(None)).unwrap();

@@ -19,11 +19,11 @@ use fused_ops::TrainingBackend;
 use gptneox_model::{GptNeoX, GptNeoXConfig};
 use schedule::{LrSpec, Phase, Shares, Step, Timeline};
 use serde::{Deserialize, Serialize};
-use trainer::{Resumable, TrainSpec, Trainer, resumable};
+use trainer::{EvalSpec, Resumable, TrainSpec, Trainer, resumable};
 
 use super::tokens::Content;
 use super::training::{Stretch, train};
-use super::{Context, Cost, Input, Kind, Model};
+use super::{Context, Cost, EvaluateOn, Input, Kind, Model};
 use crate::Error;
 use crate::address::Address;
 use crate::rates::Rates;
@@ -39,6 +39,7 @@ pub(crate) const WEIGHTS: &str = "weights.safetensors";
 /// Files of a run's folder.
 const LOG: &str = "log.jsonl";
 const LEDGER: &str = "ledger";
+const EVALS: &str = "evals.jsonl";
 
 /// What states of one run have in common from the first step on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,6 +116,28 @@ pub struct Pretrain {
     pub(crate) keep_every: Option<u64>,
     /// The state that the plan lets it go on from. (It goes on from the nearest there is.)
     pub(crate) after: Option<Address>,
+    /// What is evaluated on the way: no result depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) along: Option<Along>,
+}
+
+/// Held-out sets that a run is evaluated on while it trains.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Along {
+    /// Steps between evaluations.
+    pub(crate) every: u64,
+    /// The sets, by name.
+    pub(crate) on: Vec<(String, EvaluateOn)>,
+}
+
+impl Along {
+    fn sets(&self, store: &Store) -> Result<Vec<EvalSpec>, Error> {
+        let set = |(name, on): &(String, EvaluateOn)| {
+            let (batches, bytes) = on.batches(store)?;
+            Ok(EvalSpec { name: name.clone(), batches, bytes, every: self.every })
+        };
+        self.on.iter().map(set).collect()
+    }
 }
 
 /// A training state.
@@ -205,9 +228,11 @@ impl Pretrain {
         let Some(lock) = Lock::take(&cx.store.folder(&address))? else { return Ok(()) };
         cx.store.begin(&lock, &address, &job.clone().into())?;
         trainer.save(&lock.folder().join(FULL_STATE))?;
-        for file in [LOG, LEDGER] {
-            let to = lock.folder().join(file);
-            std::fs::copy(cx.folder.join(file), &to).map_err(Error::io(&to))?;
+        for file in [LOG, LEDGER, EVALS] {
+            let (own, to) = (cx.folder.join(file), lock.folder().join(file));
+            if file != EVALS || own.exists() {
+                std::fs::copy(&own, &to).map_err(Error::io(&to))?;
+            }
         }
         let result = Pretrained { ledger: trainer.ledger(), skipped: trainer.steps_skipped(), from: from.cloned() };
         cx.store.finish(&lock, &address, &result, cx.machine)
@@ -230,6 +255,8 @@ impl Kind for Pretrain {
     fn inputs(&self) -> Vec<Input> {
         let text = self.sources.values().flat_map(Content::inputs);
         let base = self.setup.base.iter().map(|base| Input::files(&base.made_by));
+        let along = self.along.iter().flat_map(|along| along.on.iter().flat_map(|(_, on)| on.inputs()));
+        let text = text.chain(along);
         text.chain(self.after.iter().map(Input::state)).chain(base).collect()
     }
 
@@ -283,10 +310,17 @@ impl Kind for Pretrain {
         if start > planned {
             cx.report.resumed((start - planned) as f64 / (self.step.0 - planned) as f64);
         }
+        let evals = self.along.as_ref().map_or_else(|| Ok(Vec::new()), |along| along.sets(cx.store))?;
         let stops = self.kept(resumed.unwrap_or(begin)).chain([self.step.0]);
         for until in stops {
-            let stretch =
-                Stretch { label: &self.label, begin, until: self.step.0, from: trainer.steps_done(), stop: until };
+            let stretch = Stretch {
+                label: &self.label,
+                begin,
+                until: self.step.0,
+                from: trainer.steps_done(),
+                stop: until,
+                evals: &evals,
+            };
             trainer = train(trainer, &batches, &stretch, cx)?;
             if until < self.step.0 {
                 self.leave(&trainer, &rates, from.as_ref(), cx)?;
@@ -313,7 +347,7 @@ fn read_origin(folder: &Path) -> Result<Option<Address>, Error> {
 
 /// Log, ledger and state of an attempt that is not gone on with.
 fn start_afresh(folder: &Path) -> Result<(), Error> {
-    for file in [LOG, LEDGER, FULL_STATE] {
+    for file in [LOG, LEDGER, EVALS, FULL_STATE] {
         remove(&folder.join(file))?;
     }
     trainer::checkpoints(folder).iter().try_for_each(|(_, path)| remove(path))
