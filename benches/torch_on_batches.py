@@ -162,7 +162,7 @@ def train(model, spec, batches, write):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", help="what midtrain export-batches --weights wrote")
-    parser.add_argument("--tolerance", type=float, default=1e-3, help="largest difference of a loss, in nats")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference of a loss, in nats")
     parser.add_argument("--save", help="safetensors file for the final weights")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

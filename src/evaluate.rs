@@ -120,7 +120,7 @@ impl OnBackend for Ids<'_> {
     fn run<AB: TrainingBackend>(self) -> Self::Output {
         let Self { spec, input, output } = self;
         let model = model_file::load::<AB>(&spec.model, spec.precision, &Default::default())?.valid();
-        let rows = ids::read(input, model.config().vocab_size)?;
+        let rows = Rows::read(input, model.config().vocab_size)?;
         let time = rows.time;
         if time > model.config().longest() {
             let reason = format!("has rows of {time} tokens; the model takes {}", model.config().longest());
@@ -201,14 +201,15 @@ impl OnBackend for Items<'_> {
 
     fn run<AB: TrainingBackend>(self) -> Self::Output {
         let Self { spec, items: path, tokenizer } = self;
-        let tokenizer = Tokenizer::from_file(&model_file::tokenizer(&spec.model, tokenizer)?)?;
+        let tokenizer_file = model_file::tokenizer(&spec.model, tokenizer)?;
+        let tokenizer = Tokenizer::from_file(&tokenizer_file)?;
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         let items = ClozeItem::read(&text).map_err(|e| Error::content(path, e))?;
         let device = Default::default();
         let model = model_file::load::<AB>(&spec.model, spec.precision, &device)?.valid();
-        model_file::check_vocabulary(&tokenizer, model.config(), path)?;
+        model_file::check_vocabulary(&tokenizer, model.config(), &tokenizer_file)?;
         let recipe = TrainSpec::new(LrSpec::constant(0.0));
-        let scores = cloze_scores(&model, &tokenizer, &items, &recipe, &device, &|_| true)?;
+        let scores = cloze_scores(&model, &tokenizer, &items, &recipe, &device, &|| true)?;
         for value in scores.iter().flat_map(|score| &score.log_likelihoods) {
             finite(*value, &spec.model)?;
         }

@@ -71,7 +71,15 @@ pub(crate) fn end_tokens(model: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>
 
 const TOKENIZER: &str = "tokenizer.json";
 /// What belongs to a tokenizer in transformers' folders.
-const TOKENIZER_FILES: [&str; 3] = [TOKENIZER, "tokenizer_config.json", "special_tokens_map.json"];
+const TOKENIZER_FILES: [&str; 7] = [
+    TOKENIZER,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+];
 
 /// How a model is written.
 #[derive(Debug, Clone, Default)]
@@ -94,8 +102,11 @@ pub fn convert(backend: Backend, model: &Path, output: &Path, options: &ConvertO
     let beside = |name: &str| (name.to_owned(), folder(model).join(name));
     let mut files: Vec<(String, PathBuf)> = TOKENIZER_FILES.into_iter().map(beside).collect();
     files.retain(|(_, path)| path.is_file());
+    let mut without = Vec::new();
     if let Some(given) = &options.tokenizer {
+        // The rest speaks of the one before.
         files = vec![(TOKENIZER.to_owned(), given.clone())];
+        without = TOKENIZER_FILES.map(str::to_owned).to_vec();
     }
     let (stored, metadata) = if model.is_dir() {
         let checkpoint = Checkpoint::open(model)?;
@@ -107,7 +118,7 @@ pub fn convert(backend: Backend, model: &Path, output: &Path, options: &ConvertO
         (Storage::F32, end.map_or_else(Metadata::default, Metadata::with_end_token))
     };
     let storage = options.storage.unwrap_or(stored);
-    let save = SaveOptions { storage, max_shard_bytes: options.max_shard_bytes, metadata, files };
+    let save = SaveOptions { storage, max_shard_bytes: options.max_shard_bytes, metadata, files, without };
     backend.on(Convert { model, output, save })?
 }
 

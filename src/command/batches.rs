@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use atomic_file::AtomicFolder;
 use burn::module::AutodiffModule as _;
 use clap::Args;
 use data_mixer::{Batch, HUGGING_FACE_IGNORE, IGNORE};
@@ -27,7 +28,7 @@ Examples:
   midtrain export-batches runs/store/pretrain/KEY --steps 0..50 --out batches --weights
   midtrain export-batches study.toml --arm \"Starcoder (20%)\" --steps 0..100 --out batches
 Each step is a file: step-000000000.safetensors holds input_ids [rows, T], targets [rows, T] (I32: what each position predicts, -100
-for nothing), sources [rows] (U16, places in the list `sources` of the file's metadata, beside `digest`, the one in the run's ledger)
+for nothing), sources [rows] (U16, places in the JSON list `sources` of the file's metadata, beside `digest`, the one in the run's ledger)
 and, where attention stops at documents, document_starts [rows, T] (I32, where each position's document begins in its row).
 recipe.json holds the optimiser and the learning rate of each step; losses.csv what the run's own log says of them, where it was
 trained; with --weights the first weights lie in weights/, a Hugging Face directory. benches/torch_on_batches.py trains on all that.")]
@@ -55,6 +56,13 @@ fn steps(text: &str) -> Result<Range<u64>, String> {
 
 impl ExportBatchesArgs {
     fn check(&self, steps: u64) -> Result<(), Error> {
+        if std::fs::read_dir(&self.out).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(Error::option(
+                "out",
+                self.out.display(),
+                "is not empty: what lies there would be taken for this run's",
+            ));
+        }
         let given = format!("{}..{}", self.steps.start, self.steps.end);
         if self.steps.end > steps {
             return Err(Error::option("steps", given, format!("must end at the run's {steps} steps or before")));
@@ -69,23 +77,29 @@ impl ExportBatchesArgs {
     pub(super) fn run(self) -> Result<String, Error> {
         let signal = signal()?;
         let run = self.target.run(Backend::Flex, &signal, &|steps| self.check(steps))?;
-        std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
+        let recipe = Recipe::new(&run.recipe(), self.steps.clone())?;
         let batches = run.batches()?;
-        let names = batches.source_names().join(",");
+        // All of it, or nothing.
+        let folder = AtomicFolder::create(&self.out).map_err(Error::io(&self.out))?;
+        let out = folder.path();
+        let names = serde_json::to_string(&batches.source_names()).map_err(|e| Error::content(&self.out, e))?;
         for step in self.steps.clone() {
             if let Some(signal) = signal.received() {
                 return Err(study::Error::Stopped { signal }.into());
             }
-            write(&self.out.join(format!("step-{step:09}.safetensors")), &batches.batch(step)?, &names)?;
+            write(&out.join(format!("step-{step:09}.safetensors")), &batches.batch(step)?, &names)?;
         }
-        write_recipe(&self.out.join("recipe.json"), &run.recipe(), self.steps.clone())?;
-        let logged = write_losses(&self.out.join("losses.csv"), &run, self.steps.clone())?;
+        recipe.write(&out.join("recipe.json"))?;
+        let logged = match write_losses(&out.join("losses.csv"), &run, self.steps.clone())? {
+            None => ", with the losses of its log".to_owned(),
+            Some(why) => format!(" (no losses: {why})"),
+        };
         if self.weights {
-            Backend::Flex.on(Weights { run: &run, to: &self.out.join("weights") })??;
+            Backend::Flex.on(Weights { run: &run, to: &out.join("weights") })??;
         }
+        folder.commit(&|_| false).map_err(Error::io(&self.out))?;
         let count = self.steps.end - self.steps.start;
-        let beside = if logged { ", with the losses of its log" } else { "" };
-        Ok(format!("{}: {count} steps of {} rows{beside}\n", self.out.display(), batches.rows(self.steps.start)))
+        Ok(format!("{}: {count} steps of {} rows{logged}\n", self.out.display(), batches.rows(self.steps.start)))
     }
 }
 
@@ -117,30 +131,39 @@ struct Recipe {
     micro_tokens: usize,
 }
 
-fn write_recipe(path: &Path, spec: &TrainSpec, steps: Range<u64>) -> Result<(), Error> {
-    if !spec.optimizer.groups.is_empty() {
-        return Err(Error::content(path, "groups of parameters have no place in it"));
+impl Recipe {
+    fn new(spec: &TrainSpec, steps: Range<u64>) -> Result<Self, Error> {
+        let curve = spec.lr.clone().build().map_err(trainer::Error::from)?;
+        let o = &spec.optimizer;
+        if !o.groups.is_empty() {
+            let limit = "have no place in recipe.json: a run with groups cannot be exported";
+            return Err(Error::option("optimizer.groups", o.groups.len(), limit));
+        }
+        Ok(Self {
+            first_step: steps.start,
+            lr: steps.map(|step| curve.at(Step(step))).collect(),
+            beta1: o.beta1,
+            beta2: o.beta2,
+            eps: o.eps,
+            weight_decay: o.weight_decay,
+            decay: o.decay,
+            clip: spec.clip,
+            micro_tokens: spec.micro_tokens,
+        })
     }
-    let curve = spec.lr.clone().build().map_err(trainer::Error::from)?;
-    let o = &spec.optimizer;
-    let recipe = Recipe {
-        first_step: steps.start,
-        lr: steps.map(|step| curve.at(Step(step))).collect(),
-        beta1: o.beta1,
-        beta2: o.beta2,
-        eps: o.eps,
-        weight_decay: o.weight_decay,
-        decay: o.decay,
-        clip: spec.clip,
-        micro_tokens: spec.micro_tokens,
-    };
-    let text = serde_json::to_vec_pretty(&recipe).map_err(|e| Error::content(path, e))?;
-    atomic_file::write(path, &text).map_err(Error::io(path))
+
+    fn write(&self, path: &Path) -> Result<(), Error> {
+        let text = serde_json::to_vec_pretty(self).map_err(|e| Error::content(path, e))?;
+        std::fs::write(path, &text).map_err(Error::io(path))
+    }
 }
 
-/// Step, loss, gradient norm and rate of the run's log, where it holds these steps.
-fn write_losses(path: &Path, run: &TrainingRun, steps: Range<u64>) -> Result<bool, Error> {
-    let Ok(records) = run.records() else { return Ok(false) };
+/// Step, loss, gradient norm and rate of the run's log; else why there are none.
+fn write_losses(path: &Path, run: &TrainingRun, steps: Range<u64>) -> Result<Option<String>, Error> {
+    let records = match run.records() {
+        Ok(records) => records,
+        Err(error) => return Ok(Some(error.to_string())),
+    };
     let mut text = "step,loss,grad_norm,lr\n".to_owned();
     let mut found = 0;
     for record in records.iter().filter(|record| steps.contains(&record.step)) {
@@ -148,13 +171,13 @@ fn write_losses(path: &Path, run: &TrainingRun, steps: Range<u64>) -> Result<boo
         found += 1;
     }
     if found == 0 {
-        return Ok(false);
+        return Ok(Some("its log holds none of these steps".to_owned()));
     }
-    atomic_file::write(path, text.as_bytes()).map_err(Error::io(path))?;
-    Ok(true)
+    std::fs::write(path, text.as_bytes()).map_err(Error::io(path))?;
+    Ok(None)
 }
 
-/// Writes a batch, atomically.
+/// Writes a batch.
 fn write(path: &Path, batch: &Batch, sources: &str) -> Result<(), Error> {
     let bytes = |values: &[i32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
     let targets: Vec<i32> =
@@ -178,5 +201,5 @@ fn write(path: &Path, batch: &Batch, sources: &str) -> Result<(), Error> {
     let digest = format!("{:016x}", batch.digest());
     let metadata = HashMap::from([("sources".to_owned(), sources.to_owned()), ("digest".to_owned(), digest)]);
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(wrong)?;
-    atomic_file::write(path, &bytes).map_err(Error::io(path))
+    std::fs::write(path, &bytes).map_err(Error::io(path))
 }

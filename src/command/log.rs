@@ -24,6 +24,9 @@ pub(super) struct LogArgs {
     /// What to write (default: both).
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// The device's peak in TFLOP/s at the precision of the run, for MFU (989 for bf16 on an H100).
+    #[arg(long, value_name = "TFLOPS")]
+    peak: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -36,7 +39,10 @@ impl LogArgs {
     pub(super) fn run(self) -> Result<String, Error> {
         let wanted = |format| self.format.is_none_or(|only| only == format);
         let formats = LogFormats { csv: wanted(Format::Csv), tensorboard: wanted(Format::Tensorboard) };
-        let steps = convert_log(&self.run, &self.out, formats)?;
+        if let Some(peak) = self.peak.filter(|peak| !(peak.is_finite() && *peak > 0.0)) {
+            return Err(Error::option("peak", peak, "must be above 0"));
+        }
+        let steps = convert_log(&self.run, &self.out, formats, self.peak.map(|peak| peak * 1e12))?;
         Ok(format!("{}: {steps} steps\n", self.out.display()))
     }
 }

@@ -59,7 +59,8 @@ impl VerifyResumeArgs {
         let run = self.target.run(backend, &signal, &|all| self.sizes(all).map(drop))?;
         let (steps, at) = self.sizes(run.steps())?;
         let terminal = Terminal::new(self.target.quiet);
-        let dir = tempfile_folder()?;
+        let dir = run.store().join(format!(".verify-resume-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
         let mut progress = |done: u64| {
             terminal
                 .at(done as f64 / (2 * steps) as f64, &|| format!("{}: step {} of both runs", run.label(), done / 2));
@@ -76,13 +77,6 @@ impl VerifyResumeArgs {
             Some(difference) => Err(Error::Resume { run: run.label(), difference: Box::new(difference) }),
         }
     }
-}
-
-/// A folder of this process's own.
-fn tempfile_folder() -> Result<std::path::PathBuf, Error> {
-    let dir = std::env::temp_dir().join(format!("midtrain-verify-resume-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
-    Ok(dir)
 }
 
 struct Verify<'a> {

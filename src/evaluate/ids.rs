@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use data_mixer::IGNORE;
+use data_mixer::{HUGGING_FACE_IGNORE, IGNORE};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
@@ -12,6 +12,9 @@ use crate::Error;
 
 /// What a file may hold.
 const KNOWN: [&str; 3] = ["input_ids", "attention_mask", "labels"];
+
+/// Ids and labels of other inputs, in the fixtures that this project is compared with.
+const OUTPUTS: [&str; 2] = ["labels_masked", ".input_ids"];
 
 /// Rows of ids, which of them are read, and what is predicted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +51,14 @@ impl Rows {
         if !found("input_ids") {
             return Err(Error::content(path, "has no tensor input_ids"));
         }
-        // Fixtures of this project hold what was computed from their ids beside them.
-        if let Some(name) = ["position_ids", "token_type_ids", "inputs_embeds"].into_iter().find(|name| found(name)) {
-            let reason = format!("holds {name}, which would be ignored; what is read: {}", KNOWN.join(", "));
-            return Err(Error::content(path, reason));
+        for (name, view) in tensors.tensors() {
+            // What was computed from ids often lies beside them, in floating point.
+            let is_input = !matches!(view.dtype(), Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16);
+            let beside = OUTPUTS.iter().any(|output| name.ends_with(output));
+            if (is_input && !beside || name == "inputs_embeds") && !KNOWN.contains(&name.as_str()) {
+                let reason = format!("holds {name}, which would be ignored; what is read: {}", KNOWN.join(", "));
+                return Err(Error::content(path, reason));
+            }
         }
         let (rows, time, ids) = whole(path, &tensors, "input_ids")?;
         if rows == 0 || time < 2 {
@@ -91,9 +98,22 @@ impl Rows {
                 next_tokens(&labels, time)
             }
         };
-        for (row, read) in targets.chunks_exact_mut(time).zip(&read) {
-            let from_padding = |t: &usize| !(read.contains(t) && read.contains(&(t + 1)));
-            (0..time).filter(from_padding).for_each(|t| row[t] = IGNORE);
+        for (number, (row, read)) in targets.chunks_exact_mut(time).zip(&read).enumerate() {
+            for place in 0..time {
+                if row[place] == IGNORE {
+                    continue;
+                }
+                if found("labels") && !read.contains(&place) {
+                    let reason = format!(
+                        "labels asks for a token after place {place} of row {number}, which attention_mask leaves out"
+                    );
+                    return Err(Error::content(path, reason));
+                }
+                // Of labels those are meant that are given, as transformers takes them.
+                if !found("labels") && !(read.contains(&place) && read.contains(&(place + 1))) {
+                    row[place] = IGNORE;
+                }
+            }
         }
         Ok(Self { time, ids, read, targets })
     }
@@ -109,12 +129,8 @@ impl Rows {
     }
 }
 
-/// The label of a position that is not predicted, in Hugging Face's files.
-const HF_IGNORE: i64 = -100;
-
-pub(super) fn read(path: &Path, vocabulary: usize) -> Result<Rows, Error> {
-    Rows::read(path, vocabulary)
-}
+/// The label of a position that is not predicted.
+const HF_IGNORE: i64 = HUGGING_FACE_IGNORE as i64;
 
 /// The places that a row of a mask leaves, which must be neighbours: attention is to one stretch of a row.
 fn kept(path: &Path, row: usize, mask: &[i64]) -> Result<Range<usize>, Error> {

@@ -103,7 +103,7 @@ fn exported_batches_are_those_of_the_run() {
         let bytes = std::fs::read(dir.join(format!("batches/step-{step:09}.safetensors"))).unwrap();
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         let metadata = header.metadata().clone().unwrap();
-        assert_eq!(metadata["sources"], "general,starcoder");
+        assert_eq!(metadata["sources"], r#"["general","starcoder"]"#);
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         for name in ["input_ids", "targets"] {
             assert_eq!(file.tensor(name).unwrap().shape(), [8, 32], "{name}");
@@ -135,6 +135,7 @@ fn exported_batches_are_those_of_the_run() {
     for (args, expected) in [
         (vec!["export-batches", run, "--arm", "C4", "--steps", "0..1", "--out", "x"], "arm = C4 is a study's"),
         (vec!["export-batches", run, "--steps", "0..9999", "--out", "x"], "must end at the run's"),
+        (vec!["export-batches", run, "--steps", "0..1", "--out", "all"], "out = all is not empty"),
         (vec!["export-batches", run, "--steps", "1..2", "--weights", "--out", "x"], "must begin at 0 with --weights"),
         (vec!["export-batches", "runs/store", "--steps", "0..1", "--out", "x"], "must be STORE/pretrain/KEY"),
         (vec!["export-batches", "nowhere", "--steps", "0..1", "--out", "x"], "nowhere"),

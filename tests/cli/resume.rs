@@ -63,3 +63,18 @@ fn sigterm_leaves_a_checkpoint_and_says_so() {
     assert!(!dir.path().join("out").exists());
     run_tiny(dir.path(), &["--quiet"]);
 }
+
+/// What a kill left of a model that was being written is no part of the result, and is removed.
+#[test]
+fn a_model_that_was_half_written_is_no_result() {
+    let dir = tempfile::tempdir().unwrap();
+    run_tiny(dir.path(), &["--quiet"]);
+    let job = std::fs::read_dir(dir.path().join("store/finetune")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(job.join("done.json")).unwrap();
+    std::fs::create_dir(job.join(".tmp-model-1-0")).unwrap();
+    std::fs::write(job.join(".tmp-model-1-0/model.safetensors"), "half").unwrap();
+    run_tiny(dir.path(), &["--quiet"]);
+    assert_eq!(leftovers(&dir.path().join("store")), 0);
+    let record = std::fs::read_to_string(job.join("done.json")).unwrap();
+    assert!(record.contains("model/model.safetensors") && !record.contains(".tmp"), "{record}");
+}

@@ -30,6 +30,8 @@ pub struct AtomicFolder {
     place: PathBuf,
     /// Removed when it is dropped, whatever it then holds: the new files, or the old ones.
     temporary: PathBuf,
+    /// It holds what is nowhere else.
+    keep: bool,
 }
 
 impl AtomicFolder {
@@ -48,12 +50,20 @@ impl AtomicFolder {
         if place.exists() && !place.is_dir() {
             return Err(io::Error::new(io::ErrorKind::NotADirectory, "is a file, not a folder"));
         }
-        let Some(name) = place.file_name() else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot be replaced by another folder"));
-        };
+        let refused = |reason| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        let Some(name) = place.file_name() else { return refused("cannot be replaced by another folder") };
+        // Whoever stands in it would stand in the folder that was removed.
+        if std::env::current_dir().and_then(fs::canonicalize).is_ok_and(|here| here == place) {
+            return refused("is the current folder, which cannot be replaced by another one: write to a folder in it");
+        }
         let parent = parent_of(&place);
         fs::create_dir_all(parent)?;
-        let name = format!(".{}.new-{}", name.to_string_lossy(), std::process::id());
+        if is_mount(&place, parent)? {
+            return refused(
+                "is where a disk is mounted, which cannot be replaced by another folder: write to a folder in it",
+            );
+        }
+        let name = format!(".tmp-{}-{}", name.to_string_lossy(), std::process::id());
         let temporary = (0..u32::MAX)
             .map(|i| parent.join(format!("{name}-{i}")))
             .find_map(|path| match fs::create_dir(&path) {
@@ -62,7 +72,7 @@ impl AtomicFolder {
                 Err(e) => Some(Err(e)),
             })
             .unwrap_or_else(|| Err(io::ErrorKind::AlreadyExists.into()))?;
-        Ok(Self { place, temporary })
+        Ok(Self { place, temporary, keep: false })
     }
 
     /// The folder while it is filled.
@@ -72,14 +82,14 @@ impl AtomicFolder {
 
     /// Brings it to the disk and puts it in its place.
     ///
-    /// 1. What the old folder holds is brought over, but for names that the new one has and those that `replaced` says the new
-    ///    content stands for. (Files as links to the same content: nothing is copied.)
-    /// 2. The two change places, at once where the system can do that.
-    /// 3. The old folder's own folders follow; the rest of it is removed.
+    /// 1. The old folder's files are brought over, but for names that the new one has and those that `replaced` says the new content
+    ///    stands for. (As links to the same content: nothing is copied.)
+    /// 2. So are its own folders, by renaming; if one of them cannot be, all go back.
+    /// 3. The two change places, at once where the system can do that, and the old one is removed.
     ///
     /// # Errors
-    /// A full disk, folders that cannot be written. Before step 3 the old folder is then as it was.
-    pub fn commit(self, replaced: &dyn Fn(&str) -> bool) -> io::Result<()> {
+    /// A full disk, folders that cannot be written. The old folder is then as it was.
+    pub fn commit(mut self, replaced: &dyn Fn(&str) -> bool) -> io::Result<()> {
         let mut folders = Vec::new();
         if self.place.exists() {
             fs::set_permissions(&self.temporary, fs::metadata(&self.place)?.permissions())?;
@@ -105,10 +115,22 @@ impl AtomicFolder {
                 File::open(&path)?.sync_all()?;
             }
         }
-        sync_folder(&self.temporary)?;
-        exchange(&self.temporary, &self.place)?;
-        for name in folders {
-            fs::rename(self.temporary.join(&name), self.place.join(&name))?;
+        let mut moved = Vec::new();
+        let swapped = folders
+            .iter()
+            .try_for_each(|name| {
+                fs::rename(self.place.join(name), self.temporary.join(name))?;
+                moved.push(name);
+                Ok(())
+            })
+            .and_then(|()| sync_folder(&self.temporary))
+            .and_then(|()| exchange(&self.temporary, &self.place));
+        if let Err(error) = swapped {
+            for name in moved {
+                // What cannot go back is not to be removed with the rest.
+                self.keep |= fs::rename(self.temporary.join(name), self.place.join(name)).is_err();
+            }
+            return Err(error);
         }
         sync_folder(parent_of(&self.place))
     }
@@ -117,7 +139,9 @@ impl AtomicFolder {
 impl Drop for AtomicFolder {
     fn drop(&mut self) {
         // What cannot be removed has a name that says what it is.
-        let _ = fs::remove_dir_all(&self.temporary);
+        if !self.keep {
+            let _ = fs::remove_dir_all(&self.temporary);
+        }
     }
 }
 
@@ -142,6 +166,17 @@ fn exchange(temporary: &Path, place: &Path) -> io::Result<()> {
         return Err(error);
     }
     fs::rename(&aside, temporary)
+}
+
+#[cfg(unix)]
+fn is_mount(place: &Path, parent: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    Ok(place.exists() && fs::metadata(place)?.dev() != fs::metadata(parent)?.dev())
+}
+
+#[cfg(not(unix))]
+fn is_mount(_: &Path, _: &Path) -> io::Result<bool> {
+    Ok(false)
 }
 
 #[cfg(unix)]
@@ -207,6 +242,7 @@ mod tests {
         assert!(AtomicFolder::create(&file).is_err());
         assert!(AtomicFolder::create(Path::new("/")).is_err());
         assert!(AtomicFolder::create(&file.join("below")).is_err());
+        assert!(AtomicFolder::create(Path::new(".")).unwrap_err().to_string().contains("is the current folder"));
         let deep = AtomicFolder::create(&dir.path().join("new/deep")).unwrap();
         deep.commit(&|_| false).unwrap();
         assert!(dir.path().join("new/deep").is_dir());

@@ -29,7 +29,7 @@ pub(super) fn lines<AB: TrainingBackend>(folder: &Path) -> Vec<Line> {
         let device = Default::default();
         let model = load_pretrained::<AB>(&dir, &device).map_err(|e| said(&e))?.valid();
         let spec = TrainSpec::new(LrSpec::constant(0.0));
-        let scores = cloze_scores(&model, &tokenizer, &items, &spec, &device, &|_| true).map_err(|e| said(&e))?;
+        let scores = cloze_scores(&model, &tokenizer, &items, &spec, &device, &|| true).map_err(|e| said(&e))?;
         let mut check = Check::new();
         let longest = model.config().max_positions;
         check.exact(longest as f64 == number(&expected, "max_positions")?, "max_positions")?;

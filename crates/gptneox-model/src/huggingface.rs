@@ -74,11 +74,12 @@ impl Metadata {
         Ok(Self { config: rest.map(|(name, value)| (name.clone(), value.clone())).collect(), generation })
     }
 
-    /// The tokens that end a text, any of them: those of `generation_config.json`, or else of `config.json`. Empty where it is said
-    /// that none does (a list without ids, or an id below 0); `None` where nothing is said.
+    /// The tokens that end a text, any of them: those of `generation_config.json`, or where there is none of `config.json`, as
+    /// transformers takes them. Empty where it is said that none does (a list without ids, or an id below 0); `None` where nothing is
+    /// said.
     pub fn end_tokens(&self) -> Option<Vec<u32>> {
-        let said = |fields: &Map<String, Value>| fields.get("eos_token_id").filter(|value| !value.is_null()).cloned();
-        let ids = self.generation.as_ref().and_then(said).or_else(|| said(&self.config))?;
+        let fields = self.generation.as_ref().unwrap_or(&self.config);
+        let ids = fields.get("eos_token_id").filter(|value| !value.is_null())?.clone();
         let ids = if let Value::Array(ids) = ids { ids } else { vec![ids] };
         Some(ids.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect())
     }
@@ -152,12 +153,13 @@ pub fn parse_config(config: &Value) -> Result<GptNeoXConfig, Error> {
         return Err(Error::config("attention_bias", false, "is not supported: GPT-NeoX's projections have biases"));
     }
     // What transformers would read, and this crate does not.
-    for name in ["quantization_config", "head_dim", "transformers_weights"] {
+    for name in ["quantization_config", "head_dim", "transformers_weights", "layer_types", "per_layer_config"] {
         if fields.get(name).is_some() {
             return Err(Error::config(name, "given", "is not supported"));
         }
     }
-    let (rotary_pct, rotary_base, rope_scaling) = rotary(&fields)?;
+    let Rotary { pct: (pct_from, rotary_pct), base: (base_from, rotary_base), scaling: rope_scaling } =
+        rotary(&fields)?;
     let config = GptNeoXConfig {
         vocab_size: fields.size("vocab_size", 50_432)?,
         hidden_size: fields.size("hidden_size", 6144)?,
@@ -173,8 +175,22 @@ pub fn parse_config(config: &Value) -> Result<GptNeoXConfig, Error> {
         tie_embeddings: fields.switch("tie_word_embeddings", false)?,
         rope_scaling,
     };
-    config.validate()?;
+    config.validate().map_err(|error| in_its_words(error, pct_from, base_from))?;
     Ok(config)
+}
+
+/// A limit of this crate's field, said of Hugging Face's.
+fn in_its_words(error: Error, pct_from: &'static str, base_from: &'static str) -> Error {
+    let Error::Config { field, value, limit } = error else { return error };
+    let field = match field {
+        "num_layers" => "num_hidden_layers",
+        "num_heads" => "num_attention_heads",
+        "max_positions" => "max_position_embeddings",
+        "rotary_pct" => pct_from,
+        "rotary_base" => base_from,
+        other => other,
+    };
+    Error::Config { field, value, limit }
 }
 
 /// The activation by transformers' names of its two forms.
@@ -190,26 +206,52 @@ fn activation(fields: &Fields<'_>) -> Result<Gelu, Error> {
     }
 }
 
-/// Share of the features that rotate, base, and scaling.
+/// Share of the features that rotate, base, and scaling; each with the field that says it.
+struct Rotary {
+    pct: (&'static str, f64),
+    base: (&'static str, f64),
+    scaling: Option<RopeScaling>,
+}
+
+/// What is said of rotary embeddings.
 ///
 /// 1. `rope_scaling` is taken before `rope_parameters`, unless it is null or empty.
 /// 2. Its `rope_theta` and `partial_rotary_factor` are taken before `rotary_emb_base` and `rotary_pct`.
 /// 3. Its type is `rope_type`, or else `type`, or else default.
-fn rotary(fields: &Fields<'_>) -> Result<(f64, f64, Option<RopeScaling>), Error> {
-    let [pct, base] = [fields.number("rotary_pct", 0.25)?, fields.number("rotary_emb_base", 10_000.0)?];
-    const NAMES: [[&str; 3]; 2] = [
-        ["rope_scaling", "rope_scaling.rope_type", "rope_scaling.factor"],
-        ["rope_parameters", "rope_parameters.rope_type", "rope_parameters.factor"],
+fn rotary(fields: &Fields<'_>) -> Result<Rotary, Error> {
+    let mut pct = ("rotary_pct", fields.number("rotary_pct", 0.25)?);
+    let mut base = ("rotary_emb_base", fields.number("rotary_emb_base", 10_000.0)?);
+    const NAMES: [[&str; 5]; 2] = [
+        [
+            "rope_scaling",
+            "rope_scaling.rope_type",
+            "rope_scaling.factor",
+            "rope_scaling.partial_rotary_factor",
+            "rope_scaling.rope_theta",
+        ],
+        [
+            "rope_parameters",
+            "rope_parameters.rope_type",
+            "rope_parameters.factor",
+            "rope_parameters.partial_rotary_factor",
+            "rope_parameters.rope_theta",
+        ],
     ];
     let given = NAMES.into_iter().find_map(|names| {
         let value = fields.get(names[0])?;
         value.as_object().is_none_or(|object| !object.is_empty()).then_some((names, value))
     });
-    let Some(([name, of_type, of_factor], value)) = given else { return Ok((pct, base, None)) };
+    let Some(([name, of_type, of_factor, of_pct, of_base], value)) = given else {
+        return Ok(Rotary { pct, base, scaling: None });
+    };
     let Value::Object(rope) = value else { return Err(Error::config(name, value, "must be an object")) };
     let rope = Fields(rope);
-    let pct = rope.number("partial_rotary_factor", pct)?;
-    let base = rope.number("rope_theta", base)?;
+    if rope.0.contains_key("partial_rotary_factor") {
+        pct = (of_pct, rope.number("partial_rotary_factor", 0.25)?);
+    }
+    if rope.0.contains_key("rope_theta") {
+        base = (of_base, rope.number("rope_theta", 10_000.0)?);
+    }
     let kind = if rope.0.contains_key("rope_type") {
         rope.text("rope_type", "default")?
     } else {
@@ -228,7 +270,7 @@ fn rotary(fields: &Fields<'_>) -> Result<(f64, f64, Option<RopeScaling>), Error>
         "dynamic" => Some(RopeScaling::Dynamic { factor: factor()? }),
         other => return Err(Error::config(of_type, other, "is not supported; must be default, linear or dynamic")),
     };
-    Ok((pct, base, scaling))
+    Ok(Rotary { pct, base, scaling })
 }
 
 /// A JSON object's fields by type.

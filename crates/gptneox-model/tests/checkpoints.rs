@@ -367,6 +367,8 @@ fn tied_and_untied_tables_do_not_contradict_each_other() {
         refused.contains("tie_word_embeddings = false needs the tensor embed_out.weight or lm_head.weight"),
         "{refused}"
     );
+    let refused = message(&config(), &|tensors| tensors.retain(|(n, ..)| n != embedding)).unwrap_err();
+    assert!(refused.contains("tie_word_embeddings = false needs the tensor gpt_neox.embed_in.weight"), "{refused}");
 }
 
 /// Names of other savers: the output matrix of transformers 5, a body that was saved alone, a prefix that is there twice.
@@ -394,7 +396,10 @@ fn other_names_are_the_same_tensors() {
     };
     saved(dir.path(), &config());
     rewrite(dir.path(), twice);
-    assert!(load(dir.path()).unwrap_err().to_string().contains("tensor embed_out.weight is in"));
+    assert_eq!(export_parameters(&load(dir.path()).unwrap()), expected, "twice the same is once");
+    rewrite(dir.path(), |tensors| tensors.iter_mut().find(|(n, ..)| n == "lm_head.weight").unwrap().2[0] ^= 1);
+    let message = load(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("embed_out.weight") && message.contains("lm_head.weight"), "{message}");
 }
 
 /// transformers takes the single file where there is one: an index that an earlier save left beside it says nothing.
@@ -422,7 +427,11 @@ fn configs_of_other_models_are_refused() {
     for (from, to, expected) in [
         ("\"gpt_neox\"", "\"llama\"", "model_type = llama must be gpt_neox"),
         ("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"relu\"", "hidden_act = relu is not supported; must be gelu"),
-        ("\"num_attention_heads\": 2", "\"num_attention_heads\": 3", "num_heads = 3 must divide hidden_size 16"),
+        (
+            "\"num_attention_heads\": 2",
+            "\"num_attention_heads\": 3",
+            "num_attention_heads = 3 must divide hidden_size 16",
+        ),
         ("\"attention_bias\": true", "\"attention_bias\": false", "attention_bias = false is not supported"),
         ("\"vocab_size\": 24", "\"vocab_size\": \"24\"", "vocab_size = \"24\" must be a whole number"),
         (",\n  \"vocab_size\": 24", "", "the model needs [50432, 16]"),

@@ -24,6 +24,8 @@ struct Row {
 /// Rows of one length are computed together, so that nothing is padded; a row longer than the model's positions loses its beginning,
 /// as in lm-evaluation-harness.
 ///
+/// `go_on` is asked before each batch; where it says no, what is returned is empty.
+///
 /// # Errors
 /// A text that the tokenizer refuses, a choice longer than the model's positions, one without tokens, ids that the model does not have.
 pub fn cloze_scores<B: FusedOps>(
@@ -32,7 +34,7 @@ pub fn cloze_scores<B: FusedOps>(
     items: &[ClozeItem],
     spec: &TrainSpec,
     device: &B::Device,
-    go_on: &dyn Fn(f64) -> bool,
+    go_on: &dyn Fn() -> bool,
 ) -> Result<Vec<ClozeScore>, Error> {
     let longest = model.config().max_positions;
     let mut rows = Vec::new();
@@ -43,11 +45,10 @@ pub fn cloze_scores<B: FusedOps>(
     }
     rows.sort_by_key(|row| (row.ids.len(), row.item, row.choice));
     let mut scores: Vec<Vec<f64>> = items.iter().map(|item| vec![0.0; item.choices.len()]).collect();
-    let mut done = 0;
     for rows in rows.chunk_by(|a, b| a.ids.len() == b.ids.len()) {
         let time = rows[0].ids.len() - 1;
         for rows in rows.chunks((spec.micro_tokens / time).max(1)) {
-            if !go_on(done as f64) {
+            if !go_on() {
                 return Ok(Vec::new());
             }
             let inputs = rows.iter().flat_map(|row| row.ids[..time].to_vec()).collect();
@@ -59,7 +60,6 @@ pub fn cloze_scores<B: FusedOps>(
                     scores[row.item][row.choice] = -losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();
                 }
             })?;
-            done += rows.len();
         }
     }
     Ok(items.iter().zip(scores).map(|(item, scores)| ClozeScore::new(item, scores)).collect())

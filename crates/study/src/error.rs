@@ -208,6 +208,9 @@ impl Error {
     pub(crate) fn labelled(label: &str, error: trainer::Error) -> Self {
         match error {
             source @ trainer::Error::Diverged { .. } => Self::Diverged { label: label.to_owned(), source },
+            trainer::Error::NotSaved { error, .. } if matches!(*error, trainer::Error::Diverged { .. }) => {
+                Self::Diverged { label: label.to_owned(), source: *error }
+            }
             other => Self::Train(other),
         }
     }

@@ -64,7 +64,7 @@ pub use engine::{
 };
 pub use error::Error;
 pub use graph::{Cell, Graph, Rate};
-pub use job::{Choose, Evaluate, Finetune, Pretrain};
+pub use job::{Evaluate, Finetune, MultipleChoice, Pretrain};
 pub use machine::Machine;
 pub use plan::{Plan, PlannedArm};
 pub use progress::{Progress, Watcher};

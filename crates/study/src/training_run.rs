@@ -71,6 +71,11 @@ impl TrainingRun {
         Ok(Self { store, what })
     }
 
+    /// The folder of the store that it is of.
+    pub fn store(&self) -> &Path {
+        self.store.root()
+    }
+
     /// What messages call it.
     pub fn label(&self) -> String {
         match &self.what {

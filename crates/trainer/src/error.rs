@@ -16,6 +16,16 @@ pub enum Error {
         /// The limit that it breaks.
         limit: String,
     },
+    /// A field of a held-out set outside its limits.
+    #[error("{field} = {value} {limit}")]
+    EvalField {
+        /// The set's place and field.
+        field: String,
+        /// The value given.
+        value: String,
+        /// The limit that it breaks.
+        limit: String,
+    },
     /// An impossible schedule.
     #[error(transparent)]
     Schedule(#[from] schedule::Error),
@@ -81,6 +91,14 @@ pub enum Error {
         seen: u64,
         /// That of the batch as it is made now.
         made: u64,
+    },
+    /// A run that ended with an error, and of whose last steps no checkpoint could be written.
+    #[error("{error}; and no checkpoint could be written after it: {checkpoint}")]
+    NotSaved {
+        /// Why it ended.
+        error: Box<Error>,
+        /// Why there is no checkpoint.
+        checkpoint: Box<Error>,
     },
     /// A run whose beginning cannot be made.
     #[error("{reason}")]

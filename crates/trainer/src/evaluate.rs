@@ -55,20 +55,19 @@ pub struct EvalSpec {
 impl EvalSpec {
     /// Checks the sets of a run.
     pub(crate) fn check_all(sets: &[Self]) -> Result<(), Error> {
-        let field = |field, value: String, limit: &str| Err(Error::Field { field, value, limit: limit.to_owned() });
         for (i, set) in sets.iter().enumerate() {
+            let wrong = |field: &str, value: String, limit: &str| {
+                let (field, limit) = (format!("evals[{i}].{field}"), limit.to_owned());
+                Err(Error::EvalField { field, value, limit })
+            };
             if set.name.is_empty() || sets[..i].iter().any(|earlier| earlier.name == set.name) {
-                return field(
-                    "name of an evaluation",
-                    format!("{:?}", set.name),
-                    "must be there, and another set's is not it",
-                );
+                return wrong("name", format!("{:?}", set.name), "must be there, and no other set's");
             }
             if set.every == 0 {
-                return field("every of an evaluation", set.name.clone(), "must be at least 1");
+                return wrong("every", "0".to_owned(), "must be at least 1");
             }
             if set.batches.iter().all(|batch| batch.target_count() == 0) {
-                return field("batches of an evaluation", set.name.clone(), "must predict a token");
+                return wrong("batches", format!("those of {:?}", set.name), "must predict a token");
             }
         }
         Ok(())

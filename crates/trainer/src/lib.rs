@@ -45,7 +45,7 @@ pub use error::Error;
 pub use evaluate::{EvalSpec, evaluate_tokens};
 pub use gradient::{LossGradient, loss_gradient, mean_loss, parameter_vector, with_parameters};
 pub use log::{EvalRecord, LogFormats, LogLine, SourceLoss, StepRecord, StepTimes, convert_log};
-pub use resume::{Resumable, resumable};
+pub use resume::{PassedOver, Resumable, resumable};
 pub use run::{Control, Event, Outcome, RunOptions, Start, run};
 pub use spec::{AdamWSpec, Change, DecayGroup, ParameterGroup, TrainSpec};
 pub use step::Trainer;

@@ -13,7 +13,7 @@ use crate::checkpoint::{
     Retention, Write, Writer, checkpoints, differing_fields, load_model_config, verify_checkpoint,
 };
 use crate::log::{Derived, EVALS, EvalRecord, Log, LogFormats, LogLine, STEPS, now, read_lines};
-use crate::resume::resumable;
+use crate::resume::{PassedOver, resumable};
 use crate::{Change, Error, EvalSpec, StepRecord, TrainSpec, Trainer};
 
 /// A run's ledger, in its folder: what it has seen, step by step.
@@ -32,13 +32,17 @@ pub struct RunOptions<'a> {
     pub dir: &'a Path,
     /// The step to stop before.
     pub until: u64,
+    /// The end of the whole run, where this is a part of it: for the time left, and for the evaluations at its end.
+    pub end: u64,
+    /// Where the run began and what was seen by then, where a [`Start::Trainer`] is further: from there on the ledger is proved.
+    pub began: Option<(u64, LedgerHead)>,
     /// Most steps between checkpoints.
     pub checkpoint_steps: u64,
     /// Most seconds between checkpoints. (When they are written does not change what is computed.)
     pub checkpoint_seconds: f64,
     /// Whether training goes on while a checkpoint is written.
     pub background: bool,
-    /// Whether there is a checkpoint of the last step. (One who keeps the result elsewhere needs none.)
+    /// Whether there is a checkpoint of the last step. (A caller that keeps the result elsewhere needs none.)
     pub last_checkpoint: bool,
     /// The last checkpoints that are kept, one at least.
     pub keep: usize,
@@ -60,6 +64,8 @@ impl<'a> RunOptions<'a> {
         Self {
             dir,
             until,
+            end: until,
+            began: None,
             checkpoint_steps: 500,
             checkpoint_seconds: 600.0,
             background: true,
@@ -115,32 +121,38 @@ impl<AB: TrainingBackend> Start<'_, AB> {
     }
 
     /// From the newest checkpoint that can be gone on from, or from its beginning.
-    fn trainer(self, options: &RunOptions<'_>) -> Result<(Trainer<AB>, Vec<Error>), Error> {
+    fn trainer(self, options: &RunOptions<'_>) -> Result<(Trainer<AB>, Vec<PassedOver>), Error> {
         let after = self.position().0;
-        refuse_less(options)?;
+        refuse_less(options, after)?;
         let found = resumable(options.dir, after, options.until)?;
-        let Some((_, path)) = found.newest else {
+        let Some((_, path)) = &found.newest else {
             let trainer = match self {
                 Self::Trainer(trainer) => *trainer,
                 Self::Weights { spec, device, make, .. } => Trainer::new(make()?, spec, device)?,
             };
+            found.remove_passed_over()?;
             return Ok((trainer, found.passed_over));
         };
-        let fields = differing_fields(&load_model_config(&path)?, self.model(), &[]);
+        let fields = differing_fields(&load_model_config(path)?, self.model(), &[]);
         if !fields.is_empty() {
-            return Err(Error::OtherSpec { path, fields });
+            return Err(Error::OtherSpec { path: path.clone(), fields });
         }
         let (spec, device) = match self {
             Self::Trainer(trainer) => (trainer.spec, trainer.device),
             Self::Weights { spec, device, .. } => (spec, device.clone()),
         };
-        let trainer = Trainer::resume_with(&path, spec, &device, options.allow)?;
+        let trainer = Trainer::resume_with(path, spec, &device, options.allow)?;
+        found.remove_passed_over()?;
         Ok((trainer, found.passed_over))
     }
 }
 
 /// A run that got further than it is asked to go would lose its log from there on.
-fn refuse_less(options: &RunOptions<'_>) -> Result<(), Error> {
+fn refuse_less(options: &RunOptions<'_>, start: u64) -> Result<(), Error> {
+    if start > options.until {
+        let limit = format!("is before step {start}, at which the trainer stands");
+        return Err(Error::Field { field: "until", value: options.until.to_string(), limit });
+    }
     let further = checkpoints(options.dir).into_iter().take_while(|(step, _)| *step > options.until);
     match further.into_iter().find(|(_, path)| verify_checkpoint(path).is_ok()) {
         None => Ok(()),
@@ -162,7 +174,7 @@ pub enum Event<'a> {
         /// The steps done.
         step: u64,
         /// Checkpoints newer than the one it goes on from, and why they were passed over.
-        passed_over: &'a [Error],
+        passed_over: &'a [PassedOver],
     },
     /// A step was done.
     Step(&'a LogLine),
@@ -177,7 +189,7 @@ pub enum Event<'a> {
     },
 }
 
-/// What an observer wants to happen next.
+/// What an observer wants to happen next. (Only the answers to [`Event::Began`] and [`Event::Step`] count: a run stops after a step.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control {
     /// Go on.
@@ -217,7 +229,8 @@ pub fn run<'a, AB: TrainingBackend>(
     let io = |source| Error::Io { path: options.dir.to_owned(), source };
     std::fs::create_dir_all(options.dir).map_err(io)?;
     EvalSpec::check_all(options.evals)?;
-    let begins = start.position();
+    remove_temporary(options.dir)?;
+    let begins = options.began.unwrap_or_else(|| start.position());
     let (trainer, passed_over) = start.trainer(options)?;
     let mut running = Running::open(trainer, begins, source, options)?;
     let span = tracing::info_span!("run", from = running.trainer.step, until = options.until);
@@ -231,12 +244,16 @@ pub fn run<'a, AB: TrainingBackend>(
         }
         Err(error) => {
             // Of a device that failed the numbers are worth nothing.
-            if !matches!(error, Error::Device { .. })
-                && let Err(second) = running.checkpoint(false, observe)
-            {
-                tracing::warn!(%second, "no checkpoint could be written after an error");
+            if matches!(error, Error::Device { .. }) {
+                return Err(error);
             }
-            Err(error)
+            match running.checkpoint(false, observe) {
+                // A disk that is full is so for both.
+                Err(checkpoint) if !matches!(error, Error::Io { .. }) => {
+                    Err(Error::NotSaved { error: Box::new(error), checkpoint: Box::new(checkpoint) })
+                }
+                _ => Err(error),
+            }
         }
     }
 }
@@ -272,7 +289,8 @@ impl<'a, AB: TrainingBackend> Running<'a, AB> {
         let ledger = LedgerFile::open(&file(LEDGER), span, source)?;
         same_data(&ledger, source, step, options.dir)?;
         let log = Log::open(&file(STEPS), &|at| at < step)?;
-        let sets = !options.evals.is_empty();
+        // One of an earlier attempt is cut back too.
+        let sets = !options.evals.is_empty() || file(EVALS).exists();
         let evals = sets.then(|| Log::open(&file(EVALS), &|at| at <= step)).transpose()?;
         let sources = source.source_names();
         let derived = Derived::open(options.dir, options.formats, &sources)?;
@@ -304,7 +322,9 @@ impl<'a, AB: TrainingBackend> Running<'a, AB> {
                 let line = self.record(record, &batch)?;
                 self.guard(&line.record)?;
                 control = observe(Event::Step(&line));
-                self.evaluate(observe)?;
+                if control == Control::Continue {
+                    self.evaluate(observe)?;
+                }
                 let due = self.trainer.step - self.saved.0 >= self.options.checkpoint_steps.max(1)
                     || self.saved.1.elapsed().as_secs_f64() >= self.options.checkpoint_seconds;
                 // One that is still being written is not waited for.
@@ -325,7 +345,7 @@ impl<'a, AB: TrainingBackend> Running<'a, AB> {
             self.lately.pop_front();
         }
         self.lately.push_back(record.seconds);
-        let left = (self.options.until - self.trainer.step) as f64;
+        let left = self.options.end.saturating_sub(self.trainer.step) as f64;
         let each = self.lately.iter().sum::<f64>() / self.lately.len() as f64;
         let speed = (record.seconds > 0.0).then(|| record.tokens as f64 / record.seconds);
         let each_token = self.trainer.model().config().training_flops(batch.time()).total();
@@ -384,7 +404,7 @@ impl<'a, AB: TrainingBackend> Running<'a, AB> {
     /// The sets that are due now.
     fn evaluate(&mut self, observe: &mut dyn FnMut(Event<'_>) -> Control) -> Result<(), Error> {
         let (options, here) = (self.options, self.trainer.step);
-        for set in options.evals.iter().filter(|set| set.is_due(here, options.until)) {
+        for set in options.evals.iter().filter(|set| set.is_due(here, options.end)) {
             self.evaluate_one(set, observe)?;
         }
         Ok(())
@@ -397,7 +417,7 @@ impl<'a, AB: TrainingBackend> Running<'a, AB> {
         }
         let done = read_lines::<EvalRecord>(&self.options.dir.join(EVALS))?;
         let (options, here) = (self.options, self.trainer.step);
-        for set in options.evals.iter().filter(|set| set.is_due(here, options.until)) {
+        for set in options.evals.iter().filter(|set| set.is_due(here, options.end)) {
             if !done.iter().any(|record| record.step == here && record.set == set.name) {
                 self.evaluate_one(set, observe)?;
             }
@@ -411,7 +431,7 @@ impl<'a, AB: TrainingBackend> Running<'a, AB> {
             evals.write(&record)?;
         }
         self.derived.eval(&record)?;
-        // What it says of stopping is asked again at the next step.
+        // Stopping is asked for at steps.
         let _ = observe(Event::Evaluated(&record));
         Ok(())
     }
@@ -461,6 +481,19 @@ impl<'a, AB: TrainingBackend> Running<'a, AB> {
         }
         self.writer.finish()
     }
+}
+
+/// What kills left of files that were being written.
+fn remove_temporary(dir: &Path) -> Result<(), Error> {
+    let io = |source| Error::Io { path: dir.to_owned(), source };
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let named = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".tmp"));
+        if named && path.is_file() {
+            std::fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
+        }
+    }
+    Ok(())
 }
 
 /// Proves that a run goes on with the data that it had: the last step's batch is made again.

@@ -145,7 +145,8 @@ pub struct TrainSpec {
     pub clip: f64,
     /// Most tokens of a micro-batch; the global batch does not depend on it.
     pub micro_tokens: usize,
-    /// How many of the last [`skip_window`](Self::skip_window) steps may be skipped because their loss or gradient is not finite.
+    /// How many of the last [`skip_window`](Self::skip_window) steps may be skipped because their loss or gradient is not finite. (As
+    /// many as the window has: the run never ends for it.)
     pub max_skipped: u64,
     /// Steps among which skipped ones are counted.
     #[serde(default = "skip_window")]

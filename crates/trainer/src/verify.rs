@@ -14,6 +14,8 @@ use crate::{Error, Trainer};
 pub struct ResumeDifference {
     /// Steps done by then.
     pub step: u64,
+    /// Whether that was after the stop: if not, the two runs differ without it.
+    pub after_stop: bool,
     /// In what.
     pub what: Difference,
 }
@@ -45,7 +47,8 @@ pub enum Difference {
 
 impl std::fmt::Display for ResumeDifference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "after {} steps: ", self.step)?;
+        let when = if self.after_stop { "after the stop" } else { "before any stop: training itself does not repeat" };
+        write!(f, "after {} steps ({when}): ", self.step)?;
         match &self.what {
             Difference::Batch { straight, resumed } => {
                 write!(
@@ -61,7 +64,7 @@ impl std::fmt::Display for ResumeDifference {
 }
 
 /// Trains `steps` steps without a stop, and again with one: after `at` of them the trainer is saved, dropped, and read from the file.
-/// From there on both are compared after every step, to the bit.
+/// Both are compared after every step, to the bit.
 ///
 /// `start` makes a trainer at step 0; `straight` and `resumed` are the batches of the one and the other run, made apart so that their
 /// making is compared too. `progress` is told the steps done of 2 · `steps`, and says whether to go on.
@@ -80,51 +83,45 @@ pub fn verify_resume<AB: TrainingBackend>(
         let limit = format!("must be from 1 to {}, so that there are steps before and after", steps.saturating_sub(1));
         return Err(Error::Field { field: "step of the stop", value: at.to_string(), limit });
     }
-    let mut done = 0;
-    let mut told = || {
-        done += 1;
-        if progress(done) { Ok(()) } else { Err(Error::Stopped) }
-    };
-    let mut first = start()?;
-    let mut second = start()?;
-    for step in 0..at {
-        let batches = [straight.batch(step)?, resumed.batch(step)?];
-        let digests = batches.each_ref().map(data_mixer::Batch::digest);
-        if digests[0] != digests[1] {
-            let what = Difference::Batch { straight: digests[0], resumed: digests[1] };
-            return Ok(Some(ResumeDifference { step: step + 1, what }));
-        }
-        first.step(&batches[0])?;
-        told()?;
-        second.step(&batches[1])?;
-        told()?;
-    }
-    let path = dir.join("verify-resume.safetensors");
-    second.save(&path)?;
-    let (spec, device) = (second.spec.clone(), second.device.clone());
-    drop(second);
-    let read = Trainer::<AB>::resume(&path, spec, &device);
-    std::fs::remove_file(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
-    let mut second = read?;
-    for step in at..=steps {
+    let (mut first, mut second) = (start()?, start()?);
+    for step in 0..=steps {
         if let Some(what) = difference(&first, &second) {
-            return Ok(Some(ResumeDifference { step, what }));
+            return Ok(Some(ResumeDifference { step, after_stop: step > at, what }));
+        }
+        if step == at {
+            second = stopped(second, dir)?;
+            if let Some(what) = difference(&first, &second) {
+                return Ok(Some(ResumeDifference { step, after_stop: true, what }));
+            }
         }
         if step == steps {
             break;
         }
         let batches = [straight.batch(step)?, resumed.batch(step)?];
-        let digests = batches.each_ref().map(data_mixer::Batch::digest);
-        if digests[0] != digests[1] {
-            let what = Difference::Batch { straight: digests[0], resumed: digests[1] };
-            return Ok(Some(ResumeDifference { step: step + 1, what }));
+        let [a, b] = batches.each_ref().map(data_mixer::Batch::digest);
+        if a != b {
+            let what = Difference::Batch { straight: a, resumed: b };
+            return Ok(Some(ResumeDifference { step: step + 1, after_stop: step >= at, what }));
         }
-        first.step(&batches[0])?;
-        told()?;
-        second.step(&batches[1])?;
-        told()?;
+        for (trainer, batch, done) in [(&mut first, &batches[0], 1), (&mut second, &batches[1], 2)] {
+            trainer.step(batch)?;
+            if !progress(2 * step + done) {
+                return Err(Error::Stopped);
+            }
+        }
     }
     Ok(None)
+}
+
+/// A trainer after it was saved, dropped, and read from the file.
+fn stopped<AB: TrainingBackend>(trainer: Trainer<AB>, dir: &Path) -> Result<Trainer<AB>, Error> {
+    let path = dir.join("verify-resume.safetensors");
+    trainer.save(&path)?;
+    let (spec, device) = (trainer.spec.clone(), trainer.device.clone());
+    drop(trainer);
+    let read = Trainer::resume(&path, spec, &device);
+    std::fs::remove_file(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+    read
 }
 
 /// The first number in which two trainers differ.

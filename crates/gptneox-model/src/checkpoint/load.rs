@@ -15,7 +15,7 @@ use super::{CONFIG, GENERATION, INDEX, Index, SINGLE, Storage, format_error, io}
 use crate::{Error, GptNeoX, GptNeoXConfig, Metadata, parse_config};
 
 /// Buffers of old checkpoints that are no parameters.
-const BUFFERS: [&str; 4] = [".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq", "rotary_emb.inv_freq"];
+const BUFFERS: [&str; 3] = [".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"];
 /// What parameters of the body begin with, in a checkpoint of the whole model.
 const BODY: &str = "gpt_neox.";
 const EMBEDDING: &str = "gpt_neox.embed_in.weight";
@@ -42,10 +42,19 @@ pub struct Checkpoint {
     maps: Vec<(PathBuf, Mmap)>,
 }
 
-/// A tensor and the file that it is in.
+/// A tensor, the file that it is in, and its name there.
 struct Found<'a> {
     path: &'a Path,
+    stored: String,
     view: TensorView<'a>,
+}
+
+impl Found<'_> {
+    /// Whether it is the same tensor, to the bit.
+    fn equals(&self, other: &Self) -> bool {
+        let parts = |found: &Self| (found.view.shape().to_vec(), found.view.dtype());
+        parts(self) == parts(other) && self.view.data() == other.view.data()
+    }
 }
 
 impl Checkpoint {
@@ -101,18 +110,19 @@ impl Checkpoint {
         let mut used = BTreeSet::new();
         let model = GptNeoX::from_parameters(&self.config, device, |name, shape| {
             let missing = || Error::MissingTensor { name: name.to_owned(), expected: shape.to_vec() };
-            let Found { path, view } = tensors.get(name).ok_or_else(|| missing().within(&self.dir))?;
+            let Found { path, stored, view } = tensors.get(name).ok_or_else(|| missing().within(&self.dir))?;
             if view.shape() != shape {
                 let (expected, found) = (shape.to_vec(), view.shape().to_vec());
-                return Err(Error::Shape { name: name.to_owned(), expected, found }.within(path));
+                return Err(Error::Shape { name: stored.clone(), expected, found }.within(path));
             }
             used.insert(name.to_owned());
-            widen(view)
-                .map_err(|dtype| format_error(path, format!("tensor {name} has type {dtype:?}, not F32, F16 or BF16")))
+            widen(view).map_err(|dtype| {
+                format_error(path, format!("tensor {stored} has type {dtype:?}, not F32, F16 or BF16"))
+            })
         })?;
         match tensors.iter().find(|(name, _)| !used.contains(*name)) {
-            Some((name, Found { path, view })) => {
-                Err(Error::UnknownTensor { name: name.clone(), found: view.shape().to_vec() }.within(path))
+            Some((_, Found { path, stored, view })) => {
+                Err(Error::UnknownTensor { name: stored.clone(), found: view.shape().to_vec() }.within(path))
             }
             None => Ok(model),
         }
@@ -122,20 +132,30 @@ impl Checkpoint {
     ///
     /// 1. Buffers of old checkpoints are left out.
     /// 2. `lm_head.weight` is `embed_out.weight`.
+    ///    (Twice the same tensor is one.)
     /// 3. Names of the body get the `gpt_neox.` that they lack, as where the body alone was saved, and lose one that is there twice.
     fn tensors(&self) -> Result<BTreeMap<String, Found<'_>>, Error> {
         let mut named = Vec::new();
         for (path, map) in &self.maps {
             let file = SafeTensors::deserialize(map).map_err(|e| format_error(path, e))?;
-            named.extend(file.tensors().into_iter().map(|(name, view)| (name, Found { path, view })));
+            named.extend(file.tensors().into_iter().map(|(stored, view)| Found { path, stored, view }));
         }
-        named.retain(|(name, _)| !BUFFERS.iter().any(|buffer| name.ends_with(buffer)));
+        named.retain(|found| !BUFFERS.iter().any(|buffer| found.stored.ends_with(buffer)));
         let mut tensors = BTreeMap::new();
-        for (name, found) in named {
-            let own = canonical(&name);
-            let path = found.path;
-            if let Some(earlier) = tensors.insert(own.clone(), found) {
-                return Err(format_error(path, format!("tensor {own} is in {} too", earlier.path.display())));
+        for found in named {
+            let own = canonical(&found.stored);
+            match tensors.get(&own) {
+                Some(earlier) if !found.equals(earlier) => {
+                    let reason = format!(
+                        "tensor {} is {own}, and so is {} in {}, which differs",
+                        found.stored,
+                        earlier.stored,
+                        earlier.path.display()
+                    );
+                    return Err(format_error(found.path, reason));
+                }
+                Some(_) => {}
+                None => drop(tensors.insert(own, found)),
             }
         }
         Ok(tensors)
@@ -145,26 +165,23 @@ impl Checkpoint {
     fn one_table(&self, tensors: &mut BTreeMap<String, Found<'_>>) -> Result<(), Error> {
         let tied = |limit: String| Error::config("tie_word_embeddings", self.config.tie_embeddings, limit);
         if !self.config.tie_embeddings {
-            return match tensors.get(EMBEDDING) {
-                Some(_) if !tensors.contains_key(OUTPUT) => {
-                    let limit = format!("needs the tensor {OUTPUT} or {LM_HEAD}, which is not there");
-                    Err(tied(limit).within(&self.dir))
-                }
-                _ => Ok(()),
+            let missing = match (tensors.contains_key(EMBEDDING), tensors.contains_key(OUTPUT)) {
+                (true, false) => format!("{OUTPUT} or {LM_HEAD}"),
+                (false, true) => EMBEDDING.to_owned(),
+                _ => return Ok(()),
             };
+            return Err(tied(format!("needs the tensor {missing}, which is not there")).within(&self.dir));
         }
         match (tensors.remove(OUTPUT), tensors.get(EMBEDDING)) {
             (Some(output), None) => drop(tensors.insert(EMBEDDING.to_owned(), output)),
-            (Some(output), Some(embedding)) => {
-                let equal = |a: &TensorView<'_>, b: &TensorView<'_>| {
-                    a.shape() == b.shape() && a.dtype() == b.dtype() && a.data() == b.data()
-                };
-                if !equal(&output.view, &embedding.view) {
-                    let limit = format!("says that {OUTPUT} is {EMBEDDING}, but the two that are stored differ");
-                    return Err(tied(limit).within(output.path));
-                }
+            (Some(output), Some(embedding)) if !output.equals(embedding) => {
+                let limit = format!(
+                    "says that {} and {} are one tensor, but the two that are stored differ",
+                    output.stored, embedding.stored
+                );
+                return Err(tied(limit).within(output.path));
             }
-            (None, _) => {}
+            _ => {}
         }
         Ok(())
     }
@@ -234,6 +251,13 @@ pub fn checkpoint_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 /// The weight files of a checkpoint directory: as transformers, the single file, and shards where there is none.
 fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let (single, index_path) = (dir.join(SINGLE), dir.join(INDEX));
+    // transformers takes these before all others.
+    let early = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let early = early.map(|name| name.to_string_lossy().into_owned()).find(|name| is_early_shard(name));
+    if let Some(name) = early {
+        let reason = format!("holds {name}, shards of a kind that is not supported: save it again with transformers");
+        return Err(format_error(dir, reason));
+    }
     if single.exists() || !index_path.exists() {
         let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"].into_iter().find(|f| dir.join(f).exists());
         if let Some(pickled) = pickled.filter(|_| !single.exists()) {
@@ -255,6 +279,11 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
             }
         })
         .collect()
+}
+
+/// Shards as a tensor-parallel program writes them, `shard-00000-model-00001-of-00002.safetensors`.
+pub(super) fn is_early_shard(name: &str) -> bool {
+    name.starts_with("shard-") && name.contains("-model-") && name.ends_with(".safetensors")
 }
 
 /// The values as f32, or the type that cannot be widened.

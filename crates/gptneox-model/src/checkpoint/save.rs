@@ -58,6 +58,8 @@ pub struct SaveOptions {
     pub metadata: Metadata,
     /// Files that are copied into the directory, under these names: a tokenizer, say.
     pub files: Vec<(String, PathBuf)>,
+    /// Files of the directory that do not stay, though they belong to no checkpoint: those of another tokenizer, say.
+    pub without: Vec<String>,
 }
 
 /// A tensor that is converted when it is written.
@@ -123,7 +125,8 @@ pub fn save_pretrained<B: FusedOps>(model: &GptNeoX<B>, dir: &Path, options: &Sa
         write_json(&new.join(GENERATION), generation)?;
     }
     write_json(&new.join(CONFIG), &options.metadata.config_of(model.config(), options.storage.name()))?;
-    folder.commit(&is_checkpoint).map_err(io(dir))
+    let goes = |name: &str| is_checkpoint(name) || options.without.iter().any(|file| file == name);
+    folder.commit(&goes).map_err(io(dir))
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {
@@ -137,6 +140,7 @@ fn is_checkpoint(name: &str) -> bool {
     [CONFIG, GENERATION, SINGLE, INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json"].contains(&name)
         || shard("model-", ".safetensors")
         || shard("pytorch_model-", ".bin")
+        || super::load::is_early_shard(name)
 }
 
 fn check_f16(dir: &Path, tensors: &[NamedTensor]) -> Result<(), Error> {

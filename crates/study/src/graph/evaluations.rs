@@ -3,7 +3,7 @@
 use forgetting_eval::{ClozeScore, DocumentLosses};
 
 use super::Graph;
-use crate::job::{Choose, Cost, Evaluate, EvaluateOn, Finetune, Kind as _, Model, Pretrain, Side};
+use crate::job::{Cost, Evaluate, EvaluateOn, Finetune, Kind as _, Model, MultipleChoice, Pretrain, Side};
 use crate::spec::GENERAL;
 use crate::store::{Failure, Payload};
 use crate::{Error, SetId};
@@ -46,13 +46,13 @@ impl Graph<'_> {
     }
 
     /// Adds what a fine-tuned model chooses of its set's items, where the set has some.
-    pub fn choices_of(&mut self, tuned: &Finetune, set: SetId) -> Option<Choose> {
+    pub fn choices_of(&mut self, tuned: &Finetune, set: SetId) -> Option<MultipleChoice> {
         let (spec, name) = (self.study.spec(), &self.study[set].name);
         let items = self.data.items.get(name)?.clone();
         let time = spec.sft.max_time;
         let cost = self.evaluating(time, (items.choices * time as u64) as f64);
         let p = &spec.pretrain;
-        let job = Choose {
+        let job = MultipleChoice {
             label: tuned.label.clone(),
             set: name.clone(),
             model: Model::Finetuned(tuned.address()),
@@ -71,7 +71,7 @@ impl Graph<'_> {
     ///
     /// # Errors
     /// A store that cannot be read, a job that was not asked for.
-    pub fn choices(&self, job: &Choose) -> Result<Result<Vec<ClozeScore>, Failure>, Error> {
+    pub fn choices(&self, job: &MultipleChoice) -> Result<Result<Vec<ClozeScore>, Failure>, Error> {
         self.outcome(job)
     }
 

@@ -3,7 +3,7 @@
 use schedule::Step;
 
 use super::Graph;
-use crate::job::{Along, Begun, Kind as _, Pretrain, Setup, Side};
+use crate::job::{Begun, DuringTraining, Kind as _, Pretrain, Setup, Side};
 use crate::store::Payload;
 use crate::{ArmId, Error};
 
@@ -43,14 +43,14 @@ impl Graph<'_> {
     }
 
     /// What runs are evaluated on while they train.
-    fn along(&self) -> Result<Option<Along>, Error> {
+    fn along(&self) -> Result<Option<DuringTraining>, Error> {
         let Some(every) = self.study.spec().eval.along else { return Ok(None) };
         let mut on = vec![("general text".to_owned(), self.general_text()?)];
         for set in self.study.sets() {
             let side = if self.data.rows(set).validation.is_some() { Side::Validation } else { Side::Test };
             on.push((self.study[set].name.clone(), self.examples(set, side)));
         }
-        Ok(Some(Along { every, on }))
+        Ok(Some(DuringTraining { every, on }))
     }
 
     fn pretrain(&self, arm: ArmId, seed: u64, step: Step) -> Result<Pretrain, Error> {

@@ -105,7 +105,7 @@ impl Kind for Finetune {
             make: Box::new(|| load_weights(&base, device)),
         };
         let until = batches.steps();
-        let stretch = Stretch { label: &self.label, begin: 0, until, from: 0, stop: until, evals: &[] };
+        let stretch = Stretch { label: &self.label, begin: 0, began: None, until, from: 0, stop: until, evals: &[] };
         let trainer: Trainer<AB> = train(start, &batches, &stretch, cx)?;
         let (ledger, skipped) = (trainer.ledger(), trainer.steps_skipped());
         let to = cx.folder.join(MODEL);

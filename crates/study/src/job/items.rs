@@ -94,9 +94,9 @@ impl Kind for ImportItems {
     }
 }
 
-/// Lets a model choose.
+/// Scores a model on multiple-choice items.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Choose {
+pub struct MultipleChoice {
     /// What messages call the model.
     pub label: String,
     /// What they call the set.
@@ -118,8 +118,8 @@ pub struct Choose {
     pub(crate) cost: Cost,
 }
 
-impl Kind for Choose {
-    const NAME: &'static str = "choose";
+impl Kind for MultipleChoice {
+    const NAME: &'static str = "cloze";
     const VERSION: u32 = 1;
     type Output = Vec<ClozeScore>;
 
@@ -161,7 +161,7 @@ impl Kind for Choose {
             ..TrainSpec::new(LrSpec::constant(0.0))
         };
         let model = self.model.load::<AB>(cx.store, cx.device)?.valid().with_compute(spec.compute());
-        let go_on = |_done: f64| cx.report.signal().received().is_none();
+        let go_on = || cx.report.signal().received().is_none();
         let scores = cloze_scores(&model, &tokenizer, &items, &spec, cx.device, &go_on)?;
         cx.report.check()?;
         let finite = scores.iter().all(|score| score.log_likelihoods.iter().all(|value| value.is_finite()));

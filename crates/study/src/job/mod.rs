@@ -46,11 +46,11 @@ pub use evaluate::Evaluate;
 pub(crate) use evaluate::{EvaluateOn, Model};
 pub use finetune::Finetune;
 pub(crate) use held_out::{FindHeldOut, HeldOut, Side};
-pub use items::Choose;
+pub use items::MultipleChoice;
 pub(crate) use items::{ImportItems, ImportedItems, Items};
 pub(crate) use plane::{Measured, Place, Plane, Sliced, Tuned};
 pub use pretrain::Pretrain;
-pub(crate) use pretrain::{Along, BaseState, Begun, Pretrained, Setup};
+pub(crate) use pretrain::{BaseState, Begun, DuringTraining, Pretrained, Setup};
 pub(crate) use probe::{Probe, ProbeResult, StateComparison};
 pub(crate) use proximity::{Closeness, Proximity};
 pub(crate) use rows::{CountRows, Examples, Replayed, RowCounts};
@@ -261,5 +261,5 @@ kinds!(
     Curve,
     Plane,
     ImportItems,
-    Choose,
+    MultipleChoice,
 );

@@ -1,8 +1,8 @@
 //! Training a part of a run in a job's folder, resumably.
 
-use data_mixer::BatchSource;
+use data_mixer::{BatchSource, LedgerHead};
 use fused_ops::TrainingBackend;
-use trainer::{Control, EvalSpec, Event, Outcome, RunOptions, Start, Trainer, run};
+use trainer::{Control, EvalSpec, Event, Outcome, PassedOver, RunOptions, Start, Trainer, run};
 
 use super::Context;
 use crate::Error;
@@ -18,6 +18,8 @@ pub(crate) struct Stretch<'a> {
     pub(crate) label: &'a str,
     /// The run's first step.
     pub(crate) begin: u64,
+    /// The same, with what was seen by then.
+    pub(crate) began: Option<(u64, LedgerHead)>,
     /// The run's last step, and one more.
     pub(crate) until: u64,
     /// The step that this part is started at.
@@ -42,6 +44,8 @@ pub(crate) fn train<'a, AB: TrainingBackend>(
         // The job keeps its result itself.
         last_checkpoint: false,
         evals: stretch.evals,
+        began: stretch.began,
+        end: stretch.until,
         ..RunOptions::new(cx.folder, stretch.stop)
     };
     let Stretch { label, begin, until, .. } = *stretch;
@@ -52,8 +56,8 @@ pub(crate) fn train<'a, AB: TrainingBackend>(
     let (trainer, outcome) = run(start, batches, &options, &mut |event| {
         match event {
             Event::Began { step, passed_over } => {
-                for damage in passed_over {
-                    report.note(&format!("{label}: passed over a checkpoint: {damage}"));
+                for PassedOver { reason, .. } in passed_over {
+                    report.note(&format!("{label}: passed over a checkpoint: {reason}"));
                 }
                 if step > std::mem::replace(&mut from, step) {
                     report.note(&format!("{label}: restored the checkpoint of step {step}"));

@@ -240,8 +240,7 @@ impl Shown<'_> {
 
     /// The share of the set's items that are answered rightly.
     fn accuracy(&self, checkpoint: &Checkpoint, arm: ArmId) -> Option<Summary> {
-        let values = checkpoint.losses.values(arm, self.set, |m| m.accuracy(PerLength::Sum).unwrap_or(f64::NAN))?;
-        Some(Summary::of(&values)).filter(|summary| !summary.mean.is_nan())
+        checkpoint.losses.summary(arm, self.set, |m| m.accuracy(PerLength::Sum))
     }
 
     fn figure(&self) -> Figure {

@@ -11,7 +11,7 @@ use schedule::Step;
 
 use super::comparison::LEVEL;
 use crate::graph::{Cell, Graph, Rate};
-use crate::job::{Choose, Evaluate, Finetune, Kind as _, Pretrain, Select, Selected};
+use crate::job::{Evaluate, Finetune, Kind as _, MultipleChoice, Pretrain, Select, Selected};
 use crate::store::{Failure, Payload};
 use crate::study::plain;
 use crate::{Address, ArmId, Error, SetId, Study};
@@ -37,6 +37,8 @@ pub(super) struct Measurement {
     pub(super) c4: DocumentLosses,
     /// What it chose of its set's items, where there are some.
     pub(super) chosen: Option<Vec<ClozeScore>>,
+    /// Why that is missing.
+    unanswered: Option<String>,
     /// Training examples.
     pub(super) examples: u64,
     /// Of these, cut at the longest row.
@@ -235,7 +237,7 @@ struct Jobs {
     end: Pretrain,
     before: Evaluate,
     /// With its two evaluations, and what it chooses of its set's items; not yet, or not at all.
-    tuned: Result<(Finetune, Evaluate, Evaluate, Option<Choose>), Option<Failure>>,
+    tuned: Result<(Finetune, Evaluate, Evaluate, Option<MultipleChoice>), Option<Failure>>,
 }
 
 /// Adds the jobs of all fine-tunes that are wanted.
@@ -352,6 +354,20 @@ impl Losses {
         Ok(if mean.documents() < 2 { None } else { Some(mean.compare(LEVEL)?) })
     }
 
+    /// The mean over seeds of what not every model may have; `None` where one lacks it.
+    pub(super) fn summary(
+        &self,
+        arm: ArmId,
+        set: SetId,
+        value: impl Fn(&Measurement) -> Option<f64>,
+    ) -> Option<Summary> {
+        if self.of_cell(arm, set).any(|m| value(m).is_none()) {
+            return None;
+        }
+        let values = self.values(arm, set, |m| value(m).unwrap_or_default())?;
+        Some(Summary::of(&values))
+    }
+
     fn is_incomplete(&self, arm: ArmId, set: SetId) -> bool {
         self.failed.iter().any(|m| m.cell == (arm, set))
     }
@@ -408,6 +424,15 @@ impl Losses {
                 Some((_, cells)) if cells.contains(&cell) => {}
                 Some((_, cells)) => cells.push(cell),
                 None => reasons.push((&m.reason, vec![cell])),
+            }
+        }
+        for m in &self.measurements {
+            let Some(reason) = &m.unanswered else { continue };
+            let cell = format!("items of {} for {}", m.dataset, m.mix);
+            match reasons.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, cells)) if cells.contains(&cell) => {}
+                Some((_, cells)) => cells.push(cell),
+                None => reasons.push((reason, vec![cell])),
             }
         }
         let line = |(reason, cells): &(&str, Vec<String>)| match cells.as_slice() {
@@ -496,10 +521,11 @@ fn measure(graph: &Graph<'_>, jobs: &Jobs) -> Result<Result<Measurement, Failure
     let Ok([before, sft, c4]) = <[DocumentLosses; 3]>::try_from(losses) else {
         unreachable!("one of each of three jobs")
     };
-    let chosen = match chosen.as_ref().map(|job| graph.choices(job)).transpose()? {
-        Some(Err(failure)) => return Ok(Err(failure)),
-        Some(Ok(scores)) => Some(scores),
-        None => None,
+    // Losses do not depend on it.
+    let (chosen, unanswered) = match chosen.as_ref().map(|job| graph.choices(job)).transpose()? {
+        Some(Err(failure)) => (None, Some(failure.to_string())),
+        Some(Ok(scores)) => (Some(scores), None),
+        None => (None, None),
     };
     let report = graph.data().rows(jobs.cell.set).train.report;
     Ok(Ok(Measurement {
@@ -512,6 +538,7 @@ fn measure(graph: &Graph<'_>, jobs: &Jobs) -> Result<Result<Measurement, Failure
         before,
         c4,
         chosen,
+        unanswered,
         examples: report.examples,
         truncated: report.truncated,
         dropped: report.dropped,

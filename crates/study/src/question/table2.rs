@@ -162,12 +162,9 @@ fn row<'a>(study: &'a Study, losses: &Losses, arm: ArmId, set: SetId) -> Result<
         c4_before: losses.before_mean(study[arm].name()),
         c4_bits_per_byte: mean(|m| m.c4.total().bits_per_byte()),
         lr: losses.of_cell(arm, set).next().map(|m| m.lr).filter(|_| complete),
-        accuracy: losses
-            .values(arm, set, |m| m.accuracy(PerLength::Sum).unwrap_or(f64::NAN))
-            .map(|values| Summary::of(&values))
-            .filter(|summary| !summary.mean.is_nan()),
-        accuracy_per_character: mean(|m| m.accuracy(PerLength::Characters)),
-        gold_bits_per_byte: mean(Measurement::gold_bits_per_byte),
+        accuracy: losses.summary(arm, set, |m| m.accuracy(PerLength::Sum)),
+        accuracy_per_character: losses.summary(arm, set, |m| m.accuracy(PerLength::Characters)).map(|s| s.mean),
+        gold_bits_per_byte: losses.summary(arm, set, Measurement::gold_bits_per_byte).map(|s| s.mean),
     })
 }
 

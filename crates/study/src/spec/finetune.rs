@@ -134,7 +134,7 @@ pub struct SftSetSpec {
     /// Training examples, at most: a sample that is the same for all seeds. All where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub examples: Option<u64>,
-    /// A file of multiple-choice items (JSON lines: question, choices, gold): fine-tuned models are let choose, and pages have their
+    /// A file of multiple-choice items (JSON lines: question, choices, gold): fine-tuned models are scored on them, and pages have their
     /// accuracy. None where absent. What stands in them is not kept out of training text: take them from held-out files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<std::path::PathBuf>,

@@ -437,9 +437,12 @@ fn files_in(folder: &Path) -> Result<BTreeMap<String, u64>, Error> {
             let name = entry.file_name().to_string_lossy().into_owned();
             let kind = entry.file_type().map_err(Error::io(&at))?;
             let record = prefix.is_empty() && [JOB, DONE, FAILED, lock::LOCK].contains(&name.as_str());
+            if is_leftover(&name) {
+                continue;
+            }
             if kind.is_dir() {
                 folders.push((entry.path(), format!("{prefix}{name}/")));
-            } else if !record && !is_leftover(&name) && name != ".lock" {
+            } else if !record && name != ".lock" {
                 let bytes = entry.metadata().map_err(Error::io(&at))?.len();
                 out.insert(format!("{prefix}{name}"), bytes);
             }
@@ -469,7 +472,7 @@ fn record_of(path: &Path) -> Result<FileRecord, Error> {
     }
 }
 
-/// Checkpoints of a finished job, and temporary files that a kill left.
+/// Checkpoints of a finished job, and temporary files and folders that a kill left.
 fn leftovers(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut out = Vec::new();
     let entries = match std::fs::read_dir(folder) {
@@ -480,17 +483,20 @@ fn leftovers(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     };
     for entry in entries {
         let entry = entry.map_err(Error::io(folder))?;
-        if entry.path().is_dir() {
-            out.extend(leftovers(&entry.path())?);
-        } else if is_leftover(&entry.file_name().to_string_lossy()) {
+        if is_leftover(&entry.file_name().to_string_lossy()) {
             out.push(entry.path());
+        } else if entry.path().is_dir() {
+            out.extend(leftovers(&entry.path())?);
         }
     }
     Ok(out)
 }
 
 fn remove_leftovers(folder: &Path) -> Result<(), Error> {
-    leftovers(folder)?.iter().try_for_each(|path| remove(path))
+    leftovers(folder)?.iter().try_for_each(|path| match path.is_dir() {
+        true => std::fs::remove_dir_all(path).map_err(Error::io(path)),
+        false => remove(path),
+    })
 }
 
 /// Removes a file that may not be there.

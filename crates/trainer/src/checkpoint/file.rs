@@ -45,6 +45,21 @@ struct Meta {
     /// xxh3 of every tensor's name and bytes, in order of name.
     #[serde(default)]
     checksum: String,
+    /// xxh3 of all of this but itself. (Files of earlier programs have none.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seal: Option<String>,
+}
+
+impl Meta {
+    fn sealed(self) -> Self {
+        let seal = Some(self.own_seal());
+        Self { seal, ..self }
+    }
+
+    fn own_seal(&self) -> String {
+        let plain = value(&Self { seal: None, ..self.clone() });
+        format!("{:016x}", xxhash_rust::xxh3::xxh3_64(plain.to_string().as_bytes()))
+    }
 }
 
 /// A tensor's name, shape and values.
@@ -65,7 +80,7 @@ impl Snapshot {
     /// Writes a checkpoint, atomically: the file is complete or not there.
     pub(crate) fn write(&self, path: &Path) -> Result<(), Error> {
         let bytes = self.tensors.iter().map(|(name, _, values)| (name.as_str(), bytemuck::cast_slice(values)));
-        let meta = Meta { checksum: checksum(bytes), ..self.meta.clone() };
+        let meta = Meta { checksum: checksum(bytes), ..self.meta.clone() }.sealed();
         let views = self
             .tensors
             .iter()
@@ -127,6 +142,7 @@ impl<AB: TrainingBackend> Trainer<AB> {
             spec: value(&self.spec),
             model: self.model().config().clone(),
             checksum: String::new(),
+            seal: None,
         };
         Snapshot { meta, tensors }
     }
@@ -206,8 +222,14 @@ impl<'a> CheckpointFile<'a> {
         if version != VERSION {
             return Err(damaged(path, format!("has version {version}, this program reads {VERSION}")));
         }
-        let meta = serde_json::from_str(meta).map_err(|e| damaged(path, e))?;
-        Ok(Self { path, map, meta })
+        let meta: Meta = serde_json::from_str(meta).map_err(|e| damaged(path, e))?;
+        if meta.seal.as_ref().is_some_and(|seal| *seal != meta.own_seal()) {
+            return Err(damaged(path, "checksum differs: what it says of its step was damaged"));
+        }
+        match step_of(path) {
+            Some(step) if step != meta.step => Err(damaged(path, format!("is the checkpoint of step {}", meta.step))),
+            _ => Ok(Self { path, map, meta }),
+        }
     }
 
     /// The recipe that it was written under.
@@ -241,7 +263,7 @@ pub fn keep_weights(from: &Path, to: &Path) -> Result<(), Error> {
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(|e| damaged(from, e))?;
     let checksum = checksum(views.iter().map(|(name, view)| (*name, view.data())));
-    write(to, views, &Meta { checksum, ..file.meta.clone() })
+    write(to, views, &Meta { checksum, ..file.meta.clone() }.sealed())
 }
 
 /// Whether a checkpoint is complete and undamaged.
@@ -312,6 +334,11 @@ pub fn load_model_config(path: &Path) -> Result<GptNeoXConfig, Error> {
     Ok(CheckpointFile::open(path)?.meta.model)
 }
 
+/// The step in the name of a run's checkpoint.
+fn step_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()
+}
+
 /// The name of a step's checkpoint.
 pub(crate) fn file_name(step: u64) -> String {
     format!("step-{step:09}.safetensors")
@@ -324,9 +351,8 @@ pub fn checkpoints(dir: &Path) -> Vec<(u64, PathBuf)> {
         .flatten()
         .flatten()
         .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            let step = name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()?;
-            Some((step, entry.path()))
+            let path = entry.path();
+            Some((step_of(&path)?, path))
         })
         .collect();
     found.sort_unstable_by_key(|(step, _)| std::cmp::Reverse(*step));

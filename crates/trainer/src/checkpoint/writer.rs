@@ -24,10 +24,12 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
-    /// Removes what does not stay. What cannot be removed now is removed after the next checkpoint.
-    fn prune(self, dir: &Path) {
+    /// Removes what does not stay, now that there is a checkpoint of this step. What cannot be removed now is removed after the next
+    /// one. (Those of later steps are not this run's: they count for nothing.)
+    fn prune(self, dir: &Path, newest: u64) {
         let stays = |step: u64| self.every.is_some_and(|every| every > 0 && step.is_multiple_of(every));
-        for (step, old) in checkpoints(dir).into_iter().skip(self.last.max(1)) {
+        let known = checkpoints(dir).into_iter().filter(|(step, _)| *step <= newest);
+        for (step, old) in known.skip(self.last.max(1)) {
             if !stays(step) {
                 let _ = std::fs::remove_file(old);
             }
@@ -52,7 +54,7 @@ impl Write {
             file.sync_data().map_err(|source| Error::Io { path, source })?;
         }
         self.snapshot.write(&self.dir.join(file_name(self.snapshot.step())))?;
-        self.retention.prune(&self.dir);
+        self.retention.prune(&self.dir, self.snapshot.step());
         Ok(())
     }
 }
@@ -84,9 +86,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes one now.
+    /// Writes one now. An error of the one before is nothing that is lost, if this one is there.
     pub(crate) fn write(&mut self, write: Write) -> Result<(), Error> {
-        self.finish()?;
+        if let Err(before) = self.finish() {
+            tracing::warn!(%before, "the checkpoint before could not be written");
+        }
         write.run()
     }
 }

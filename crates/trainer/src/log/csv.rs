@@ -1,16 +1,17 @@
 //! The log as tables.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use super::sink::Sink;
 use super::{EvalRecord, LogLine, io};
 use crate::Error;
 
 /// A CSV file that is written row by row. Numbers at full precision; empty where there is none.
 pub(super) struct Table {
-    writer: csv::Writer<File>,
+    writer: csv::Writer<Sink>,
     path: PathBuf,
-    sources: Vec<String>,
+    /// Those with a column, by index.
+    sources: Vec<(u16, String)>,
 }
 
 fn number(value: f64) -> String {
@@ -22,15 +23,14 @@ fn maybe(value: Option<f64>) -> String {
 }
 
 impl Table {
-    fn create(path: &Path, sources: &[String], columns: Vec<String>) -> Result<Self, Error> {
-        let writer = csv::Writer::from_writer(File::create(path).map_err(io(path))?);
-        let mut table = Self { writer, path: path.to_owned(), sources: sources.to_vec() };
+    fn create((sink, path): (Sink, PathBuf), sources: &[(u16, String)], columns: Vec<String>) -> Result<Self, Error> {
+        let mut table = Self { writer: csv::Writer::from_writer(sink), path, sources: sources.to_vec() };
         table.row(columns)?;
         Ok(table)
     }
 
     /// Steps, with a column for the loss of each source.
-    pub(super) fn steps(path: &Path, sources: &[String]) -> Result<Self, Error> {
+    pub(super) fn steps(file: (Sink, PathBuf), sources: &[(u16, String)]) -> Result<Self, Error> {
         let mut columns: Vec<String> = [
             "step",
             "loss",
@@ -47,14 +47,14 @@ impl Table {
         ]
         .map(str::to_owned)
         .to_vec();
-        columns.extend(sources.iter().map(|name| format!("loss of {name}")));
-        Self::create(path, sources, columns)
+        columns.extend(sources.iter().map(|(_, name)| format!("loss of {name}")));
+        Self::create(file, sources, columns)
     }
 
     /// Evaluations.
-    pub(super) fn evals(path: &Path) -> Result<Self, Error> {
+    pub(super) fn evals(file: (Sink, PathBuf)) -> Result<Self, Error> {
         let columns = ["step", "set", "loss", "targets", "bits_per_byte", "seconds"].map(str::to_owned).to_vec();
-        Self::create(path, &[], columns)
+        Self::create(file, &[], columns)
     }
 
     pub(super) fn step(&mut self, line: &LogLine) -> Result<(), Error> {
@@ -65,11 +65,8 @@ impl Table {
         row.push(number(r.seconds));
         row.extend([line.tokens_per_second, line.mfu, line.eta_seconds].map(maybe));
         row.push(r.skipped.to_string());
-        for (index, name) in self.sources.iter().enumerate() {
-            let found = r.sources.iter().find(|s| match &s.name {
-                Some(own) => own == name,
-                None => usize::from(s.source) == index,
-            });
+        for (index, _) in &self.sources {
+            let found = r.sources.iter().find(|source| source.source == *index);
             row.push(maybe(found.and_then(|s| (s.targets > 0).then(|| s.nats / s.targets as f64))));
         }
         self.row(row)
@@ -86,6 +83,12 @@ impl Table {
             number(*seconds),
         ];
         self.row(row)
+    }
+
+    /// Gives a file that was written whole its name.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        let sink = self.writer.into_inner().map_err(|e| io(&self.path)(e.into_error()))?;
+        sink.finish().map_err(io(&self.path))
     }
 
     fn row(&mut self, row: Vec<String>) -> Result<(), Error> {

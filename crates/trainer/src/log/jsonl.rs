@@ -36,30 +36,59 @@ fn step_of(line: &str) -> Option<u64> {
     serde_json::from_str::<serde_json::Value>(record).ok()?.get("step")?.as_u64()
 }
 
-/// Steps and bytes of the lines that are whole and have steps that `keeps`, up to the first that is not.
-fn kept(path: &Path, keeps: &dyn Fn(u64) -> bool) -> Result<(Option<u64>, u64), Error> {
+/// What of a log is kept.
+#[derive(Default)]
+struct Kept {
+    /// The last step.
+    last: Option<u64>,
+    bytes: u64,
+    /// A line that is no record, with whole ones after it, from 1.
+    damaged: Option<usize>,
+}
+
+/// The lines that are whole and have steps that `keeps`, up to the first that is not.
+fn kept(path: &Path, keeps: &dyn Fn(u64) -> bool) -> Result<Kept, Error> {
     let file = match File::open(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((None, 0)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Kept::default()),
         file => file.map_err(io(path))?,
     };
     let mut reader = BufReader::new(file);
-    let (mut last, mut bytes, mut line) = (None, 0, Vec::new());
+    let (mut kept, mut line, mut number, mut broken) = (Kept::default(), Vec::new(), 0, None);
     loop {
         line.clear();
+        number += 1;
         let count = reader.read_until(b'\n', &mut line).map_err(io(path))?;
-        match std::str::from_utf8(&line).ok().and_then(step_of) {
-            Some(step) if keeps(step) => (last, bytes) = (Some(step), bytes + count as u64),
-            _ => return Ok((last, bytes)),
+        match (std::str::from_utf8(&line).ok().and_then(step_of), broken) {
+            (Some(step), None) if keeps(step) => {
+                kept.last = Some(step);
+                kept.bytes += count as u64;
+            }
+            (Some(_), None) => return Ok(kept),
+            // One that a kill left at the end has nothing after it.
+            (Some(_), Some(line)) => return Ok(Kept { damaged: Some(line), ..kept }),
+            (None, _) if count == 0 => return Ok(kept),
+            (None, _) => broken = broken.or(Some(number)),
         }
     }
 }
 
 /// Whether a log holds every step up to one that a run may go on from. One that is not there holds nothing that could be lost.
+///
+/// # Errors
+/// A file that cannot be read; a line before that step that is no record, with others after it.
 pub(crate) fn reaches(path: &Path, step: u64) -> Result<bool, Error> {
     if !path.exists() || step == 0 {
         return Ok(true);
     }
-    Ok(kept(path, &|at| at < step)?.0 == Some(step - 1))
+    let kept = kept(path, &|at| at < step)?;
+    match kept.damaged {
+        Some(line) => {
+            let reason =
+                "is no record, and others follow it: mend it, or move the log away to go on with another".to_owned();
+            Err(Error::Log { path: path.to_owned(), line, reason })
+        }
+        None => Ok(kept.last == Some(step - 1)),
+    }
 }
 
 /// An append-only file of records.
@@ -73,7 +102,7 @@ pub(crate) struct Log {
 impl Log {
     /// Opens a file to go on after the records whose steps are to be kept; later ones, of an attempt that was killed, are cut off.
     pub(crate) fn open(path: &Path, keeps: &dyn Fn(u64) -> bool) -> Result<Self, Error> {
-        let (_, keep) = kept(path, keeps)?;
+        let keep = kept(path, keeps)?.bytes;
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(io(path))?;
         file.set_len(keep).map_err(io(path))?;
         Ok(Self { file, path: path.to_owned(), pending: Vec::new() })

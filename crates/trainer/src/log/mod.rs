@@ -3,9 +3,10 @@
 mod csv;
 mod jsonl;
 mod record;
+mod sink;
 mod tensorboard;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use record::{EvalRecord, LogLine, SourceLoss, StepRecord, StepTimes};
@@ -14,6 +15,7 @@ pub(crate) use jsonl::{Log, reaches, read_lines};
 
 use crate::Error;
 use csv::Table;
+use sink::Sink;
 use tensorboard::Events;
 
 /// Names of a run's files.
@@ -47,21 +49,36 @@ pub(crate) struct Derived {
 }
 
 impl Derived {
+    /// Files that grow with a run, with what its log holds already.
     pub(crate) fn open(dir: &Path, formats: LogFormats, sources: &[String]) -> Result<Self, Error> {
-        let mut derived = Self {
-            steps: if formats.csv { Some(Table::steps(&dir.join("log.csv"), sources)?) } else { None },
-            evals: if formats.csv { Some(Table::evals(&dir.join("evals.csv"))?) } else { None },
-            events: if formats.tensorboard { Some(Events::create(&dir.join("tensorboard"))?) } else { None },
-        };
+        let sources: Vec<(u16, String)> = (0..).zip(sources.iter().cloned()).collect();
+        let mut derived = Self::create(dir, formats, &sources, true)?;
         if formats != LogFormats::default() {
-            for line in read_lines::<LogLine>(&dir.join(STEPS))? {
-                derived.step(&line)?;
-            }
-            for record in read_lines::<EvalRecord>(&dir.join(EVALS))? {
-                derived.eval(&record)?;
-            }
+            let evals = read_lines::<EvalRecord>(&dir.join(EVALS))?;
+            read_lines::<LogLine>(&dir.join(STEPS))?.iter().try_for_each(|line| derived.step(line))?;
+            evals.iter().try_for_each(|record| derived.eval(record))?;
         }
         Ok(derived)
+    }
+
+    fn create(dir: &Path, formats: LogFormats, sources: &[(u16, String)], growing: bool) -> Result<Self, Error> {
+        let file = |name: &str| -> Result<(Sink, PathBuf), Error> {
+            let path = dir.join(name);
+            let sink = if growing { Sink::growing(&path) } else { Sink::whole(&path) };
+            Ok((sink.map_err(io(&path))?, path))
+        };
+        Ok(Self {
+            steps: if formats.csv { Some(Table::steps(file("log.csv")?, sources)?) } else { None },
+            evals: if formats.csv { Some(Table::evals(file("evals.csv")?)?) } else { None },
+            events: if formats.tensorboard { Some(Events::create(&dir.join("tensorboard"), growing)?) } else { None },
+        })
+    }
+
+    /// Gives files that were written whole their names.
+    fn finish(self) -> Result<(), Error> {
+        self.steps.map_or(Ok(()), Table::finish)?;
+        self.evals.map_or(Ok(()), Table::finish)?;
+        self.events.map_or(Ok(()), Events::finish)
     }
 
     pub(crate) fn step(&mut self, line: &LogLine) -> Result<(), Error> {
@@ -79,17 +96,21 @@ impl Derived {
     }
 }
 
-/// Writes the CSV and TensorBoard files of a run that has ended, from its log, into a folder.
+/// Writes the CSV and TensorBoard files of a run from its log into a folder, each whole or not at all: the number of steps. With the
+/// device's peak, in floating-point operations a second, MFU is told where the run did not know it.
 ///
 /// # Errors
 /// A folder without a log; files that cannot be read or written.
-pub fn convert_log(run: &Path, to: &Path, formats: LogFormats) -> Result<u64, Error> {
-    let steps = read_lines::<LogLine>(&run.join(STEPS))?;
-    if steps.is_empty() && !run.join(STEPS).exists() {
+pub fn convert_log(run: &Path, to: &Path, formats: LogFormats, peak_flops: Option<f64>) -> Result<u64, Error> {
+    if !run.join(STEPS).exists() {
         let source = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no log of a run");
         return Err(Error::Io { path: run.join(STEPS), source });
     }
-    std::fs::create_dir_all(to).map_err(io(to))?;
+    let mut steps = read_lines::<LogLine>(&run.join(STEPS))?;
+    let evals = read_lines::<EvalRecord>(&run.join(EVALS))?;
+    for line in &mut steps {
+        line.mfu = line.mfu.or_else(|| Some(line.flops_per_second? / peak_flops?));
+    }
     let mut sources: Vec<(u16, String)> = Vec::new();
     for source in steps.iter().flat_map(|line| &line.record.sources) {
         if !sources.iter().any(|(index, _)| *index == source.source) {
@@ -97,16 +118,10 @@ pub fn convert_log(run: &Path, to: &Path, formats: LogFormats) -> Result<u64, Er
         }
     }
     sources.sort();
-    let names: Vec<String> = sources.into_iter().map(|(_, name)| name).collect();
-    let mut derived = Derived::open(to, LogFormats::default(), &names)?;
-    if formats.csv {
-        derived.steps = Some(Table::steps(&to.join("log.csv"), &names)?);
-        derived.evals = Some(Table::evals(&to.join("evals.csv"))?);
-    }
-    if formats.tensorboard {
-        derived.events = Some(Events::create(&to.join("tensorboard"))?);
-    }
+    std::fs::create_dir_all(to).map_err(io(to))?;
+    let mut derived = Derived::create(to, formats, &sources, false)?;
     steps.iter().try_for_each(|line| derived.step(line))?;
-    read_lines::<EvalRecord>(&run.join(EVALS))?.iter().try_for_each(|record| derived.eval(record))?;
+    evals.iter().try_for_each(|record| derived.eval(record))?;
+    derived.finish()?;
     Ok(steps.len() as u64)
 }

@@ -8,40 +8,46 @@
 //! An event is a Protocol Buffers message, `tensorflow.Event`: wall_time (1, double), step (2, varint), and either file_version (3,
 //! string) or summary (5, message) with its values (1), each a tag (1, string) and a simple_value (2, float).
 
-use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::sink::Sink;
 use super::{EvalRecord, LogLine, io, now};
 use crate::Error;
 
 /// How TensorBoard knows its files.
 const PREFIX: &str = "events.out.tfevents.";
+/// How ours end: others in the folder are left alone.
+const SUFFIX: &str = ".midtrain";
 
 /// An event file that is written scalar by scalar.
 pub(super) struct Events {
-    file: File,
+    file: Sink,
     path: PathBuf,
 }
 
 impl Events {
-    /// A new file in a folder; those of earlier attempts are removed, since the new one holds their steps.
-    pub(super) fn create(dir: &Path) -> Result<Self, Error> {
+    /// A new file in a folder, that grows or is written whole. It takes the place of those of earlier attempts, whose steps it holds.
+    pub(super) fn create(dir: &Path, growing: bool) -> Result<Self, Error> {
         std::fs::create_dir_all(dir).map_err(io(dir))?;
-        for entry in std::fs::read_dir(dir).map_err(io(dir))? {
-            let path = entry.map_err(io(dir))?.path();
-            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)) {
-                std::fs::remove_file(&path).map_err(io(&path))?;
-            }
-        }
         let begun = now().unwrap_or(0.0);
-        let path = dir.join(format!("{PREFIX}{:010}.{}", begun as u64, std::process::id()));
-        let file = File::create(&path).map_err(io(&path))?;
-        let mut events = Self { file, path };
+        let path = dir.join(format!("{PREFIX}{:010}.{}{SUFFIX}", begun as u64, std::process::id()));
+        if growing {
+            remove_earlier(dir, &path)?;
+        }
+        let sink = if growing { Sink::growing(&path) } else { Sink::whole(&path) };
+        let mut events = Self { file: sink.map_err(io(&path))?, path };
         let mut version = Message::default();
         version.double(1, begun).bytes(3, b"brain.Event:2");
         events.record(&version.0)?;
         Ok(events)
+    }
+
+    /// Gives a file that was written whole its name.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        self.file.finish().map_err(io(&self.path))?;
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        remove_earlier(dir, &self.path)
     }
 
     pub(super) fn step(&mut self, line: &LogLine) -> Result<(), Error> {
@@ -85,6 +91,18 @@ impl Events {
         let record = [&length[..], &masked(&length), event, &masked(event)].concat();
         self.file.write_all(&record).map_err(io(&self.path))
     }
+}
+
+/// Removes the files of earlier attempts.
+fn remove_earlier(dir: &Path, but: &Path) -> Result<(), Error> {
+    for entry in std::fs::read_dir(dir).map_err(io(dir))? {
+        let path = entry.map_err(io(dir))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) && path != but {
+            std::fs::remove_file(&path).map_err(io(&path))?;
+        }
+    }
+    Ok(())
 }
 
 /// A checksum as the format stores it: rotated and shifted, so that checksums of data that hold checksums stay good.

@@ -74,8 +74,11 @@ fn sets_are_checked() {
         let options = RunOptions { evals: &sets, ..options(dir.path(), STEPS) };
         run(fresh::<Autodiff<Flex>>(), &Random(0), &options, &mut stopping(None)).err().unwrap().to_string()
     };
-    assert!(refused(&|sets| sets[1].name = "C4".into()).contains("another set's is not it"));
-    assert!(refused(&|sets| sets[1].every = 0).contains("every of an evaluation = Pycode must be at least 1"));
+    assert!(
+        refused(&|sets| sets[1].name = "C4".into())
+            .contains("evals[1].name = \"C4\" must be there, and no other set's")
+    );
+    assert!(refused(&|sets| sets[1].every = 0).contains("evals[1].every = 0 must be at least 1"));
     assert!(refused(&|sets| sets[0].batches.clear()).contains("must predict a token"));
 }
 
@@ -130,7 +133,14 @@ fn other_formats_follow_the_lines() {
     assert_eq!((at, records), (bytes.len(), 1 + 9 + 6));
     // The same from the lines alone, elsewhere.
     let to = tempfile::tempdir().unwrap();
-    assert_eq!(convert_log(dir.path(), to.path(), formats).unwrap(), STEPS);
+    assert_eq!(convert_log(dir.path(), to.path(), formats, None).unwrap(), STEPS);
     assert_eq!(std::fs::read_to_string(to.path().join("log.csv")).unwrap(), csv);
-    assert!(convert_log(to.path(), to.path(), formats).is_err());
+    // Again, with the device's peak: MFU where the run did not know it; files of others stay.
+    std::fs::write(to.path().join("tensorboard/events.out.tfevents.1.other"), "").unwrap();
+    convert_log(dir.path(), to.path(), formats, Some(1e12)).unwrap();
+    let with_peak = std::fs::read_to_string(to.path().join("log.csv")).unwrap();
+    let column = with_peak.lines().next().unwrap().split(',').position(|name| name == "mfu").unwrap();
+    assert!(with_peak.lines().nth(1).unwrap().split(',').nth(column).unwrap().parse::<f64>().unwrap() > 0.0);
+    assert_eq!(std::fs::read_dir(to.path().join("tensorboard")).unwrap().count(), 2);
+    assert!(convert_log(to.path(), to.path(), formats, None).is_err());
 }

@@ -7,6 +7,7 @@ use data_mixer::BatchSource as _;
 use fused_ops::TrainingBackend;
 use fused_ops::backends::{Flex, NdArray};
 use gptneox_model::{GptNeoX, NamedTensor, export_parameters};
+use safetensors::SafeTensors;
 use schedule::LrSpec;
 use trainer::{
     Change, Control, Event, Outcome, RunOptions, Start, StepRecord, TrainSpec, Trainer, checkpoints, keep_weights,
@@ -113,12 +114,23 @@ fn weights_do_not_depend_on_the_recipe() {
     let path = dir.path().join("c.safetensors");
     fresh::<Autodiff<Flex>>().save(&path).unwrap();
     let bytes = std::fs::read(&path).unwrap();
-    // A field of the recipe under another name of the same length: the header's length stays.
-    let text = b"micro_tokens".to_vec();
-    let at = bytes.windows(text.len()).position(|part| part == text).unwrap();
-    let mut other = bytes.clone();
-    other[at..at + text.len()].copy_from_slice(b"macro_tokens");
-    std::fs::write(&path, other).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let rewrite = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut metadata = header.metadata().clone().unwrap();
+        let mut meta: serde_json::Value = serde_json::from_str(&metadata["midtrain"]).unwrap();
+        change(&mut meta);
+        metadata.insert("midtrain".to_owned(), meta.to_string());
+        std::fs::write(&path, safetensors::serialize(file.tensors(), Some(metadata)).unwrap()).unwrap();
+    };
+    // What it says of its step is sealed.
+    rewrite(&|meta| meta["updates"] = 7.into());
+    let damaged = verify_checkpoint(&path).unwrap_err().to_string();
+    assert!(damaged.contains("what it says of its step was damaged"), "{damaged}");
+    rewrite(&|meta| {
+        meta["spec"]["of another program"] = 1.into();
+        meta.as_object_mut().unwrap().remove("seal");
+    });
     load_weights::<Flex>(&path, &Default::default()).unwrap();
     let error = Trainer::<Autodiff<Flex>>::resume(&path, spec(), &Default::default()).err().unwrap();
     assert!(error.to_string().contains("its spec is not one that this program reads"), "{error}");
@@ -331,7 +343,7 @@ fn a_log_has_no_holes() {
     let mut began = None;
     let (resumed, _) = run(fresh::<Autodiff<Flex>>(), &Random(0), &options(dir.path(), STEPS), &mut |event| {
         if let Event::Began { step, passed_over } = event {
-            began = Some((step, passed_over.len(), passed_over[0].to_string()));
+            began = Some((step, passed_over.len(), passed_over[0].reason.to_string()));
         }
         Control::Continue
     })
@@ -394,7 +406,13 @@ fn resume_is_proved<AB: TrainingBackend>() {
     assert_eq!(verify(&Random(0), 3), (Ok(None), 12));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     let (found, _) = verify(&Random(1), 3);
-    assert!(found.unwrap().unwrap().to_string().contains("after 1 steps: the last step's batch has the digest"));
+    assert!(
+        found
+            .unwrap()
+            .unwrap()
+            .to_string()
+            .contains("after 1 steps (before any stop: training itself does not repeat): the last step's batch has")
+    );
     for at in [0, 6] {
         assert!(verify(&Random(0), at).0.unwrap_err().contains("must be from 1 to 5"));
     }
@@ -418,6 +436,6 @@ fn a_difference_is_named() {
         Trainer::new(model, spec(), &device)
     };
     let found = verify_resume(&start, &Random(0), &Random(0), (4, 2), dir.path(), &mut |_| true).unwrap().unwrap();
-    assert_eq!(found.step, 2);
+    assert_eq!((found.step, found.after_stop), (0, false));
     assert!(found.to_string().contains("weights of gpt_neox.embed_in.weight, place 0: "), "{found}");
 }

@@ -19,7 +19,7 @@ use fused_ops::TrainingBackend;
 use gptneox_model::{GptNeoX, GptNeoXConfig};
 use schedule::{LrSpec, Phase, Shares, Step, Timeline};
 use serde::{Deserialize, Serialize};
-use trainer::{EvalSpec, Resumable, TrainSpec, Trainer, resumable};
+use trainer::{EvalSpec, PassedOver, TrainSpec, Trainer, resumable};
 
 use super::tokens::Content;
 use super::training::{Stretch, train};
@@ -118,19 +118,19 @@ pub struct Pretrain {
     pub(crate) after: Option<Address>,
     /// What is evaluated on the way: no result depends on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) along: Option<Along>,
+    pub(crate) along: Option<DuringTraining>,
 }
 
 /// Held-out sets that a run is evaluated on while it trains.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Along {
+pub(crate) struct DuringTraining {
     /// Steps between evaluations.
     pub(crate) every: u64,
     /// The sets, by name.
     pub(crate) on: Vec<(String, EvaluateOn)>,
 }
 
-impl Along {
+impl DuringTraining {
     fn sets(&self, store: &Store) -> Result<Vec<EvalSpec>, Error> {
         let set = |(name, on): &(String, EvaluateOn)| {
             let (batches, bytes) = on.batches(store)?;
@@ -276,11 +276,11 @@ impl Kind for Pretrain {
         let origin = self.origin(cx.store, &rates)?;
         let begin = origin.as_ref().map_or(0, |(step, ..)| step.0);
         // A checkpoint of an earlier attempt, if it is ahead. It may be another study's, whose rates go on differently.
-        let Resumable { newest: resumed, passed_over } = resumable(cx.folder, begin, self.step.0)?;
-        for damage in passed_over {
-            cx.report.note(&format!("{}: passed over a checkpoint: {damage}", self.label));
+        let found = resumable(cx.folder, begin, self.step.0)?;
+        for PassedOver { reason, .. } in &found.passed_over {
+            cx.report.note(&format!("{}: passed over a checkpoint: {reason}", self.label));
         }
-        let mut trainer: Trainer<AB> = match (&resumed, &origin) {
+        let mut trainer: Trainer<AB> = match (&found.newest, &origin) {
             (Some((step, path)), _) => {
                 cx.report.note(&format!("{}: restored the checkpoint of step {step}", self.label));
                 Trainer::fork(path, recipe, cx.device)?
@@ -294,7 +294,13 @@ impl Kind for Pretrain {
                 Trainer::new(model, recipe, cx.device)?
             }
         };
-        let resumed = resumed.map(|(step, _)| step);
+        found.remove_passed_over()?;
+        let resumed = found.newest.map(|(step, _)| step);
+        let seen = match &origin {
+            Some((_, address, _)) => cx.store.result::<Self>(address)?.map(|state| state.ledger),
+            None => Some(LedgerHead::default()),
+        };
+        let began = seen.map(|head| (begin, head));
         let from = match resumed {
             Some(_) => read_origin(cx.folder)?,
             None => {
@@ -316,6 +322,7 @@ impl Kind for Pretrain {
             let stretch = Stretch {
                 label: &self.label,
                 begin,
+                began,
                 until: self.step.0,
                 from: trainer.steps_done(),
                 stop: until,
