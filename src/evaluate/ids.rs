@@ -98,20 +98,19 @@ impl Rows {
                 next_tokens(&labels, time)
             }
         };
+        // Labels are meant as they are given, as transformers takes them; of the ids themselves padding is none.
+        let given = found("labels");
         for (number, (row, read)) in targets.chunks_exact_mut(time).zip(&read).enumerate() {
-            for place in 0..time {
-                if row[place] == IGNORE {
-                    continue;
-                }
-                if found("labels") && !read.contains(&place) {
+            for (place, target) in row.iter_mut().enumerate().filter(|(_, target)| **target != IGNORE) {
+                let from = read.contains(&place);
+                if given && !from {
                     let reason = format!(
                         "labels asks for a token after place {place} of row {number}, which attention_mask leaves out"
                     );
                     return Err(Error::content(path, reason));
                 }
-                // Of labels those are meant that are given, as transformers takes them.
-                if !found("labels") && !(read.contains(&place) && read.contains(&(place + 1))) {
-                    row[place] = IGNORE;
+                if !given && !(from && read.contains(&(place + 1))) {
+                    *target = IGNORE;
                 }
             }
         }
