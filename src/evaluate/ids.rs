@@ -109,7 +109,8 @@ impl Rows {
                     );
                     return Err(Error::content(path, reason));
                 }
-                if !given && !(from && read.contains(&(place + 1))) {
+                let asked = given || from && read.contains(&(place + 1));
+                if !asked {
                     *target = IGNORE;
                 }
             }

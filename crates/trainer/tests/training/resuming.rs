@@ -439,3 +439,60 @@ fn a_difference_is_named() {
     assert_eq!((found.step, found.after_stop), (0, false));
     assert!(found.to_string().contains("weights of gpt_neox.embed_in.weight, place 0: "), "{found}");
 }
+
+/// Checkpoints that were passed over neither take the place of whole ones nor stay in the way.
+#[test]
+fn damaged_checkpoints_are_not_what_is_kept() {
+    let whole = tempfile::tempdir().unwrap();
+    let (expected, _) = train::<Autodiff<Flex>>(whole.path(), None);
+    for keep in [1, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = RunOptions { checkpoint_steps: 1, background: false, keep: 9, ..options(dir.path(), STEPS) };
+        run(fresh::<Autodiff<Flex>>(), &Random(0), &options, &mut stopping(Some(7))).unwrap();
+        for step in [6, 7] {
+            let path = dir.path().join(format!("step-{step:09}.safetensors"));
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        }
+        let options = RunOptions { keep, ..options };
+        // Goes on from step 5 and stops again at once.
+        run(fresh::<Autodiff<Flex>>(), &Random(0), &options, &mut stopping(Some(6))).unwrap();
+        let steps: Vec<u64> = checkpoints(dir.path()).into_iter().map(|(step, _)| step).collect();
+        assert_eq!(steps, [6, 5][..keep], "keep = {keep}");
+        let (trainer, _) = run(fresh::<Autodiff<Flex>>(), &Random(0), &options, &mut stopping(None)).unwrap();
+        assert_eq!(parameters(&trainer), parameters(&expected));
+        assert_eq!(log_without_times(dir.path()), log_without_times(whole.path()));
+    }
+}
+
+/// A line that was damaged is not taken for the end of a log: nothing after it is cut off.
+#[test]
+fn a_damaged_line_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    train::<Autodiff<Flex>>(dir.path(), Some(7));
+    let log = dir.path().join("log.jsonl");
+    let text = std::fs::read_to_string(&log).unwrap();
+    let damaged = text.replacen("{\"step\":3", "{\"step\"=3", 1);
+    std::fs::write(&log, &damaged).unwrap();
+    let refused = run(fresh::<Autodiff<Flex>>(), &Random(0), &options(dir.path(), STEPS), &mut stopping(None));
+    let message = refused.err().unwrap().to_string();
+    assert!(message.contains("log.jsonl, line 4: is no record, and others follow it"), "{message}");
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), damaged);
+}
+
+/// A trainer that is further than its run's beginning proves the ledger from there on.
+#[test]
+fn a_lost_ledger_is_made_again_from_the_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    train::<Autodiff<Flex>>(dir.path(), Some(6));
+    std::fs::remove_file(dir.path().join("ledger")).unwrap();
+    let (_, path) = checkpoints(dir.path()).swap_remove(0);
+    let resumed = || Trainer::<Autodiff<Flex>>::resume(&path, spec(), &Default::default()).unwrap();
+    let began = Some((0, data_mixer::LedgerHead::default()));
+    let options = RunOptions { began, last_checkpoint: false, ..options(dir.path(), STEPS) };
+    let refused = run(resumed(), &Random(1), &options, &mut stopping(None)).err().unwrap().to_string();
+    assert!(refused.contains("the run has seen other data by step 6"), "{refused}");
+    run(resumed(), &Random(0), &options, &mut stopping(None)).unwrap();
+    let ledger = data_mixer::Ledger::read(&dir.path().join("ledger")).unwrap();
+    assert_eq!(ledger.steps(), 0..STEPS);
+}
