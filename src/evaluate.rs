@@ -119,6 +119,10 @@ impl OnBackend for Ids<'_> {
 
     fn run<AB: TrainingBackend>(self) -> Self::Output {
         let Self { spec, input, output } = self;
+        let same = |a: &Path| a.canonicalize().ok();
+        if same(input).is_some() && same(input) == same(output) {
+            return Err(Error::option("output", output.display(), "is the input, which would be lost"));
+        }
         let model = model_file::load::<AB>(&spec.model, spec.precision, &Default::default())?.valid();
         let rows = Rows::read(input, model.config().vocab_size)?;
         let time = rows.time;

@@ -26,12 +26,31 @@ pub fn load<B: FusedOps>(path: &Path, precision: Precision, device: &B::Device) 
     Ok(model.with_compute(Compute { precision, recompute: false }))
 }
 
-/// A path where there is something, or an error that says what was looked for.
+/// A path where there is a model, or an error that says what was looked for, and what was perhaps meant.
 fn check(model: &Path) -> Result<(), Error> {
-    if model.exists() {
-        return Ok(());
+    const CONFIG: &str = "config.json";
+    let refused = |reason: String| Err(Error::content(model, reason));
+    if !model.exists() {
+        return refused("there is no such model: neither a Hugging Face folder nor a training checkpoint".to_owned());
     }
-    Err(Error::content(model, "there is no such model: neither a Hugging Face folder nor a training checkpoint"))
+    if model.is_file() && folder(model).join(CONFIG).is_file() {
+        return refused(format!("is a file of a Hugging Face folder: give the folder, {}", folder(model).display()));
+    }
+    let state = model.join("state.safetensors");
+    if model.is_dir() && !model.join(CONFIG).exists() && state.is_file() {
+        return refused(format!("is a run's folder: its checkpoint is {}", state.display()));
+    }
+    Ok(())
+}
+
+/// Whether a file is a tokenizer's, as far as its form goes.
+fn check_tokenizer(path: &Path) -> Result<(), Error> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| Error::content(path, e))?;
+    match value.get("model") {
+        Some(_) => Ok(()),
+        None => Err(Error::content(path, "is no tokenizer.json: it has no model")),
+    }
 }
 
 /// The folder of a model: its own, or the one that its file lies in.
@@ -102,12 +121,19 @@ pub fn convert(backend: Backend, model: &Path, output: &Path, options: &ConvertO
     let beside = |name: &str| (name.to_owned(), folder(model).join(name));
     let mut files: Vec<(String, PathBuf)> = TOKENIZER_FILES.into_iter().map(beside).collect();
     files.retain(|(_, path)| path.is_file());
-    let mut without = Vec::new();
     if let Some(given) = &options.tokenizer {
-        // The rest speaks of the one before.
+        check_tokenizer(given)?;
         files = vec![(TOKENIZER.to_owned(), given.clone())];
-        without = TOKENIZER_FILES.map(str::to_owned).to_vec();
     }
+    let same = model.canonicalize().ok().is_some_and(|model| output.canonicalize().is_ok_and(|output| output == model));
+    if files.is_empty() && !same && output.join(TOKENIZER).exists() {
+        let reason = format!(
+            "holds a {TOKENIZER}, and the model brings none: remove it, or say with --tokenizer that it is the model's"
+        );
+        return Err(Error::content(output, reason));
+    }
+    // What is there of another tokenizer speaks of that.
+    let without = TOKENIZER_FILES.map(str::to_owned).to_vec();
     let (stored, metadata) = if model.is_dir() {
         let checkpoint = Checkpoint::open(model)?;
         (checkpoint.storage()?, checkpoint.metadata().clone())
@@ -118,6 +144,8 @@ pub fn convert(backend: Backend, model: &Path, output: &Path, options: &ConvertO
         (Storage::F32, end.map_or_else(Metadata::default, Metadata::with_end_token))
     };
     let storage = options.storage.unwrap_or(stored);
+    // Another type of the weights than they had is also said.
+    let metadata = if options.storage.is_some() { metadata.with_dtype_of_weights() } else { metadata };
     let save = SaveOptions { storage, max_shard_bytes: options.max_shard_bytes, metadata, files, without };
     backend.on(Convert { model, output, save })?
 }

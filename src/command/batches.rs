@@ -28,8 +28,8 @@ Examples:
   midtrain export-batches runs/store/pretrain/KEY --steps 0..50 --out batches --weights
   midtrain export-batches study.toml --arm \"Starcoder (20%)\" --steps 0..100 --out batches
 Each step is a file: step-000000000.safetensors holds input_ids [rows, T], targets [rows, T] (I32: what each position predicts, -100
-for nothing), sources [rows] (U16, places in the JSON list `sources` of the file's metadata, beside `digest`, the one in the run's ledger)
-and, where attention stops at documents, document_starts [rows, T] (I32, where each position's document begins in its row).
+for nothing), sources [rows] (U16, places in the list `sources` of the file's metadata `batch`, JSON, beside `digest`, the one in the
+run's ledger) and, where attention stops at documents, document_starts [rows, T] (I32, where each position's document begins in its row).
 recipe.json holds the optimiser and the learning rate of each step; losses.csv what the run's own log says of them, where it was
 trained; with --weights the first weights lie in weights/, a Hugging Face directory. benches/torch_on_batches.py trains on all that.")]
 pub(super) struct ExportBatchesArgs {
@@ -82,7 +82,7 @@ impl ExportBatchesArgs {
         // All of it, or nothing.
         let folder = AtomicFolder::create(&self.out).map_err(Error::io(&self.out))?;
         let out = folder.path();
-        let names = serde_json::to_string(&batches.source_names()).map_err(|e| Error::content(&self.out, e))?;
+        let names = batches.source_names();
         for step in self.steps.clone() {
             if let Some(signal) = signal.received() {
                 return Err(study::Error::Stopped { signal }.into());
@@ -178,7 +178,7 @@ fn write_losses(path: &Path, run: &TrainingRun, steps: Range<u64>) -> Result<Opt
 }
 
 /// Writes a batch.
-fn write(path: &Path, batch: &Batch, sources: &str) -> Result<(), Error> {
+fn write(path: &Path, batch: &Batch, sources: &[String]) -> Result<(), Error> {
     let bytes = |values: &[i32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
     let targets: Vec<i32> =
         batch.targets().iter().map(|t| if *t == IGNORE { HUGGING_FACE_IGNORE } else { *t }).collect();
@@ -199,7 +199,9 @@ fn write(path: &Path, batch: &Batch, sources: &str) -> Result<(), Error> {
         views.push(("document_starts", TensorView::new(Dtype::I32, shape, starts).map_err(wrong)?));
     }
     let digest = format!("{:016x}", batch.digest());
-    let metadata = HashMap::from([("sources".to_owned(), sources.to_owned()), ("digest".to_owned(), digest)]);
+    // One entry: several would stand in another order each time.
+    let batch = serde_json::json!({ "digest": digest, "sources": sources });
+    let metadata = HashMap::from([("batch".to_owned(), batch.to_string())]);
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(wrong)?;
     std::fs::write(path, &bytes).map_err(Error::io(path))
 }

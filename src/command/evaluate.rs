@@ -30,7 +30,7 @@ pub(super) struct EvaluateArgs {
     #[arg(conflicts_with_all = ["text", "items", "tokenizer", "context", "stride"])]
     input: Option<PathBuf>,
     /// Where logits, hidden_states.* and token_loss go.
-    #[arg(long, requires = "input", conflicts_with = "text")]
+    #[arg(long, requires = "input", conflicts_with_all = ["text", "items"])]
     output: Option<PathBuf>,
     /// A UTF-8 text.
     #[arg(long)]
@@ -39,7 +39,7 @@ pub(super) struct EvaluateArgs {
     #[arg(long, conflicts_with_all = ["text", "context", "stride"])]
     items: Option<PathBuf>,
     /// Where the log-likelihood of every choice of every item goes, as CSV.
-    #[arg(long, requires = "items", value_name = "FILE")]
+    #[arg(long, requires = "items", conflicts_with_all = ["input", "text"], value_name = "FILE")]
     choices: Option<PathBuf>,
     /// A tokenizer.json (default: the one beside the model).
     #[arg(long)]

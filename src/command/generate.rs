@@ -27,13 +27,13 @@ pub(super) struct GenerateArgs {
     #[arg(long)]
     tokenizer: Option<PathBuf>,
     /// The text to continue; without it, a document from its beginning.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
     prompt: String,
     /// Most new tokens.
     #[arg(long, default_value_t = 100)]
     tokens: usize,
     /// Chooses by chance, with logits divided by it; without it and --top-p, the most probable token.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     temperature: Option<f64>,
     /// Chooses among the most probable tokens that reach this sum.
     #[arg(long)]

@@ -14,7 +14,7 @@ Examples:
   midtrain log runs/store/pretrain/KEY --out logs
   midtrain log runs/store/pretrain/KEY --out logs --format tensorboard && tensorboard --logdir logs
 log.csv holds a row a step and a column for the loss of each source; evals.csv the held-out sets that were evaluated on the way;
-tensorboard/ an event file. A stretch that continues another one's checkpoint holds its own steps.")]
+tensorboard/ an event file, whose steps are numbers of steps done (one more than log.csv's). A stretch that continues another one's checkpoint holds its own steps.")]
 pub(super) struct LogArgs {
     /// A run's folder: where its log.jsonl lies.
     run: PathBuf,
@@ -41,6 +41,9 @@ impl LogArgs {
         let formats = LogFormats { csv: wanted(Format::Csv), tensorboard: wanted(Format::Tensorboard) };
         if let Some(peak) = self.peak.filter(|peak| !(peak.is_finite() && *peak > 0.0)) {
             return Err(Error::option("peak", peak, "must be above 0"));
+        }
+        if self.out.join("job.json").exists() {
+            return Err(Error::option("out", self.out.display(), "is a job's folder in a store: choose another"));
         }
         let steps = convert_log(&self.run, &self.out, formats, self.peak.map(|peak| peak * 1e12))?;
         Ok(format!("{}: {steps} steps\n", self.out.display()))

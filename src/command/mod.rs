@@ -83,6 +83,7 @@ pub fn main() -> ExitCode {
             ExitCode::from(match error {
                 Error::Study(error) => error.exit_status(),
                 Error::Resume { .. } | Error::NotFinite { .. } => 1,
+                Error::Io { path, .. } if path.as_os_str() == "standard output" => 1,
                 Error::Trainer(trainer::Error::Field { .. }) => 2,
                 Error::Trainer(_) => 1,
                 _ => 2,

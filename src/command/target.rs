@@ -53,7 +53,7 @@ impl TargetArgs {
         let study = Study::new(StudySpec::read(&self.target)?)?;
         let Some(arm) = &self.arm else {
             let names: Vec<&str> = study.arms().map(|arm| study[arm].name()).collect();
-            return Err(Error::option("arm", "missing", format!("must be one of the study's: {}", names.join(", "))));
+            return Err(Error::option("arm", "(none)", format!("must be one of the study's: {}", names.join(", "))));
         };
         let (arm, seed) = (study.arm_named(arm)?, self.seed.unwrap_or(0));
         if seed >= study.spec().pretrain_seeds {

@@ -102,8 +102,8 @@ fn exported_batches_are_those_of_the_run() {
     for step in 10..13 {
         let bytes = std::fs::read(dir.join(format!("batches/step-{step:09}.safetensors"))).unwrap();
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
-        let metadata = header.metadata().clone().unwrap();
-        assert_eq!(metadata["sources"], r#"["general","starcoder"]"#);
+        let metadata: serde_json::Value = serde_json::from_str(&header.metadata().clone().unwrap()["batch"]).unwrap();
+        assert_eq!(metadata["sources"], serde_json::json!(["general", "starcoder"]));
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         for name in ["input_ids", "targets"] {
             assert_eq!(file.tensor(name).unwrap().shape(), [8, 32], "{name}");

@@ -63,7 +63,9 @@ impl AtomicFolder {
                 "is where a disk is mounted, which cannot be replaced by another folder: write to a folder in it",
             );
         }
-        let name = format!(".tmp-{}-{}", name.to_string_lossy(), std::process::id());
+        let stem = format!(".tmp-{}-", name.to_string_lossy());
+        remove_stale(parent, &stem);
+        let name = format!("{stem}{}", std::process::id());
         let temporary = (0..u32::MAX)
             .map(|i| parent.join(format!("{name}-{i}")))
             .find_map(|path| match fs::create_dir(&path) {
@@ -140,6 +142,8 @@ impl Drop for AtomicFolder {
     fn drop(&mut self) {
         // What cannot be removed has a name that says what it is.
         if !self.keep {
+            // It may be a folder in which nothing may be written.
+            let _ = make_writable(&self.temporary);
             let _ = fs::remove_dir_all(&self.temporary);
         }
     }
@@ -166,6 +170,31 @@ fn exchange(temporary: &Path, place: &Path) -> io::Result<()> {
         return Err(error);
     }
     fs::rename(&aside, temporary)
+}
+
+/// Removes what processes that are gone began for the same place. (On one machine: elsewhere a number says nothing.)
+fn remove_stale(parent: &Path, stem: &str) {
+    if !Path::new("/proc/self").exists() {
+        return;
+    }
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix(stem).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(unix)]
+fn make_writable(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn make_writable(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -210,6 +239,21 @@ mod tests {
         fs::write(folder.path().join("new"), "new").unwrap();
         drop(folder);
         assert_eq!((names(dir.path()), names(&place)), (vec!["a".to_owned()], vec!["old".to_owned()]));
+    }
+
+    /// What a killed process left is removed by the next one, what a living one is at is not.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn leftovers_of_the_dead_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("a");
+        let dead = dir.path().join(".tmp-a-4194305-0");
+        let alive = dir.path().join(format!(".tmp-a-{}-7", std::process::id()));
+        for folder in [&dead, &alive] {
+            fs::create_dir(folder).unwrap();
+        }
+        AtomicFolder::create(&place).unwrap().commit(&|_| false).unwrap();
+        assert!(!dead.exists() && alive.exists());
     }
 
     #[cfg(unix)]

@@ -38,11 +38,19 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
-    /// Begins a file that is to be at `path`, in a folder that exists. It may be read by whom the umask lets read.
+    /// Begins a file that is to be at `path`, in a folder that exists. It may be read by whom the umask lets read. What a link points
+    /// to is replaced, not the link.
     ///
     /// # Errors
-    /// A folder that is not there or cannot be written.
+    /// A folder that is not there or cannot be written; a path that is a device, a pipe, or a link to nothing.
     pub fn create(path: &Path) -> io::Result<Self> {
+        let refused = |reason| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        let path = &match std::fs::canonicalize(path) {
+            Ok(path) if path.is_file() || path.is_dir() => path,
+            Ok(_) => return refused("is a device or a pipe, which cannot be replaced by a file"),
+            Err(_) if std::fs::symlink_metadata(path).is_ok() => return refused("is a link to nothing"),
+            Err(_) => path.to_owned(),
+        };
         let mut builder = tempfile::Builder::new();
         #[cfg(unix)]
         {
@@ -157,6 +165,21 @@ mod tests {
         // What is given back is the file of the name, to be written on at its end.
         file.commit().unwrap().write_all(b", and on").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"by path, and on");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_and_devices_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        write(&file, b"old").unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        write(&link, b"new").unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        std::fs::remove_file(&file).unwrap();
+        assert!(write(&link, b"new").unwrap_err().to_string().contains("a link to nothing"));
+        assert!(write(Path::new("/dev/null"), b"").unwrap_err().to_string().contains("is a device or a pipe"));
     }
 
     #[test]

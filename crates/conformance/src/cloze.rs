@@ -17,6 +17,8 @@ use crate::{Check, Line, line};
 
 const LIKELIHOOD: f64 = 1e-4;
 const BITS: f64 = 1e-4;
+const ACCURACIES: [(&str, PerLength); 3] =
+    [("acc", PerLength::Sum), ("acc_norm", PerLength::Characters), ("acc_bytes", PerLength::Bytes)];
 
 pub(super) fn lines<AB: TrainingBackend>(folder: &Path) -> Vec<Line> {
     let compared = || -> Result<Check, String> {
@@ -38,11 +40,13 @@ pub(super) fn lines<AB: TrainingBackend>(folder: &Path) -> Vec<Line> {
         for (i, ((item, score), truth)) in items.iter().zip(&scores).zip(truth).enumerate() {
             one(&mut check, i, (item, score, &tokenizer, longest), truth)?;
         }
-        for (field, per) in
-            [("acc", PerLength::Sum), ("acc_norm", PerLength::Characters), ("acc_bytes", PerLength::Bytes)]
-        {
+        for (field, per) in ACCURACIES {
             let found = accuracy(&scores, per).ok_or("no items")?;
             check.exact((found - number(&expected, field)?).abs() < 1e-12, field)?;
+        }
+        for (field, per) in ACCURACIES {
+            let found = accuracy(&scores, per).ok_or("no items")?;
+            check.exact((found - number(&expected["harness"], field)?).abs() < 1e-12, &format!("harness' {field}"))?;
         }
         let found = gold_bits_per_byte(&scores).ok_or("no items")?;
         check.near(found, number(&expected, "gold_bits_per_byte_of_all")?, BITS, "gold_bits_per_byte_of_all");
@@ -59,7 +63,7 @@ fn one(
     (item, score, tokenizer, longest): (&ClozeItem, &ClozeScore, &Tokenizer, usize),
     truth: &Value,
 ) -> Result<(), String> {
-    let choices = list(truth, "choices")?;
+    let (choices, truth_item) = (list(truth, "choices")?, truth);
     check.exact(choices.len() == item.choices.len(), &format!("choices of item {i}"))?;
     for (j, (choice, truth)) in item.choices.iter().zip(choices).enumerate() {
         let place = format!("log-likelihood of choice {j} of item {i}");
@@ -81,6 +85,8 @@ fn one(
         )?;
         let own: Vec<i64> = continuation.into_iter().map(i64::from).collect();
         check.exact(own == ids(&truth["ids"]), &format!("ids of choice {j} of item {i}"))?;
+        let harness = list(truth_item, "harness_log_likelihoods")?.get(j).and_then(Value::as_f64).ok_or("no number")?;
+        check.near(score.log_likelihoods[j], harness, LIKELIHOOD, &format!("harness' {place}"));
         check.exact(score.characters[j] == number(truth, "characters")? as u64, "characters")?;
         check.exact(score.bytes[j] == number(truth, "bytes")? as u64, "bytes")?;
     }

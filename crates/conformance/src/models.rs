@@ -200,6 +200,13 @@ fn losses<AB: TrainingBackend>(dir: &Path) -> Result<Check, String> {
         let (_, labels) = i64s(&file, "labels_masked")?;
         one(&labels, "masked_mean_loss", Some("masked_grad_norm"))?;
     }
+    if let Ok(frequencies) = crate::fixture::values(&expected, "rotary_inverse_frequencies_f64") {
+        let found = model.config().rotary_frequencies(shape[1]);
+        check.exact(found.len() == frequencies.len(), "number of rotary frequencies")?;
+        for (found, truth) in found.into_iter().zip(frequencies) {
+            check.near(f64::from(found), truth, 1e-6 * truth, "rotary frequencies");
+        }
+    }
     if let Ok(parameters) = number(&expected, "parameters") {
         let count = model.config().parameter_count().total as f64;
         check.near(count, parameters, 0.5, "parameters");

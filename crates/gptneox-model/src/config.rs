@@ -122,7 +122,7 @@ impl GptNeoXConfig {
     }
 
     /// The rotary frequencies for sequences of so many tokens, R/2 of them: in f32, as Hugging Face.
-    pub(crate) fn rotary_frequencies(&self, time: usize) -> Vec<f32> {
+    pub fn rotary_frequencies(&self, time: usize) -> Vec<f32> {
         let dims = self.rotary_width();
         let base = match self.rope_scaling {
             Some(RopeScaling::Dynamic { factor }) if time > self.max_positions => {

@@ -45,7 +45,7 @@ impl Continuation {
     fn check(&self) -> Result<(), Error> {
         if let Sampling::Nucleus { temperature, top_p, .. } = self.sampling {
             if !(temperature.is_finite() && temperature > 0.0) {
-                return Err(Error::generate("temperature", temperature, "must be above 0"));
+                return Err(Error::generate("temperature", temperature, "must be above 0, and finite"));
             }
             if !(top_p > 0.0 && top_p <= 1.0) {
                 return Err(Error::generate("top_p", top_p, "must be above 0 and at most 1"));

@@ -45,6 +45,8 @@ pub struct Metadata {
     config: Map<String, Value>,
     /// `generation_config.json`, where there is one.
     generation: Option<Map<String, Value>>,
+    /// The type in which transformers is to load the weights; that in which they are stored where nothing is said.
+    dtype: Option<String>,
 }
 
 impl Metadata {
@@ -52,7 +54,7 @@ impl Metadata {
     pub fn with_end_token(id: u32) -> Self {
         let tokens: Map<String, Value> =
             ["bos_token_id", "eos_token_id"].into_iter().map(|name| (name.to_owned(), json!(id))).collect();
-        Self { config: tokens.clone(), generation: Some(tokens) }
+        Self { config: tokens.clone(), generation: Some(tokens), dtype: None }
     }
 
     /// Of a `config.json` and a `generation_config.json`.
@@ -71,7 +73,15 @@ impl Metadata {
         }
         let own = |name: &str| OWN.contains(&name) || name == TORCH_DTYPE;
         let rest = config.iter().filter(|(name, _)| !own(name));
-        Ok(Self { config: rest.map(|(name, value)| (name.clone(), value.clone())).collect(), generation })
+        // transformers takes the newer name where both are there.
+        let dtype = ["dtype", TORCH_DTYPE].into_iter().find_map(|name| config.get(name)?.as_str().map(str::to_owned));
+        Ok(Self { config: rest.map(|(name, value)| (name.clone(), value.clone())).collect(), generation, dtype })
+    }
+
+    /// The same, loaded in the type in which the weights are stored.
+    #[must_use]
+    pub fn with_dtype_of_weights(self) -> Self {
+        Self { dtype: None, ..self }
     }
 
     /// The tokens that end a text, any of them: those of `generation_config.json`, or where there is none of `config.json`, as
@@ -123,7 +133,7 @@ impl Metadata {
             "attention_bias": true,
             "rotary_pct": model.rotary_pct,
             "rotary_emb_base": model.rotary_base,
-            TORCH_DTYPE: dtype,
+            TORCH_DTYPE: self.dtype.as_deref().unwrap_or(dtype),
         });
         if let Value::Object(own) = own {
             fields.extend(own);

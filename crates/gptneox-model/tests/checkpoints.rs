@@ -268,6 +268,13 @@ fn what_a_directory_says_is_carried_through() {
     };
     assert_eq!(read(to.path(), "config.json"), read(dir.path(), "config.json"));
     assert_eq!(read(to.path(), "generation_config.json"), read(dir.path(), "generation_config.json"));
+    // The type in which transformers loads the weights, whatever they are stored in, unless it is to be that.
+    configure(dir.path(), |config| drop(config.insert("dtype".to_owned(), json!("bfloat16"))));
+    let metadata = Checkpoint::open(dir.path()).unwrap().metadata().clone();
+    for (metadata, expected) in [(metadata.clone(), "bfloat16"), (metadata.with_dtype_of_weights(), "float32")] {
+        save_pretrained(&model, to.path(), &SaveOptions { metadata, ..SaveOptions::default() }).unwrap();
+        assert_eq!(read(to.path(), "config.json")["torch_dtype"], json!(expected));
+    }
     // Without one, config.json's are meant: a list, none, or nothing said.
     std::fs::remove_file(dir.path().join("generation_config.json")).unwrap();
     for (said, expected) in

@@ -1,6 +1,6 @@
 //! What a model makes of multiple-choice items.
 
-use corpus::Tokenizer;
+use corpus::{SpecialTokens, Tokenizer};
 use data_mixer::{Batch, IGNORE};
 use forgetting_eval::{ClozeItem, ClozeScore};
 use fused_ops::FusedOps;
@@ -8,6 +8,9 @@ use gptneox_model::GptNeoX;
 use trainer::{TrainSpec, evaluate_tokens};
 
 use crate::Error;
+
+/// Characters of a choice that an error shows.
+const SHOWN: usize = 60;
 
 /// A choice as a row: what the model reads, and from where on it is predicted.
 struct Row {
@@ -21,7 +24,7 @@ struct Row {
 
 /// The log-likelihood of each choice of each item, a space before it, after the item's question.
 ///
-/// Rows of one length are computed together, so that nothing is padded; a row longer than the model's positions loses its beginning,
+/// Special tokens that stand in a text are special, as in lm-evaluation-harness. Rows of one length are computed together, so that nothing is padded; a row longer than the model's positions loses its beginning,
 /// as in lm-evaluation-harness.
 ///
 /// `go_on` is asked before each batch; where it says no, what is returned is empty.
@@ -37,6 +40,8 @@ pub fn cloze_scores<B: FusedOps>(
     go_on: &dyn Fn() -> bool,
 ) -> Result<Vec<ClozeScore>, Error> {
     let longest = model.config().max_positions;
+    // As the harness reads them.
+    let tokenizer = &tokenizer.clone().with_special_tokens(SpecialTokens::Control);
     let mut rows = Vec::new();
     for (i, item) in items.iter().enumerate() {
         for (j, choice) in item.choices.iter().enumerate() {
@@ -71,7 +76,11 @@ fn row(
     (i, item): (usize, &ClozeItem),
     (j, choice): (usize, &String),
 ) -> Result<Row, Error> {
-    let wrong = |limit: String| Error::field(format!("choice {j} of item {i}"), format!("{choice:?}"), limit);
+    let wrong = |limit: String| {
+        let shown: String = choice.chars().take(SHOWN).collect();
+        let more = if shown.len() < choice.len() { "…" } else { "" };
+        Error::field(format!("choice {j} of item {i}"), format!("{shown:?}{more}"), limit)
+    };
     let (context, continuation) = tokenizer.encode_continuation(&item.question, &format!(" {choice}"))?;
     if continuation.is_empty() {
         return Err(wrong("has no token of its own after its question".to_owned()));

@@ -420,7 +420,9 @@ fn items(study: &Study, jobs: &mut Jobs<'_>, known: &mut Fingerprints) -> Result
     let mut found = BTreeMap::new();
     for set in study.sets().map(|set| &study[set]) {
         let Some(path) = &set.items else { continue };
-        let job = ImportItems::new(&set.name, path, known)?;
+        let unreadable =
+            |e: Error| Error::field(format!("items of {}", set.name), path.display(), format!("cannot be read: {e}"));
+        let job = ImportItems::new(&set.name, path, known).map_err(unreadable)?;
         if let Some(ImportedItems { digest, items }) = jobs.result(&job)? {
             let choices = items.iter().map(|item| item.choices.len() as u64).sum();
             found.insert(set.name.clone(), Items { digest, made_by: job.address(), choices });

@@ -90,7 +90,8 @@ impl Kind for ImportBase {
             return Err(Error::field(field, share, limit));
         }
         let model = checkpoint.model::<AB::InnerBackend>(cx.device)?;
-        let options = SaveOptions { metadata: checkpoint.metadata().clone(), ..SaveOptions::default() };
+        let options =
+            SaveOptions { metadata: checkpoint.metadata().clone().with_dtype_of_weights(), ..SaveOptions::default() };
         save_pretrained(&model, &cx.folder.join(MODEL), &options)?;
         let config = model.config().clone();
         let mut hash = Xxh3::new();

@@ -42,12 +42,12 @@ struct Kept {
     /// The last step.
     last: Option<u64>,
     bytes: u64,
-    /// A line that is no record, with whole ones after it, from 1.
+    /// A line that is no record of the next step, with whole ones after it, from 1.
     damaged: Option<usize>,
 }
 
-/// The lines that are whole and have steps that `keeps`, up to the first that is not.
-fn kept(path: &Path, keeps: &dyn Fn(u64) -> bool) -> Result<Kept, Error> {
+/// The lines that are whole and have steps that `keeps`, up to the first that is not. Of a log of `steps` each follows the one before.
+fn kept(path: &Path, steps: bool, keeps: &dyn Fn(u64) -> bool) -> Result<Kept, Error> {
     let file = match File::open(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Kept::default()),
         file => file.map_err(io(path))?,
@@ -59,6 +59,10 @@ fn kept(path: &Path, keeps: &dyn Fn(u64) -> bool) -> Result<Kept, Error> {
         number += 1;
         let count = reader.read_until(b'\n', &mut line).map_err(io(path))?;
         match (std::str::from_utf8(&line).ok().and_then(step_of), broken) {
+            // A line that was removed, or is there twice.
+            (Some(step), None) if steps && kept.last.is_some_and(|last| step != last + 1) => {
+                return Ok(Kept { damaged: Some(number), ..kept });
+            }
             (Some(step), None) if keeps(step) => {
                 kept.last = Some(step);
                 kept.bytes += count as u64;
@@ -80,11 +84,11 @@ pub(crate) fn reaches(path: &Path, step: u64) -> Result<bool, Error> {
     if !path.exists() || step == 0 {
         return Ok(true);
     }
-    let kept = kept(path, &|at| at < step)?;
+    let kept = kept(path, true, &|at| at < step)?;
     match kept.damaged {
         Some(line) => {
             let reason =
-                "is no record, and others follow it: mend it, or move the log away to go on with another".to_owned();
+                "is no record of the next step, and others follow it: mend it, or move the log away to go on with another".to_owned();
             Err(Error::Log { path: path.to_owned(), line, reason })
         }
         None => Ok(kept.last == Some(step - 1)),
@@ -102,7 +106,7 @@ pub(crate) struct Log {
 impl Log {
     /// Opens a file to go on after the records whose steps are to be kept; later ones, of an attempt that was killed, are cut off.
     pub(crate) fn open(path: &Path, keeps: &dyn Fn(u64) -> bool) -> Result<Self, Error> {
-        let keep = kept(path, keeps)?.bytes;
+        let keep = kept(path, false, keeps)?.bytes;
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(io(path))?;
         file.set_len(keep).map_err(io(path))?;
         Ok(Self { file, path: path.to_owned(), pending: Vec::new() })

@@ -476,8 +476,14 @@ fn a_damaged_line_is_named() {
     std::fs::write(&log, &damaged).unwrap();
     let refused = run(fresh::<Autodiff<Flex>>(), &Random(0), &options(dir.path(), STEPS), &mut stopping(None));
     let message = refused.err().unwrap().to_string();
-    assert!(message.contains("log.jsonl, line 4: is no record, and others follow it"), "{message}");
+    assert!(message.contains("log.jsonl, line 4: is no record of the next step, and others follow it"), "{message}");
     assert_eq!(std::fs::read_to_string(&log).unwrap(), damaged);
+    // Nor is one that was taken out.
+    let kept = text.lines().filter(|line| !line.starts_with("{\"step\":3,"));
+    std::fs::write(&log, kept.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let refused = run(fresh::<Autodiff<Flex>>(), &Random(0), &options(dir.path(), STEPS), &mut stopping(None));
+    let message = refused.err().unwrap().to_string();
+    assert!(message.contains("log.jsonl, line 4: is no record of the next step"), "{message}");
 }
 
 /// A trainer that is further than its run's beginning proves the ledger from there on.
