@@ -42,6 +42,9 @@ impl LogArgs {
         if let Some(peak) = self.peak.filter(|peak| !(peak.is_finite() && *peak > 0.0)) {
             return Err(Error::option("peak", peak, "must be above 0"));
         }
+        if !self.run.join("log.jsonl").is_file() {
+            return Err(Error::content(&self.run, "there is no log of a run: it holds no log.jsonl"));
+        }
         if self.out.join("job.json").exists() {
             return Err(Error::option("out", self.out.display(), "is a job's folder in a store: choose another"));
         }

@@ -187,7 +187,7 @@ fn runs_are_evaluated_on_the_way_and_models_choose() {
         &["run", "with.toml", "--question", "table2,figure5", "--quiet", "--store", "b", "--out", "with"],
     ));
     let read = |name: &str| csv(&std::fs::read_to_string(dir.join(name)).unwrap());
-    let (without, with) = (read("plain/tables/table2.csv"), read("with/table2/tables/table2.csv"));
+    let (without, with) = (read("plain/table2/tables/table2.csv"), read("with/table2/tables/table2.csv"));
     for (a, b) in without.iter().zip(&with) {
         assert!(a.iter().all(|(column, value)| b[column] == *value), "evaluating changes no result");
         let accuracy = b["accuracy"].parse::<f64>();

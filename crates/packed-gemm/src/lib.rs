@@ -98,20 +98,6 @@ unsafe fn run(out: Out, a: Mat<'_>, b: Mat<'_>, first: First, parallel: bool) {
     if a.rows == 0 || b.cols == 0 {
         return;
     }
-    if a.cols == 0 {
-        // A sum of nothing.
-        for row in 0..a.rows {
-            // SAFETY: a row of the output, and of the first row, as the caller vouches.
-            let out = unsafe { std::slice::from_raw_parts_mut(out.row(row), b.cols) };
-            match first {
-                First::Zero => out.fill(0.0),
-                First::Sum => {}
-                // SAFETY: as above.
-                First::Row(from) => out.copy_from_slice(unsafe { std::slice::from_raw_parts(from, b.cols) }),
-            }
-        }
-        return;
-    }
     let work = a.rows.saturating_mul(b.cols).saturating_mul(a.cols);
     let parallel = parallel && work >= PARALLEL_FROM && rayon::current_num_threads() > 1;
     // SAFETY: as the caller vouches.

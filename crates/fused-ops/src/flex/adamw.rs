@@ -58,3 +58,17 @@ fn adamw_lanes(
         *p = new;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AdamWStep;
+
+    /// What is longer would be left as it is.
+    #[test]
+    #[should_panic(expected = "gradient and moments are as long as their parameter")]
+    fn lengths_that_differ_are_refused() {
+        let factors = AdamWStep { lr: 0.1, beta1: 0.9, beta2: 0.9, eps: 1e-8, update: 1 }.factors(0.0, 1.0);
+        update(&mut [1.0, 2.0], &[1.0], &mut [0.0; 2], &mut [0.0; 2], 1.0, factors);
+    }
+}

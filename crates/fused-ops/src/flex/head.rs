@@ -83,3 +83,17 @@ fn row_loss(row: &mut [f32], target: i64, scale: Option<f32>) -> f32 {
     }
     max + sum.ln() - at
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_rows_have_no_losses_and_no_gradients() {
+        let weights = [1f32; 6];
+        let (x, w) = (Mat::new(&[], 0, 3), Mat::new(&weights, 2, 3));
+        assert!(losses(x, w, &[], Precision::F32).is_empty());
+        let (losses, gx, gw) = losses_and_gradients(x, w, &[], 1.0, Precision::F32);
+        assert_eq!((losses, gx, gw), (vec![], vec![], vec![0.0; 6]));
+    }
+}
