@@ -1,7 +1,7 @@
 //! Tables and figures of several sizes, grids and paths, on the tiny study.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::harness::{changed, csv, example, stderr, tiny, words};
