@@ -2,6 +2,7 @@
 
 mod error;
 pub mod peer;
+pub mod roofline;
 pub mod versus;
 
 pub use error::Error;

@@ -120,7 +120,13 @@ fn run<B: FusedOps>(
     let norm =
         |x, [gamma, beta]: &[FloatTensor<B>; 2]| B::fused_layer_norm(x, gamma.clone(), beta.clone(), eps, precision);
     let keep = |t: &FloatTensor<B>| keeping.then(|| t.clone());
-    let normed = norm(x.clone(), &p.norm1);
+    // Both norms at once where they read the same and both results are kept anyway.
+    let (normed, second) = if keeping && parallel_residual {
+        let [first, second] = B::fused_layer_norms(x.clone(), [p.norm1.clone(), p.norm2.clone()], eps, precision);
+        (first, Some(second))
+    } else {
+        (norm(x.clone(), &p.norm1), None)
+    };
     let normed1 = keep(&normed);
     let packed = linear(normed, &w.query_key_value, &p.query_key_value);
     let qkv = keep(&packed);
@@ -131,7 +137,7 @@ fn run<B: FusedOps>(
         true => (x, Some(attended)),
         false => (add::<B>(attended, x), None),
     };
-    let normed = norm(y.clone(), &p.norm2);
+    let normed = second.unwrap_or_else(|| norm(y.clone(), &p.norm2));
     let normed2 = keep(&normed);
     let hidden = linear(normed, &w.widen, &p.widen);
     let wide = keep(&hidden);
@@ -188,9 +194,10 @@ pub(crate) fn forward_keeping<B: FusedOps>(
 
 /// Gradients of the input and of each parameter.
 ///
-/// 1. From the output back through the feed-forward layer to the second norm's input.
+/// 1. From the output back through the feed-forward layer to the second norm's output; in the sequential form on to its input.
 /// 2. What reaches the attention's output: the output's gradient, in the sequential form with that of step 1.
-/// 3. Through dense, attention, qkv and the first norm to the input.
+/// 3. Through dense, attention and qkv to the first norm's output.
+/// 4. To the input: through both norms at once, in the sequential form through the first.
 pub(crate) fn backward<B: FusedOps>(
     x: FloatTensor<B>,
     p: &BlockParameters<FloatTensor<B>>,
@@ -211,20 +218,24 @@ pub(crate) fn backward<B: FusedOps>(
     let g_factor = B::as_factor(g.clone(), precision);
     let (g_activated, narrow) = back(activated, w.narrow, g_factor.clone());
     let (g_normed2, widen) = back(normed2, w.widen, B::fused_gelu_backward(wide, g_activated, gelu));
-    let (g_fed, norm2) = norm_back(between.unwrap_or_else(|| x.clone()), &p.norm2, g_normed2);
-    let (gy, gy_factor) = if parallel_residual {
-        (g, g_factor)
-    } else {
-        let gy = add::<B>(g, g_fed.clone());
-        (gy.clone(), B::as_factor(gy, precision))
+    let through_attention = |g_factor| {
+        let (g_mixed, dense) = back(mixed, w.dense, g_factor);
+        let (cos, sin, starts) = (c.cos.clone(), c.sin.clone(), c.starts.clone());
+        let g_qkv = B::causal_attention_backward(qkv, cos, sin, starts, attention, g_mixed, shape, precision);
+        let (g_normed1, query_key_value) = back(normed1, w.query_key_value, g_qkv);
+        (g_normed1, query_key_value, dense)
     };
-    let (g_mixed, dense) = back(mixed, w.dense, gy_factor);
-    let (cos, sin, starts) = (c.cos.clone(), c.sin.clone(), c.starts.clone());
-    let g_qkv = B::causal_attention_backward(qkv, cos, sin, starts, attention, g_mixed, shape, precision);
-    let (g_normed1, query_key_value) = back(normed1, w.query_key_value, g_qkv);
-    let (gx, norm1) = norm_back(x, &p.norm1, g_normed1);
-    let gradients = BlockParameters { norm1, query_key_value, dense, norm2, widen, narrow };
-    // (gy + gx) + g_fed: the order in which recorded operations would be summed.
-    let gx = if parallel_residual { B::residual_sum(gy, Some(gx), g_fed) } else { add::<B>(gy, gx) };
-    (gx, gradients)
+    let (gx, [norm1, norm2], query_key_value, dense) = if parallel_residual {
+        let (g_normed1, query_key_value, dense) = through_attention(g_factor);
+        let gammas = [p.norm1[0].clone(), p.norm2[0].clone()];
+        let (gx, norms) = B::fused_layer_norms_backward(x, gammas, [g_normed1, g_normed2], g, eps);
+        (gx, norms, query_key_value, dense)
+    } else {
+        let (g_fed, norm2) = norm_back(between.unwrap_or_else(|| x.clone()), &p.norm2, g_normed2);
+        let gy = add::<B>(g, g_fed);
+        let (g_normed1, query_key_value, dense) = through_attention(B::as_factor(gy.clone(), precision));
+        let (gx, norm1) = norm_back(x, &p.norm1, g_normed1);
+        (add::<B>(gy, gx), [norm1, norm2], query_key_value, dense)
+    };
+    (gx, BlockParameters { norm1, query_key_value, dense, norm2, widen, narrow })
 }

@@ -43,7 +43,8 @@ pub use tensor::{
     transposed_product,
 };
 pub use types::{
-    AdamWStep, AttentionShape, DeviceMemory, Gelu, KeptAttention, Place, Precision, Slot, Updated, loss_rows,
+    AdamWStep, AttentionShape, DeviceMemory, Gelu, KeptAttention, Place, Precision, SCORES_AT_ONCE, Slot, Updated,
+    loss_rows,
 };
 
 /// The README's example.

@@ -108,6 +108,33 @@ pub trait FusedOps: Backend {
         (prim(gx), prim(ggamma), prim(gbeta))
     }
 
+    /// Two [layer norms](Self::fused_layer_norm) of the same input, gamma and beta each: what a block with parallel branches
+    /// begins with.
+    fn fused_layer_norms(
+        x: FloatTensor<Self>,
+        parameters: [[FloatTensor<Self>; 2]; 2],
+        eps: f64,
+        precision: Precision,
+    ) -> [FloatTensor<Self>; 2] {
+        parameters.map(|[gamma, beta]| Self::fused_layer_norm(x.clone(), gamma, beta, eps, precision))
+    }
+
+    /// From the gradients of [two norms' results](Self::fused_layer_norms) and what reaches x beside them: the gradient of x,
+    /// `(beside + first) + second`, and those of gamma and beta of each norm. All f32.
+    fn fused_layer_norms_backward(
+        x: FloatTensor<Self>,
+        gammas: [FloatTensor<Self>; 2],
+        gs: [FloatTensor<Self>; 2],
+        beside: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, [[FloatTensor<Self>; 2]; 2]) {
+        let [g, second_g] = gs;
+        let [gamma, second_gamma] = gammas;
+        let (gx, a, b) = Self::fused_layer_norm_backward(x.clone(), gamma, g, eps);
+        let (second_gx, c, d) = Self::fused_layer_norm_backward(x, second_gamma, second_g, eps);
+        (Self::residual_sum(beside, Some(gx), second_gx), [[a, b], [c, d]])
+    }
+
     /// Causal self-attention on packed, unrotated q, k, v with rotary embedding in halves (GPT-NeoX).
     ///
     /// With `starts` a position attends to those from its start to itself: the start of its document, for a mask at

@@ -43,6 +43,10 @@ pub fn loss_rows(rows: usize, vocabulary: usize, place: Place) -> usize {
     equal_chunks(rows, (logits / vocabulary.max(1)).clamp(64, most))
 }
 
+/// Scores of a tile of attention on a GPU, at most, where no kernel fuses attention (more where a single row has more). Two tensors
+/// of a tile are alive forward, four backward: 1 GiB in bf16.
+pub const SCORES_AT_ONCE: usize = 1 << 27;
+
 /// A device's memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceMemory {

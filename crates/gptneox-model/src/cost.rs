@@ -47,8 +47,8 @@ impl TrainingFlops {
 /// parameters, gradients 4P each, AdamW's moments 8P; for the backward pass each block keeps its input, two
 /// normalised inputs, q, k, v, the mixed values, and the feed-forward layer before and after the activation:
 /// N·(7C + 2F) numbers (8C where the residual is sequential); with recomputation its input alone, and one block's rest
-/// at a time; in bf16 on a CPU the rounded weights beside all of it; the loss keeps a chunk of logits and the gradient of its input. A measurement beside it lies in
-/// `docs/results`.
+/// at a time; in bf16 on a CPU the rounded weights beside all of it; on a GPU without flash attention for these heads four tensors of a
+/// tile of scores; the loss keeps a chunk of logits and the gradient of its input. Measurements beside it lie in `docs/results`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct TrainingMemory {
     /// The parameters.
@@ -86,11 +86,22 @@ impl GptNeoXConfig {
         // On a GPU a block's gradients lie beside what it kept: that goes back to a pool only once it was read.
         let blocks = if place == Place::Gpu { blocks + block } else { blocks };
         // The final norm's input and output.
-        let activations = blocks + factors + 2 * n * 4 * c;
+        let activations = blocks + factors + 2 * n * 4 * c + self.scores(n, product, compute.precision, place);
         let logits = if place == Place::Gpu { product } else { 4 };
         let rows = fused_ops::loss_rows(micro_tokens, self.vocab_size, place) as u64;
         let loss = logits * rows * self.vocab_size as u64 + 4 * n * c;
         TrainingMemory { parameters: 4 * count, gradients: 4 * count, optimizer: 8 * count, activations, loss }
+    }
+
+    /// Bytes of attention's scores that are alive at once: forward and backward keep up to four tensors of a tile of them.
+    fn scores(&self, tokens: u64, product: u64, precision: Precision, place: Place) -> u64 {
+        let (head, rotary) = (self.head_dim(), self.rotary_dims());
+        let widths = head <= 128 && head.is_multiple_of(16) && (rotary == 8 || rotary.is_multiple_of(16));
+        if place == Place::Cpu || precision == Precision::Bf16 && widths {
+            return 0;
+        }
+        let all = tokens.saturating_mul((self.num_heads * self.max_positions) as u64);
+        4 * product * all.min(fused_ops::SCORES_AT_ONCE as u64)
     }
 
     /// Bytes of keys and values that generation keeps for each token.

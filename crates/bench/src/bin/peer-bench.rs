@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use bench::Error;
 use bench::peer::{Assembly, Cka, Count, Padding, Tokenize, TrainRun, TrainStep, Work, import};
+use bench::roofline::{self, Design, GPUS};
 use bench::versus::Versus;
 use clap::{Args, Parser, Subcommand};
 use gptneox_model::GptNeoXConfig;
@@ -76,6 +77,21 @@ enum What {
         batch: usize,
         #[arg(long, default_value_t = 2048)]
         max_time: usize,
+    },
+    /// What a training step on a GPU must move and compute, kernel by kernel, as CSV. Nothing is measured.
+    Roofline {
+        #[arg(long, default_value = "pythia-160m")]
+        config: String,
+        /// Sequences of the micro-batch.
+        #[arg(long, default_value_t = 16)]
+        batch: usize,
+        #[arg(long, default_value_t = 2048)]
+        seq: usize,
+        #[arg(long, default_value = "h200", value_parser = ["h100", "h200"])]
+        gpu: String,
+        /// As it was with a kernel for each norm, and flash attention for heads of 64 features only.
+        #[arg(long)]
+        separate_norms: bool,
     },
     /// Alternates one of the others with another program that takes the same options; prints medians and ratios.
     Versus(VersusArgs),
@@ -282,6 +298,10 @@ fn main() -> ExitCode {
         }
         What::Padding { store, batch, max_time } => Padding { store, batch, max_time }.run().map(|v| v.to_string()),
         What::Versus(args) => versus(&args),
+        What::Roofline { config, batch, seq, gpu, separate_norms } => {
+            let design = if separate_norms { Design::SeparateNorms } else { Design::Now };
+            roofline(&config, [batch, seq], &gpu, design)
+        }
     };
     match result {
         Ok(text) => {
@@ -293,6 +313,30 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn roofline(config: &str, [batch, seq]: [usize; 2], gpu: &str, design: Design) -> Result<String, Error> {
+    for (option, value) in [("batch", batch), ("seq", seq)] {
+        if !(1..=1 << 20).contains(&value) {
+            let limit = "must be from 1 to 1048576".to_owned();
+            return Err(Error::Option { option, value: value.to_string(), limit });
+        }
+    }
+    let model = GptNeoXConfig::pythia(config.trim_start_matches("pythia-"))?;
+    let gpu = GPUS.into_iter().find(|g| g.name == gpu).unwrap_or(GPUS[0]);
+    let kernels = roofline::kernels(&model, batch, seq, design);
+    let mut text = "kernel,bound,launches,MB,GFLOP,least_ms,expected_ms\n".to_owned();
+    for k in &kernels {
+        let bound = if k.bytes / gpu.bandwidth > k.operations / gpu.operations { "memory" } else { "operations" };
+        let (least, expected) = (1e3 * k.least(gpu), 1e3 * k.expected(gpu));
+        let name = if k.name.contains(',') { format!("\"{}\"", k.name) } else { k.name.to_owned() };
+        let (mb, gflop) = (k.bytes / 1e6, k.operations / 1e9);
+        text += &format!("{name},{bound},{},{mb:.0},{gflop:.0},{least:.3},{expected:.3}\n", k.launches);
+    }
+    let t = roofline::total(&kernels, &model, batch, seq, gpu);
+    text += &format!("all,,{},{:.0},,{:.1},{:.1}\n", t.launches, t.bytes / 1e6, t.least_ms, t.expected_ms);
+    text += &format!("MFU,,,,,,{:.3}", t.expected_mfu);
+    Ok(text)
 }
 
 fn tokenize(args: TokenizeArgs) -> Result<String, Error> {

@@ -55,6 +55,13 @@ const CASES: &[Case] = &[
     Case::Attention(attention(1, 1, 1, 64, 16), false),
     Case::Attention(attention(1, 129, 2, 64, 64), true),
     Case::Attention(attention(1, 77, 2, 64, 0), true),
+    Case::Attention(attention(2, 130, 3, 32, 8), true),
+    Case::Attention(attention(1, 65, 2, 48, 16), false),
+    Case::Attention(attention(1, 130, 1, 80, 16), true),
+    Case::Attention(attention(1, 200, 2, 96, 32), false),
+    Case::Attention(attention(1, 130, 2, 96, 32), true),
+    Case::Attention(attention(2, 200, 2, 128, 32), false),
+    Case::Attention(attention(1, 65, 3, 128, 0), true),
     Case::Attention(attention(2, 70, 3, 8, 4), false),
     Case::Attention(attention(2, 70, 3, 8, 4), true),
     Case::Attention(attention(1, 65, 1, 256, 64), false),
@@ -273,14 +280,16 @@ fn optimizer<AB: TrainingBackend>() -> Value {
         let device = B::Device::default();
         let prim = |rows, salt: u64, size| matrix::<B>(rows, 7, salt, size, &device).into_primitive().tensor();
         let float = |t| Tensor::<B, 1>::from_primitive(TensorPrimitive::Float(t));
-        let slots: Vec<_> = [1, 700, 20_000]
+        // More than a launch takes, and of sizes that are read one, two and four at a time.
+        let slots: Vec<_> = [1, 700, 20_000, 4, 2, 8, 12, 16, 20, 4000, 24, 28, 32, 3, 5]
             .into_iter()
             .enumerate()
             .map(|(i, rows)| {
                 let salt = 10 * i as u64;
                 let v = matrix::<B>(rows, 7, salt + 3, 1.0, &device).powi_scalar(2).into_primitive().tensor();
                 let (p, g, m) = (prim(rows, salt, 1.0), prim(rows, salt + 1, 0.1), prim(rows, salt + 2, 0.1));
-                fused_ops::Slot { p, g, m, v, weight_decay: 0.1, lr_ratio: 1.0 }
+                let (weight_decay, lr_ratio) = (0.01 * i as f64, 1.0 + 0.1 * i as f64);
+                fused_ops::Slot { p, g, m, v, weight_decay, lr_ratio }
             })
             .collect();
         let squares = B::sum_squares(slots.iter().map(|s| s.g.clone()).collect(), &device);
@@ -310,8 +319,8 @@ fn optimizer<AB: TrainingBackend>() -> Value {
     }
 }
 
-/// Attention whose scores are more than 2³² elements: the last of many sequences is the first one again, and must come out
-/// the same, forward and backward.
+/// Attention with more than 2³² scores, in many tiles of the same size: the last of many sequences is the first one again, and
+/// must come out the same, forward and backward.
 struct Large {
     batch: usize,
     shape: AttentionShape,
@@ -356,8 +365,9 @@ impl OnBackend for Large {
 
 /// See [`Large`]; small on what only simulates a GPU.
 pub(crate) fn large(backend: Backend, tiny: bool) -> Result<Value, String> {
-    let shape = attention(0, if tiny { 64 } else { 2048 }, 8, 32, 8);
-    backend.on(Large { batch: if tiny { 3 } else { 130 }, shape }).map_err(|e| e.to_string())?
+    // (Of a size that no kernel fuses; 33 tiles of 32 heads.)
+    let shape = attention(0, if tiny { 64 } else { 2048 }, 8, 24, 8);
+    backend.on(Large { batch: if tiny { 3 } else { 132 }, shape }).map_err(|e| e.to_string())?
 }
 
 /// All cases on a backend: how many failed, the worst error, and each.

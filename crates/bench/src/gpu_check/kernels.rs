@@ -139,6 +139,14 @@ impl Times {
         clock.time("norm, backward", (8.0 + e) * size(n, c), 0.0, || {
             B::fused_layer_norm_backward(x.clone(), gamma.clone(), g.clone(), 1e-5)
         })?;
+        let affine = [gamma.clone(), beta.clone()];
+        clock.time("both norms", (4.0 + 2.0 * e) * size(n, c), 0.0, || {
+            B::fused_layer_norms(x.clone(), [affine.clone(), affine.clone()], 1e-5, p)
+        })?;
+        clock.time("both norms, backward, and the sum of gradients", (12.0 + 2.0 * e) * size(n, c), 0.0, || {
+            let gammas = [gamma.clone(), gamma.clone()];
+            B::fused_layer_norms_backward(x.clone(), gammas, [g.clone(), g.clone()], x.clone(), 1e-5)
+        })?;
         clock.time("residual sum", (8.0 + 2.0 * e) * size(n, c), 0.0, || {
             B::residual_sum(g.clone(), Some(g.clone()), x.clone())
         })?;

@@ -6,7 +6,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::reduce::{ITEMS, Whole, shared_values, sum, sum_of_cube, total};
+use super::reduce::{ITEMS, Whole, groups, shared_values, sum, sum_of_cube, tensors_of_launch, total};
 use super::{address, empty};
 use crate::types::AdamWFactors;
 use crate::{AdamWStep, Slot};
@@ -41,51 +41,95 @@ pub(super) fn clip_factor<R: CubeRuntime>(squares: CubeTensor<R>, loss: CubeTens
     factor
 }
 
-/// One AdamW update in place; Σ (change of p)² of each cube's elements, from place `at` of `moved` on.
-#[cube(launch, address_type = "dynamic")]
-fn adamw<N: Size>(
-    p: &mut Array<Vector<f32, N>>,
-    g: &Array<Vector<f32, N>>,
-    m: &mut Array<Vector<f32, N>>,
-    v: &mut Array<Vector<f32, N>>,
-    factor: &Array<f32>,
-    moved: &mut Array<f32>,
-    at: u32,
-    cubes: u32,
+/// What an update is made of, the same for all tensors of a launch.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Rates {
     beta1: f32,
     rest1: f32,
     beta2: f32,
     rest2: f32,
-    keep: f32,
-    rate: f32,
     root: f32,
     eps: f32,
+}
+
+/// One update of the elements of a cube, `first` and every `units`-th of `items` from there; the sum of their squared changes.
+#[cube]
+fn update_elements<N: Size>(
+    p: &mut Array<Vector<f32, N>>,
+    g: &Array<Vector<f32, N>>,
+    m: &mut Array<Vector<f32, N>>,
+    v: &mut Array<Vector<f32, N>>,
+    first: usize,
+    factor: f32,
+    keep: f32,
+    rate: f32,
+    rates: &Rates,
+    #[comptime] items: usize,
+) -> Vector<f32, N> {
+    let mut sum = Vector::<f32, N>::new(0.0);
+    for item in 0..items {
+        let i = first + item * CUBE_DIM_X as usize;
+        if i < p.len() {
+            let gradient = g[i] * Vector::new(factor);
+            let first = m[i] * Vector::new(rates.beta1) + gradient * Vector::new(rates.rest1);
+            let second = v[i] * Vector::new(rates.beta2) + gradient * gradient * Vector::new(rates.rest2);
+            m[i] = first;
+            v[i] = second;
+            let old = p[i];
+            let root = Vector::sqrt(second) * Vector::new(rates.root) + Vector::new(rates.eps);
+            let new = old * Vector::new(keep) - Vector::new(rate) * (first / root);
+            p[i] = new;
+            sum += (new - old) * (new - old);
+        }
+    }
+    sum
+}
+
+/// One AdamW update of some tensors in place, cubes `begins[i]..begins[i + 1]` for the i-th; Σ (change of p)² of each cube's
+/// elements, from place `at` of `moved` on.
+#[cube(launch, address_type = "dynamic")]
+fn adamw<N: Size>(
+    p: &mut Sequence<Array<Vector<f32, N>>>,
+    g: &Sequence<Array<Vector<f32, N>>>,
+    m: &mut Sequence<Array<Vector<f32, N>>>,
+    v: &mut Sequence<Array<Vector<f32, N>>>,
+    keep: &Sequence<f32>,
+    rate: &Sequence<f32>,
+    begins: &Sequence<u32>,
+    factor: &Array<f32>,
+    moved: &mut Array<f32>,
+    rates: Rates,
+    at: u32,
     #[comptime] items: usize,
 ) {
     let mut shared = shared_values();
-    let units = CUBE_DIM_X as usize;
-    let from = CUBE_POS * units * items + UNIT_POS_X as usize;
     let factor = factor[0];
-    let mut sum = Vector::<f32, N>::new(0.0);
+    let cube = CUBE_POS as u32;
+    let mut sum = f32::new(0.0);
     if is_finite(factor) {
-        for item in 0..items {
-            let i = from + item * units;
-            if i < p.len() {
-                let gradient = g[i] * Vector::new(factor);
-                let first = m[i] * Vector::new(beta1) + gradient * Vector::new(rest1);
-                let second = v[i] * Vector::new(beta2) + gradient * gradient * Vector::new(rest2);
-                m[i] = first;
-                v[i] = second;
-                let old = p[i];
-                let root = Vector::sqrt(second) * Vector::new(root) + Vector::new(eps);
-                let new = old * Vector::new(keep) - Vector::new(rate) * (first / root);
-                p[i] = new;
-                sum += (new - old) * (new - old);
+        #[unroll]
+        for i in 0..p.len() {
+            let begin = *begins.index(i);
+            if cube >= begin && cube < *begins.index(comptime!(i + 1)) {
+                let first = (cube - begin) as usize * CUBE_DIM_X as usize * items + UNIT_POS_X as usize;
+                let changes = update_elements(
+                    p.index_mut(i),
+                    g.index(i),
+                    m.index_mut(i),
+                    v.index_mut(i),
+                    first,
+                    factor,
+                    *keep.index(i),
+                    *rate.index(i),
+                    &rates,
+                    items,
+                );
+                sum = total(changes);
             }
         }
     }
-    let sum = sum_of_cube(total(sum), &mut shared);
-    if UNIT_POS_X == 0 && CUBE_POS < cubes as usize {
+    let sum = sum_of_cube(sum, &mut shared);
+    if UNIT_POS_X == 0 && cube < *begins.index(p.len()) {
         moved[at as usize + CUBE_POS] = sum;
     }
 }
@@ -96,42 +140,38 @@ pub(super) fn update<R: CubeRuntime>(
     factor: &CubeTensor<R>,
     step: AdamWStep,
 ) -> CubeTensor<R> {
-    let places = slots.iter().map(|s| Whole::of(&s.p).cubes).sum::<usize>();
-    let moved = empty(factor, Shape::from([places]), DType::F32);
+    let wholes: Vec<Whole> = slots.iter().map(|s| Whole::of(&s.p)).collect();
+    let moved = empty(factor, Shape::from([wholes.iter().map(|w| w.cubes).sum::<usize>()]), DType::F32);
     let mut at = 0;
-    for slot in slots {
-        let whole = Whole::of(&slot.p);
-        let (count, dim) = whole.launch();
-        let AdamWFactors { beta1, rest1, beta2, rest2, keep, rate, root, eps } =
-            step.factors(slot.weight_decay, slot.lr_ratio);
-        let address = address(&[&slot.p]);
-        let [p, g, m, v, factor, moved] =
-            [&slot.p, &slot.g, &slot.m, &slot.v, factor, &moved].map(|t| t.clone().into_array_arg());
+    for group in groups(&wholes, tensors_of_launch(factor, 4)) {
+        let (slots, wholes) = (&slots[group.clone()], &wholes[group]);
+        let factors: Vec<AdamWFactors> = slots.iter().map(|s| step.factors(s.weight_decay, s.lr_ratio)).collect();
+        let AdamWFactors { beta1, rest1, beta2, rest2, root, eps, .. } = factors[0];
+        let address = address(&slots.iter().map(|s| &s.p).collect::<Vec<_>>());
+        let (launch, begins) = Whole::together(wholes);
+        let all = |of: fn(&Slot<CubeTensor<R>>) -> &CubeTensor<R>| {
+            slots.iter().map(|s| of(s).clone().into_array_arg()).collect::<SequenceArg<R, _>>()
+        };
         adamw::launch::<R>(
-            &slot.p.client,
-            count,
-            dim,
+            &factor.client,
+            launch.0,
+            launch.1,
             address,
-            whole.vector,
-            p,
-            g,
-            m,
-            v,
-            factor,
-            moved,
-            at as u32,
-            whole.cubes as u32,
-            beta1,
-            rest1,
-            beta2,
-            rest2,
-            keep,
-            rate,
-            root,
-            eps,
+            wholes[0].vector,
+            all(|s| &s.p),
+            all(|s| &s.g),
+            all(|s| &s.m),
+            all(|s| &s.v),
+            factors.iter().map(|f| f.keep).collect(),
+            factors.iter().map(|f| f.rate).collect(),
+            begins.iter().copied().collect(),
+            factor.clone().into_array_arg(),
+            moved.clone().into_array_arg(),
+            RatesLaunch::new(beta1, rest1, beta2, rest2, root, eps),
+            at,
             ITEMS,
         );
-        at += whole.cubes;
+        at += begins.last().copied().unwrap_or(0);
     }
     sum(moved)
 }

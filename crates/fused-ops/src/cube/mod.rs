@@ -5,6 +5,7 @@
 //! kernels reduce in a fixed order: the same bits in every run.
 
 mod adamw;
+mod attention;
 mod embedding;
 mod gelu;
 mod loss;
@@ -24,7 +25,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 
-use self::product::Product;
+use self::product::{Epilogue, Product};
 use crate::definition::attention::merge_heads;
 use crate::definition::head::chunks;
 use crate::definition::{cast, factor, float, prim, wide};
@@ -32,11 +33,16 @@ use crate::{AdamWStep, AttentionShape, DeviceMemory, FusedOps, Gelu, KeptAttenti
 
 /// A CubeCL runtime, and what it can do besides kernels that are written for all of them.
 pub(crate) trait Accelerator: CubeRuntime {
-    /// `out = a·b`, plus a bias for each row; or `out += a·b`. False where it cannot, and nothing is written.
+    /// Whether it may give the sums of a product's rows with it.
+    fn gives_row_sums() -> bool {
+        false
+    }
+
+    /// `out = a·b`, and what an epilogue asks for; or `out += a·b`. False where it cannot, and nothing of worth is written.
     fn product(
         _product: &Product<Self>,
         _out: &CubeTensor<Self>,
-        _bias: Option<&CubeTensor<Self>>,
+        _epilogue: Epilogue<'_, Self>,
         _accumulate: bool,
     ) -> bool {
         false
@@ -201,8 +207,8 @@ where
         let x_type = x.dtype;
         let [x, w, g] = [x, w, g].map(|t| Self::as_factor(t, precision));
         let gx = Product::new(g.clone(), w).run::<Self>(x_type, None);
-        let gw = Product::of_transposed(g.clone(), x).run::<Self>(DType::F32, None);
-        (gx, gw, reduce::sum_rows(into_contiguous(g)))
+        let (gw, gb) = Product::of_transposed(g.clone(), x).run_with_row_sums::<Self>(DType::F32);
+        (gx, gw, gb.unwrap_or_else(|| reduce::sum_rows(into_contiguous(g))))
     }
 
     fn fused_gelu(x: FloatTensor<Self>, kind: Gelu) -> FloatTensor<Self> {
@@ -222,8 +228,20 @@ where
         eps: f64,
         precision: Precision,
     ) -> FloatTensor<Self> {
-        let [gamma, beta] = [gamma, beta].map(in_f32::<Self, R, 1>);
-        norm::forward(in_f32::<Self, R, 2>(x), gamma, beta, eps as f32, product_type(precision))
+        let affine = [gamma, beta].map(in_f32::<Self, R, 1>);
+        norm::forward(in_f32::<Self, R, 2>(x), affine, None, eps as f32, product_type(precision)).0
+    }
+
+    fn fused_layer_norms(
+        x: FloatTensor<Self>,
+        parameters: [[FloatTensor<Self>; 2]; 2],
+        eps: f64,
+        precision: Precision,
+    ) -> [FloatTensor<Self>; 2] {
+        let [first, second] = parameters.map(|affine| affine.map(in_f32::<Self, R, 1>));
+        let (x, dtype) = (in_f32::<Self, R, 2>(x), product_type(precision));
+        let (first, second) = norm::forward(x, first, Some(second), eps as f32, dtype);
+        [first, second.expect("two norms were asked for")]
     }
 
     fn fused_layer_norm_backward(
@@ -233,8 +251,26 @@ where
         eps: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let (x, gamma) = (in_f32::<Self, R, 2>(x), in_f32::<Self, R, 1>(gamma));
-        let [gx, ggamma, gbeta] = norm::backward(x, gamma, known::<Self, R>(g), eps as f32);
+        let (gx, gradients) = norm::backward(x, gamma, known::<Self, R>(g), None, eps as f32);
+        let [ggamma, gbeta] = gradients.try_into().expect("two gradients of one norm");
         (gx, ggamma, gbeta)
+    }
+
+    fn fused_layer_norms_backward(
+        x: FloatTensor<Self>,
+        gammas: [FloatTensor<Self>; 2],
+        gs: [FloatTensor<Self>; 2],
+        beside: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, [[FloatTensor<Self>; 2]; 2]) {
+        let [gamma, second_gamma] = gammas.map(in_f32::<Self, R, 1>);
+        let [x, beside] = [x, beside].map(in_f32::<Self, R, 2>);
+        let [g, second_g] = gs.map(known::<Self, R>);
+        let second_g = into_contiguous(prim(cast::<Self, 2>(float(second_g), g.dtype)));
+        let second = norm::Second { gamma: second_gamma, g: second_g, beside };
+        let (gx, gradients) = norm::backward(x, gamma, g, Some(second), eps as f32);
+        let [a, b, c, d] = gradients.try_into().expect("four gradients of two norms");
+        (gx, [[a, b], [c, d]])
     }
 
     fn causal_attention(
@@ -261,11 +297,8 @@ where
         if let Some(kept) = R::attention(&x) {
             return (prim(cast::<Self, 2>(float(kept.out.clone()), dtype)), Some(kept));
         }
-        let [q, k, v] = rotate::split(x.qkv, x.cos, x.sin, s, precision);
-        let product = q.dtype;
-        let scores = Product::with_transposed(q, k).run::<Self>(product, None);
-        let p = softmax::forward(scores, x.starts, s);
-        let mixed = Product::new(p, v).run::<Self>(product, None);
+        let heads = rotate::split(x.qkv, x.cos, x.sin, s, precision).map(|t| attention::Heads::new(t, s));
+        let mixed = attention::forward::<Self, R>(&heads, x.starts.as_ref(), s, attention::TILE);
         (prim(cast(merge_heads::<Self>(float(mixed), s), dtype)), None)
     }
 
@@ -286,16 +319,12 @@ where
             let gqkv = R::attention_backward(&x, &kept, into_contiguous(prim(g)));
             return prim(cast::<Self, 2>(float(gqkv), dtype));
         }
-        let [q, k, v] = rotate::split(x.qkv, x.cos.clone(), x.sin.clone(), s, precision);
-        let product = q.dtype;
-        let g = into_contiguous(prim(g.reshape([s.batch, s.time, s.heads, s.head_dim]).swap_dims(1, 2)));
-        let scores = Product::with_transposed(q.clone(), k.clone()).run::<Self>(product, None);
-        let gp = Product::with_transposed(g.clone(), v).run::<Self>(product, None);
-        let (p, gs) = softmax::backward(scores, x.starts, gp, s);
-        let gv = Product::of_transposed(p, g).run::<Self>(product, None);
-        let gq = Product::new(gs.clone(), k).run::<Self>(product, None);
-        let gk = Product::of_transposed(gs, q).run::<Self>(product, None);
-        rotate::join([gq, gk, gv], x.cos, x.sin, s, dtype)
+        let heads =
+            rotate::split(x.qkv, x.cos.clone(), x.sin.clone(), s, precision).map(|t| attention::Heads::new(t, s));
+        let g = g.reshape([s.batch, s.time, s.heads, s.head_dim]).swap_dims(1, 2);
+        let g = attention::Heads::new(prim(g), s);
+        let gradients = attention::backward::<Self, R>(&heads, x.starts.as_ref(), &g, s, attention::TILE);
+        rotate::join(gradients, x.cos, x.sin, s, dtype)
     }
 
     fn transposed_product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -4,6 +4,7 @@ use burn::tensor::{DType, Shape, TensorMetadata as _};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::kernel::slice;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::reduce::{Rows, block_rows, row_of_unit, rows, shared_values, sum_of_row, sum_rows, total};
@@ -38,16 +39,22 @@ fn row_statistics<N: Size>(
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
+/// LayerNorm of each row, or two of the same rows that share their statistics.
+///
 /// Not `norm`: CUDA has a function of that name, and NVRTC refuses a kernel beside it.
 #[cube(launch, address_type = "dynamic")]
 fn layer_norm_rows<E: Float, N: Size>(
     x: &Array<Vector<f32, N>>,
     gamma: &Array<Vector<f32, N>>,
     beta: &Array<Vector<f32, N>>,
+    second_gamma: &Array<Vector<f32, N>>,
+    second_beta: &Array<Vector<f32, N>>,
     y: &mut Array<Vector<E, N>>,
+    second_y: &mut Array<Vector<E, N>>,
     eps: f32,
     reads: u32,
     rows: u32,
+    #[comptime] two: bool,
     #[comptime] plane: bool,
 ) {
     let row = row_of_unit();
@@ -62,21 +69,46 @@ fn layer_norm_rows<E: Float, N: Size>(
     while c < reads {
         let xhat = (x[from + c] - Vector::new(mean)) * Vector::new(rstd);
         y[from + c] = Vector::cast_from(xhat * gamma[c] + beta[c]);
+        if two {
+            second_y[from + c] = Vector::cast_from(xhat * second_gamma[c] + second_beta[c]);
+        }
         c += CUBE_DIM_X as usize;
     }
 }
 
-/// The gradient of x, and each row's mean and 1/√(var + eps) `[N, 2]`.
+/// The gradient of the norms' result at a vector, times gamma: of one norm, or the sum of two.
+#[cube]
+fn weighted<G: Float, N: Size>(
+    g: &Array<Vector<G, N>>,
+    second_g: &Array<Vector<G, N>>,
+    gamma: &Array<Vector<f32, N>>,
+    second_gamma: &Array<Vector<f32, N>>,
+    from: usize,
+    c: usize,
+    #[comptime] two: bool,
+) -> Vector<f32, N> {
+    let mut gy = Vector::<f32, N>::cast_from(g[from + c]) * gamma[c];
+    if two {
+        gy += Vector::cast_from(second_g[from + c]) * second_gamma[c];
+    }
+    gy
+}
+
+/// The gradient of x, for two norms added to what reaches x beside them; and each row's mean and 1/√(var + eps) `[N, 2]`.
 #[cube(launch, address_type = "dynamic")]
 fn norm_backward<G: Float, N: Size>(
     x: &Array<Vector<f32, N>>,
     gamma: &Array<Vector<f32, N>>,
+    second_gamma: &Array<Vector<f32, N>>,
     g: &Array<Vector<G, N>>,
+    second_g: &Array<Vector<G, N>>,
+    beside: &Array<Vector<f32, N>>,
     gx: &mut Array<Vector<f32, N>>,
     statistics: &mut Array<f32>,
     eps: f32,
     reads: u32,
     rows: u32,
+    #[comptime] two: bool,
     #[comptime] plane: bool,
 ) {
     let row = row_of_unit();
@@ -91,7 +123,7 @@ fn norm_backward<G: Float, N: Size>(
     let mut along = Vector::<f32, N>::new(0.0);
     let mut c = UNIT_POS_X as usize;
     while c < reads {
-        let gy = Vector::cast_from(g[from + c]) * gamma[c];
+        let gy = weighted(g, second_g, gamma, second_gamma, from, c, two);
         level += gy;
         along += gy * ((x[from + c] - Vector::new(mean)) * Vector::new(rstd));
         c += CUBE_DIM_X as usize;
@@ -102,8 +134,12 @@ fn norm_backward<G: Float, N: Size>(
     let mut c = UNIT_POS_X as usize;
     while c < reads {
         let xhat = (x[from + c] - Vector::new(mean)) * Vector::new(rstd);
-        let gy = Vector::cast_from(g[from + c]) * gamma[c];
-        gx[from + c] = (gy - Vector::new(level) - xhat * Vector::new(along)) * Vector::new(rstd);
+        let gy = weighted(g, second_g, gamma, second_gamma, from, c, two);
+        let mut sum = (gy - Vector::new(level) - xhat * Vector::new(along)) * Vector::new(rstd);
+        if two {
+            sum += beside[from + c];
+        }
+        gx[from + c] = sum;
         c += CUBE_DIM_X as usize;
     }
     if UNIT_POS_X == 0 {
@@ -112,86 +148,126 @@ fn norm_backward<G: Float, N: Size>(
     }
 }
 
-/// Sums of g·x̂ and of g over blocks of `block_rows` rows, `[blocks, C]` each: one unit a column of a block.
+/// Sums over blocks of `block_rows` rows, `[blocks, S, C]`: of g·x̂ and of g, for each norm; one unit a column of a block.
 #[cube(launch, address_type = "dynamic")]
 fn norm_backward_columns<G: Float, N: Size>(
     x: &Array<Vector<f32, N>>,
     g: &Array<Vector<G, N>>,
+    second_g: &Array<Vector<G, N>>,
     statistics: &Array<f32>,
-    along_sums: &mut Array<Vector<f32, N>>,
-    level_sums: &mut Array<Vector<f32, N>>,
+    sums: &mut Array<Vector<f32, N>>,
     columns: u32,
     rows: u32,
     block_rows: u32,
+    blocks: u32,
+    #[comptime] two: bool,
 ) {
     let (columns, rows, block_rows) = (columns as usize, rows as usize, block_rows as usize);
-    let column = ABSOLUTE_POS % columns;
-    let from = ABSOLUTE_POS / columns * block_rows;
-    if ABSOLUTE_POS < along_sums.len() {
+    let (column, block) = (ABSOLUTE_POS % columns, ABSOLUTE_POS / columns);
+    let from = block * block_rows;
+    if block < blocks as usize {
         let mut along = Vector::<f32, N>::new(0.0);
         let mut level = Vector::<f32, N>::new(0.0);
+        let mut second_along = Vector::<f32, N>::new(0.0);
+        let mut second_level = Vector::<f32, N>::new(0.0);
         let mut row = from;
         while row < from + block_rows && row < rows {
-            let gradient = Vector::cast_from(g[row * columns + column]);
             let centred = x[row * columns + column] - Vector::new(statistics[2 * row]);
-            along += gradient * (centred * Vector::new(statistics[2 * row + 1]));
+            let xhat = centred * Vector::new(statistics[2 * row + 1]);
+            let gradient = Vector::cast_from(g[row * columns + column]);
+            along += gradient * xhat;
             level += gradient;
+            if two {
+                let gradient = Vector::cast_from(second_g[row * columns + column]);
+                second_along += gradient * xhat;
+                second_level += gradient;
+            }
             row += 1;
         }
-        along_sums[ABSOLUTE_POS] = along;
-        level_sums[ABSOLUTE_POS] = level;
+        let kinds = comptime!(if two { 4usize } else { 2usize });
+        let to = block * kinds * columns + column;
+        sums[to] = along;
+        sums[to + columns] = level;
+        if two {
+            sums[to + 2 * columns] = second_along;
+            sums[to + 3 * columns] = second_level;
+        }
     }
 }
 
-/// `x` is f32; the result of the given type.
+/// Gamma and beta, or their gradients.
+pub(super) type Affine<R> = [CubeTensor<R>; 2];
+
+/// One norm of `x`, or two; `x` is f32, the results of the given type.
 pub(super) fn forward<R: CubeRuntime>(
     x: CubeTensor<R>,
-    gamma: CubeTensor<R>,
-    beta: CubeTensor<R>,
+    first: Affine<R>,
+    second: Option<Affine<R>>,
     eps: f32,
     dtype: DType,
-) -> CubeTensor<R> {
+) -> (CubeTensor<R>, Option<CubeTensor<R>>) {
     let [n, c] = dims2(&x);
     let y = empty(&x, x.shape(), dtype);
+    let two = second.is_some();
+    // What stands in for a second norm is neither read nor written.
+    let second_y = empty(&x, if two { x.shape() } else { Shape::from([8]) }, dtype);
+    let [gamma, beta] = first;
+    let [second_gamma, second_beta] = second.unwrap_or_else(|| [gamma.clone(), beta.clone()]);
     let vector = vector(&x, c, &[DType::F32]);
     let reads = c / vector;
     let Rows { count, dim, plane } = rows(&x, n, reads);
     let (client, address) = (x.client.clone(), address(&[&x]));
-    let (x, gamma, beta) = (x.into_array_arg(), gamma.into_array_arg(), beta.into_array_arg());
     by_type!(E, dtype => {
-        let y = y.clone().into_array_arg();
         layer_norm_rows::launch::<E, R>(
             &client,
             count,
             dim,
             address,
             vector,
-            x,
-            gamma,
-            beta,
-            y,
+            x.into_array_arg(),
+            gamma.into_array_arg(),
+            beta.into_array_arg(),
+            second_gamma.into_array_arg(),
+            second_beta.into_array_arg(),
+            y.clone().into_array_arg(),
+            second_y.clone().into_array_arg(),
             eps,
             reads as u32,
             n as u32,
+            two,
             plane,
         );
     });
-    y
+    (y, two.then_some(second_y))
 }
 
-/// The gradients of x, gamma and beta. `x` is f32.
+/// A second norm of the same rows, and the gradient that reaches them beside both norms, f32.
+pub(super) struct Second<R: CubeRuntime> {
+    pub(super) gamma: CubeTensor<R>,
+    /// Of the first one's type.
+    pub(super) g: CubeTensor<R>,
+    pub(super) beside: CubeTensor<R>,
+}
+
+/// The gradients of x, and of gamma and beta of one norm or of two. `x` is f32.
 pub(super) fn backward<R: CubeRuntime>(
     x: CubeTensor<R>,
     gamma: CubeTensor<R>,
     g: CubeTensor<R>,
+    second: Option<Second<R>>,
     eps: f32,
-) -> [CubeTensor<R>; 3] {
+) -> (CubeTensor<R>, Vec<CubeTensor<R>>) {
     let [n, c] = dims2(&x);
     let gx = empty(&x, x.shape(), DType::F32);
     let statistics = empty(&x, Shape::from([n, 2]), DType::F32);
     let block = block_rows(n);
     let blocks = n.div_ceil(block).max(1);
-    let [along, level] = [0, 1].map(|_| empty(&x, Shape::from([blocks, c]), DType::F32));
+    let two = second.is_some();
+    let kinds = if two { 4 } else { 2 };
+    let sums = empty(&x, Shape::from([blocks, kinds * c]), DType::F32);
+    // What stands in for a second norm is not read.
+    let Second { gamma: second_gamma, g: second_g, beside } =
+        second.unwrap_or_else(|| Second { gamma: gamma.clone(), g: g.clone(), beside: x.clone() });
     let (client, address) = (x.client.clone(), address(&[&x]));
     let vector = vector(&x, c, &[DType::F32]);
     let reads = c / vector;
@@ -206,12 +282,16 @@ pub(super) fn backward<R: CubeRuntime>(
             vector,
             x.clone().into_array_arg(),
             gamma.into_array_arg(),
+            second_gamma.into_array_arg(),
             g.clone().into_array_arg(),
+            second_g.clone().into_array_arg(),
+            beside.into_array_arg(),
             gx.clone().into_array_arg(),
             statistics.clone().into_array_arg(),
             eps,
             reads as u32,
             n as u32,
+            two,
             plane,
         );
         norm_backward_columns::launch::<G, R>(
@@ -222,13 +302,17 @@ pub(super) fn backward<R: CubeRuntime>(
             vector,
             x.into_array_arg(),
             g.into_array_arg(),
+            second_g.into_array_arg(),
             statistics.into_array_arg(),
-            along.clone().into_array_arg(),
-            level.clone().into_array_arg(),
+            sums.clone().into_array_arg(),
             reads as u32,
             n as u32,
             block as u32,
+            blocks as u32,
+            two,
         );
     });
-    [gx, sum_rows(along), sum_rows(level)]
+    let sums = sum_rows(sums);
+    let kind = |i: usize| slice(sums.clone(), &[i * c..(i + 1) * c]);
+    (gx, (0..kinds).map(kind).collect())
 }

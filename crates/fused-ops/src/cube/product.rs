@@ -1,6 +1,6 @@
 //! Matrix products: a vendor's library where the runtime has one, else burn's kernels.
 
-use burn::tensor::{DType, TensorMetadata as _};
+use burn::tensor::{DType, Shape, TensorMetadata as _};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
@@ -44,6 +44,18 @@ impl<R: CubeRuntime> Side<R> {
     }
 }
 
+/// What a product computes beside its result.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "read by a runtime with a library of products"))]
+pub(crate) enum Epilogue<'a, R: CubeRuntime> {
+    /// Nothing.
+    None,
+    /// `[N]`, added to each row of the result; of its type.
+    Bias(&'a CubeTensor<R>),
+    /// `[M]` in f32, written: the sums of a's rows over what the product sums over.
+    RowSums(&'a CubeTensor<R>),
+}
+
 /// `a·b`, sums in f32.
 pub(crate) struct Product<R: CubeRuntime> {
     pub(crate) a: Side<R>,
@@ -71,11 +83,8 @@ impl<R: Accelerator> Product<R> {
     where
         B: FusedOps<FloatTensorPrimitive = CubeTensor<R>>,
     {
-        let mut shape = self.a.tensor.shape();
-        let rank = shape.num_dims();
-        (shape[rank - 2], shape[rank - 1]) = (self.a.size()[0], self.b.size()[1]);
-        let out = super::empty(&self.a.tensor, shape, dtype);
-        if R::product(&self, &out, bias.as_ref(), false) {
+        let out = self.empty(dtype);
+        if R::product(&self, &out, bias.as_ref().map_or(Epilogue::None, Epilogue::Bias), false) {
             return out;
         }
         drop(out);
@@ -86,12 +95,35 @@ impl<R: Accelerator> Product<R> {
         }
     }
 
+    /// The result in a type, and the sums of a's rows where the runtime gives them with it.
+    pub(super) fn run_with_row_sums<B>(self, dtype: DType) -> (CubeTensor<R>, Option<CubeTensor<R>>)
+    where
+        B: FusedOps<FloatTensorPrimitive = CubeTensor<R>>,
+    {
+        if R::gives_row_sums() {
+            let sums = super::empty(&self.a.tensor, Shape::from([self.a.size()[0]]), DType::F32);
+            let out = self.empty(dtype);
+            if R::product(&self, &out, Epilogue::RowSums(&sums), false) {
+                return (out, Some(sums));
+            }
+        }
+        (self.run::<B>(dtype, None), None)
+    }
+
+    /// A place for the result.
+    fn empty(&self, dtype: DType) -> CubeTensor<R> {
+        let mut shape = self.a.tensor.shape();
+        let rank = shape.num_dims();
+        (shape[rank - 2], shape[rank - 1]) = (self.a.size()[0], self.b.size()[1]);
+        super::empty(&self.a.tensor, shape, dtype)
+    }
+
     /// The result added to `sum`, which is f32 and unshared.
     pub(super) fn add_to<B>(self, sum: CubeTensor<R>) -> CubeTensor<R>
     where
         B: FusedOps<FloatTensorPrimitive = CubeTensor<R>>,
     {
-        if R::product(&self, &sum, None, true) {
+        if R::product(&self, &sum, Epilogue::None, true) {
             return sum;
         }
         let out = cast_to::<B, R>(B::float_matmul(self.a.read::<B>(), self.b.read::<B>()), sum.dtype);
@@ -106,6 +138,7 @@ where
 {
     match t.rank() {
         2 => prim(cast::<B, 2>(float(t), dtype)),
+        3 => prim(cast::<B, 3>(float(t), dtype)),
         _ => prim(cast::<B, 4>(float(t), dtype)),
     }
 }

@@ -1,6 +1,8 @@
 //! Reductions: over a cube, whose units stride over the columns of a row; over columns; over whole tensors. Their order is
 //! fixed, so that the bits are the same in every run. (burn's sum picks its kernel by timing, some of them with atomics.)
 
+use std::ops::Range;
+
 use burn::tensor::{DType, Shape, TensorMetadata as _};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
@@ -184,27 +186,41 @@ pub(super) fn reshaped<R: CubeRuntime, const D: usize>(t: CubeTensor<R>, shape: 
     CubeTensor::new_contiguous(t.client, t.device, Shape::from(shape), t.handle, t.dtype)
 }
 
-/// Σ x² of each cube's elements, from place `at` of `sums` on.
-#[cube(launch, address_type = "dynamic")]
-fn sum_squares_of_cubes<N: Size>(
-    x: &Array<Vector<f32, N>>,
-    sums: &mut Array<f32>,
-    at: u32,
-    cubes: u32,
-    #[comptime] items: usize,
-) {
-    let mut shared = shared_values();
-    let units = CUBE_DIM_X as usize;
-    let from = CUBE_POS * units * items + UNIT_POS_X as usize;
+/// The sum of the squares of a cube's elements, `first` and every `units`-th of `items` from there.
+#[cube]
+fn squares_of_elements<N: Size>(x: &Array<Vector<f32, N>>, first: usize, #[comptime] items: usize) -> Vector<f32, N> {
     let mut sum = Vector::<f32, N>::new(0.0);
     for item in 0..items {
-        let i = from + item * units;
+        let i = first + item * CUBE_DIM_X as usize;
         if i < x.len() {
             sum += x[i] * x[i];
         }
     }
-    let sum = sum_of_cube(total(sum), &mut shared);
-    if UNIT_POS_X == 0 && CUBE_POS < cubes as usize {
+    sum
+}
+
+/// Σ x² of each cube's elements, from place `at` of `sums` on; cubes `begins[i]..begins[i + 1]` for the i-th tensor.
+#[cube(launch, address_type = "dynamic")]
+fn sum_squares_of_cubes<N: Size>(
+    x: &Sequence<Array<Vector<f32, N>>>,
+    begins: &Sequence<u32>,
+    sums: &mut Array<f32>,
+    at: u32,
+    #[comptime] items: usize,
+) {
+    let mut shared = shared_values();
+    let cube = CUBE_POS as u32;
+    let mut sum = f32::new(0.0);
+    #[unroll]
+    for i in 0..x.len() {
+        let begin = *begins.index(i);
+        if cube >= begin && cube < *begins.index(comptime!(i + 1)) {
+            let first = (cube - begin) as usize * CUBE_DIM_X as usize * items + UNIT_POS_X as usize;
+            sum = total(squares_of_elements(x.index(i), first, items));
+        }
+    }
+    let sum = sum_of_cube(sum, &mut shared);
+    if UNIT_POS_X == 0 && cube < *begins.index(x.len()) {
         sums[at as usize + CUBE_POS] = sum;
     }
 }
@@ -238,9 +254,36 @@ impl Whole {
         Self { vector, cubes: len.div_ceil(THREADS as usize * ITEMS * vector).max(1) }
     }
 
-    pub(super) fn launch(&self) -> (CubeCount, CubeDim) {
-        (cubes(self.cubes), CubeDim::new_1d(THREADS))
+    /// One launch for several tensors, and the first cube of each, with the number of all at the end.
+    pub(super) fn together(wholes: &[Self]) -> ((CubeCount, CubeDim), Vec<u32>) {
+        let mut begins = vec![0];
+        begins.extend(wholes.iter().scan(0, |sum, whole| {
+            *sum += whole.cubes as u32;
+            Some(*sum)
+        }));
+        let all = wholes.iter().map(|w| w.cubes).sum();
+        ((cubes(all), CubeDim::new_1d(THREADS)), begins)
     }
+}
+
+/// Tensors that one launch takes, where each brings so many buffers: as many as a device binds, up to eight.
+pub(super) fn tensors_of_launch<R: CubeRuntime>(like: &CubeTensor<R>, buffers: u32) -> usize {
+    /// What a kernel is given besides.
+    const OTHERS: u32 = 4;
+    let most = like.client.properties().hardware.max_bindings.saturating_sub(OTHERS) / buffers;
+    most.clamp(1, 8) as usize
+}
+
+/// Ranges of tensors that follow each other and are read the same way, at most so many each.
+pub(super) fn groups(wholes: &[Whole], most: usize) -> Vec<Range<usize>> {
+    let mut all: Vec<Range<usize>> = Vec::new();
+    for (i, whole) in wholes.iter().enumerate() {
+        match all.last_mut() {
+            Some(last) if last.len() < most && wholes[last.start].vector == whole.vector => last.end = i + 1,
+            _ => all.push(i..i + 1),
+        }
+    }
+    all
 }
 
 /// The sum of a vector, `[1]`.
@@ -255,17 +298,26 @@ pub(super) fn sum<R: CubeRuntime>(values: CubeTensor<R>) -> CubeTensor<R> {
 
 /// Σ t² over all elements of contiguous f32 tensors, at least one, as `[1]`.
 pub(super) fn sum_squares<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> CubeTensor<R> {
-    let places = tensors.iter().map(|t| Whole::of(t).cubes).sum::<usize>();
-    let sums = empty(&tensors[0], Shape::from([places]), DType::F32);
+    let wholes: Vec<Whole> = tensors.iter().map(Whole::of).collect();
+    let sums = empty(&tensors[0], Shape::from([wholes.iter().map(|w| w.cubes).sum::<usize>()]), DType::F32);
     let mut at = 0;
-    for t in tensors {
-        let whole = Whole::of(&t);
-        let (count, dim) = whole.launch();
-        let client = t.client.clone();
-        let address = address(&[&t]);
-        let (x, out, cubes) = (t.into_array_arg(), sums.clone().into_array_arg(), whole.cubes as u32);
-        sum_squares_of_cubes::launch::<R>(&client, count, dim, address, whole.vector, x, out, at as u32, cubes, ITEMS);
-        at += whole.cubes;
+    for group in groups(&wholes, tensors_of_launch(&sums, 1)) {
+        let (tensors, wholes) = (&tensors[group.clone()], &wholes[group]);
+        let ((count, dim), begins) = Whole::together(wholes);
+        let address = address(&tensors.iter().collect::<Vec<_>>());
+        sum_squares_of_cubes::launch::<R>(
+            &sums.client,
+            count,
+            dim,
+            address,
+            wholes[0].vector,
+            tensors.iter().map(|t| t.clone().into_array_arg()).collect(),
+            begins.iter().copied().collect(),
+            sums.clone().into_array_arg(),
+            at,
+            ITEMS,
+        );
+        at += begins.last().copied().unwrap_or(0);
     }
     sum(sums)
 }

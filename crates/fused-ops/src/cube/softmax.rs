@@ -7,18 +7,40 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::attention::Tile;
 use super::reduce::{cube_rows, max_of_cube, shared_values, sum_of_cube};
 use super::{address, by_type, empty};
 use crate::AttentionShape;
 
+/// Where a tile of scores lies among all: rows of which positions, of heads from which one on.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Place {
+    time: u32,
+    heads: u32,
+    /// Rows of each head.
+    rows_each: u32,
+    first_row: u32,
+    /// The first head, counted over all sequences.
+    first_head: u32,
+    /// Rows of the tile.
+    rows: u32,
+}
+
+/// The position of a tile's row.
+#[cube]
+fn position(row: usize, place: &Place) -> usize {
+    place.first_row as usize + row % place.rows_each as usize
+}
+
 /// The first column that a row of scores attends to; at most the row's own.
 #[cube]
 #[allow(clippy::eq_op, reason = "a zero that is known on the device alone")]
-fn first_column(starts: &Array<i32>, row: usize, time: usize, heads: usize, #[comptime] masked: bool) -> usize {
-    let own = row % time;
+fn first_column(starts: &Array<i32>, row: usize, place: &Place, #[comptime] masked: bool) -> usize {
+    let own = position(row, place);
     let mut first = own - own;
     if masked {
-        let start = starts[row / (time * heads) * time + own];
+        let sequence = (place.first_head as usize + row / place.rows_each as usize) / place.heads as usize;
+        let start = starts[sequence * place.time as usize + own];
         if start > 0 {
             first = start as usize;
         }
@@ -51,26 +73,24 @@ fn greatest_score<E: Float>(
     max_of_cube(max, shared)
 }
 
-/// Softmax of scaled scores `[B·H·T, T]` over the columns from each row's start to its own position; 0 elsewhere.
+/// Softmax of scaled scores, rows of `time` columns, over the columns from each row's start to its own position; 0 elsewhere.
 #[cube(launch, address_type = "dynamic")]
 fn causal_softmax<E: Float>(
     scores: &Array<E>,
     starts: &Array<i32>,
     p: &mut Array<E>,
     scale: f32,
-    time: u32,
-    heads: u32,
-    rows: u32,
+    place: Place,
     #[comptime] masked: bool,
 ) {
     let row = CUBE_POS;
-    if row >= rows as usize {
+    if row >= place.rows as usize {
         terminate!();
     }
-    let time = time as usize;
+    let time = place.time as usize;
     let mut shared = shared_values();
-    let first = first_column(starts, row, time, heads as usize, masked);
-    let last = row % time;
+    let first = first_column(starts, row, &place, masked);
+    let last = position(row, &place);
     let from = row * time;
     let max = greatest_score(scores, from, first, last, scale, &mut shared);
     let mut sum = f32::new(0.0);
@@ -100,19 +120,17 @@ fn causal_softmax_backward<E: Float>(
     p: &mut Array<E>,
     gs: &mut Array<E>,
     scale: f32,
-    time: u32,
-    heads: u32,
-    rows: u32,
+    place: Place,
     #[comptime] masked: bool,
 ) {
     let row = CUBE_POS;
-    if row >= rows as usize {
+    if row >= place.rows as usize {
         terminate!();
     }
-    let time = time as usize;
+    let time = place.time as usize;
     let mut shared = shared_values();
-    let first = first_column(starts, row, time, heads as usize, masked);
-    let last = row % time;
+    let first = first_column(starts, row, &place, masked);
+    let last = position(row, &place);
     let from = row * time;
     let max = greatest_score(scores, from, first, last, scale, &mut shared);
     let mut sum = f32::new(0.0);
@@ -148,16 +166,25 @@ fn some_starts<R: CubeRuntime>(starts: Option<CubeTensor<R>>, like: &CubeTensor<
     }
 }
 
-/// Probabilities from unscaled scores `[B, H, T, T]`.
+/// The launch's form of a tile's place, and its number of rows.
+fn place<R: CubeRuntime>(tile: &Tile, s: AttentionShape) -> (PlaceLaunch<R>, usize) {
+    let rows = tile.heads.len() * tile.rows.len();
+    let each = [s.time, s.heads, tile.rows.len(), tile.rows.start, tile.heads.start, rows];
+    let [time, heads, rows_each, first_row, first_head, n] = each.map(|n| n as u32);
+    (PlaceLaunch::new(time, heads, rows_each, first_row, first_head, n), rows)
+}
+
+/// Probabilities from a tile's unscaled scores `[heads, rows, T]`.
 pub(super) fn forward<R: CubeRuntime>(
     scores: CubeTensor<R>,
     starts: Option<CubeTensor<R>>,
+    tile: &Tile,
     s: AttentionShape,
 ) -> CubeTensor<R> {
     let scores = into_contiguous(scores);
     let (starts, masked) = some_starts(starts, &scores);
     let p = empty(&scores, scores.shape(), scores.dtype);
-    let n = s.batch * s.heads * s.time;
+    let (place, n) = place(tile, s);
     let (count, dim) = cube_rows(n, s.time);
     let address = address(&[&scores]);
     let (client, dtype) = (scores.client.clone(), scores.dtype);
@@ -171,9 +198,7 @@ pub(super) fn forward<R: CubeRuntime>(
             starts.into_array_arg(),
             p.clone().into_array_arg(),
             s.scale() as f32,
-            s.time as u32,
-            s.heads as u32,
-            n as u32,
+            place,
             masked,
         );
     });
@@ -185,13 +210,14 @@ pub(super) fn backward<R: CubeRuntime>(
     scores: CubeTensor<R>,
     starts: Option<CubeTensor<R>>,
     gp: CubeTensor<R>,
+    tile: &Tile,
     s: AttentionShape,
 ) -> (CubeTensor<R>, CubeTensor<R>) {
     let (scores, gp) = (into_contiguous(scores), into_contiguous(gp));
     let (starts, masked) = some_starts(starts, &scores);
     let p = empty(&scores, scores.shape(), scores.dtype);
     let gs = empty(&scores, scores.shape(), scores.dtype);
-    let n = s.batch * s.heads * s.time;
+    let (place, n) = place(tile, s);
     let (count, dim) = cube_rows(n, s.time);
     let address = address(&[&scores]);
     let (client, dtype) = (scores.client.clone(), scores.dtype);
@@ -207,9 +233,7 @@ pub(super) fn backward<R: CubeRuntime>(
             p.clone().into_array_arg(),
             gs.clone().into_array_arg(),
             s.scale() as f32,
-            s.time as u32,
-            s.heads as u32,
-            n as u32,
+            place,
             masked,
         );
     });

@@ -10,66 +10,21 @@ use burn_cubecl::cubecl::{CompilationError, Compiler, CubeTask};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl_cpp::shared::{Elem, Item, SharedMemory};
 
+use super::plan::{Entry, STEP, Sizes, THREADS};
 use crate::cube::{Attention, empty};
 use crate::{AttentionShape, KeptAttention};
 
-/// `#define ROTARY …` goes in front of it.
+/// `#define HEAD …` and `#define ROTARY …` go in front of it.
 const SOURCE: &str = include_str!("attention.cu");
-/// The head size that the kernels are written for.
-const HEAD: usize = 64;
-const THREADS: u32 = 128;
 
 type Tensor = CubeTensor<CudaRuntime>;
 
-/// A kernel of attention.cu.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Entry {
-    RotateQk,
-    StartBounds,
-    Forward,
-    Delta,
-    BackwardKv,
-    BackwardQ,
-}
-
-impl Entry {
-    /// (Not `name`: through `&self` the trait method of that name would win.)
-    fn entry_point(self) -> &'static str {
-        match self {
-            Entry::RotateQk => "rotate_qk",
-            Entry::StartBounds => "start_bounds",
-            Entry::Forward => "attention_forward",
-            Entry::Delta => "attention_delta",
-            Entry::BackwardKv => "attention_backward_kv",
-            Entry::BackwardQ => "attention_backward_q",
-        }
-    }
-
-    fn shared_bytes(self) -> usize {
-        match self {
-            Entry::RotateQk | Entry::StartBounds | Entry::Delta => 0,
-            Entry::Forward => 48 << 10,
-            Entry::BackwardKv => (64 << 10) + 1536,
-            Entry::BackwardQ => 64 << 10,
-        }
-    }
-
-    fn grid(self, s: AttentionShape) -> CubeCount {
-        let (b, h) = (s.batch as u32, s.heads as u32);
-        let up = |n: usize, by: usize| n.div_ceil(by) as u32;
-        match self {
-            Entry::RotateQk => CubeCount::Static(up(s.batch * s.time * s.heads * 16, 128), 1, 1),
-            Entry::StartBounds => CubeCount::Static(up(s.time.div_ceil(64), 4), b, 1),
-            Entry::Delta => CubeCount::Static(up(s.batch * s.time * s.heads, 16), 1, 1),
-            Entry::Forward | Entry::BackwardKv | Entry::BackwardQ => CubeCount::Static(up(s.time, 128), h, b),
-        }
-    }
-}
-
-/// An entry for some number of rotary features, which is a constant of the source. (NVRTC gets no options of ours.)
+/// An entry for heads of some number of features, and of rotary ones: constants of the source. (NVRTC gets no options of
+/// ours.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Kernel {
     entry: Entry,
+    head: usize,
     rotary: usize,
 }
 
@@ -92,7 +47,8 @@ impl<C: Compiler> CubeTask<C> for Kernel {
         mode: ExecutionMode,
         address: StorageType,
     ) -> Result<CompiledKernel<C>, CompilationError> {
-        let (cube_dim, name, bytes) = (CubeDim::new_1d(THREADS), self.entry.entry_point(), self.entry.shared_bytes());
+        let (cube_dim, name, bytes) =
+            (CubeDim::new_1d(THREADS), self.entry.entry_point(), self.entry.shared_bytes(self.head));
         let empty = KernelDefinition {
             buffers: vec![],
             tensor_maps: vec![],
@@ -112,7 +68,7 @@ impl<C: Compiler> CubeTask<C> for Kernel {
         Ok(CompiledKernel {
             entrypoint_name: name.into(),
             debug_name: None,
-            source: format!("#define ROTARY {}\n{SOURCE}", self.rotary),
+            source: format!("#define HEAD {}\n#define ROTARY {}\n{SOURCE}", self.head, self.rotary),
             repr: Some(repr),
             cube_dim,
             debug_info: None,
@@ -129,20 +85,18 @@ fn info(s: AttentionShape, has_starts: bool) -> MetadataBindingInfo {
     MetadataBindingInfo::new(data, end)
 }
 
+fn sizes(s: AttentionShape) -> Sizes {
+    Sizes { batch: s.batch, time: s.time, heads: s.heads, head: s.head_dim, rotary: s.rotary_dims }
+}
+
 /// Whether the kernels are written for this device, type and shape.
 fn fits(x: &Attention<CudaRuntime>) -> bool {
-    let AttentionShape { batch, time, heads, head_dim, rotary_dims } = x.shape;
+    let device = x.qkv.client.properties();
     // Asynchronous copies came with the generation of GPUs whose tensor cores take bf16.
-    x.qkv.client.properties().features.copy_async
+    device.features.copy_async
         && x.qkv.dtype == DType::BF16
-        && head_dim == HEAD
-        && rotary_dims.is_multiple_of(16)
-        && time > 0
-        // Places within a sequence are 32 bits, and grids have limits.
-        && batch * time * heads * 16 < 1 << 32
-        && time * heads * 3 * HEAD < 1 << 32
-        && heads < 1 << 16
-        && batch < 1 << 16
+        && sizes(x.shape).fit()
+        && Entry::ALL.iter().all(|e| e.shared_bytes(x.shape.head_dim) <= device.hardware.max_shared_memory_size)
 }
 
 /// What both passes start with.
@@ -159,14 +113,16 @@ fn launch(client: &ComputeClient<CudaRuntime>, entry: Entry, x: &Attention<CudaR
     let buffers = buffers.iter().map(|t| t.handle.clone().binding()).collect();
     let info = info(x.shape, x.starts.is_some());
     let arguments = KernelArguments::new().with_buffers(buffers).with_info(info);
-    client.launch(Box::new(Kernel { entry, rotary: x.shape.rotary_dims }), entry.grid(x.shape), arguments);
+    let kernel = Kernel { entry, head: x.shape.head_dim, rotary: x.shape.rotary_dims };
+    let [across, down, deep] = entry.grid(sizes(x.shape));
+    client.launch(Box::new(kernel), CubeCount::Static(across, down, deep), arguments);
 }
 
 fn prepare(x: &Attention<CudaRuntime>) -> Prepared {
     let s = x.shape;
     let new = |shape: Vec<usize>, dtype| empty(&x.qkv, Shape::from(shape), dtype);
-    let qk = new(vec![s.batch * s.time, s.heads, 2, HEAD], DType::BF16);
-    let bounds = new(vec![s.batch, s.time.div_ceil(64), 2], DType::I32);
+    let qk = new(vec![s.batch * s.time, s.heads, 2, s.head_dim], DType::BF16);
+    let bounds = new(vec![s.batch, s.time.div_ceil(STEP), 2], DType::I32);
     launch(&x.qkv.client, Entry::RotateQk, x, &[&x.qkv, &x.cos, &x.sin, &qk]);
     if let Some(starts) = &x.starts {
         launch(&x.qkv.client, Entry::StartBounds, x, &[starts, &bounds]);
@@ -180,7 +136,7 @@ pub(super) fn forward(x: &Attention<CudaRuntime>) -> Option<KeptAttention<Tensor
         return None;
     }
     let s = x.shape;
-    let out = empty(&x.qkv, Shape::from([s.batch * s.time, s.heads * HEAD]), DType::BF16);
+    let out = empty(&x.qkv, Shape::from([s.batch * s.time, s.heads * s.head_dim]), DType::BF16);
     let log_sums = empty(&x.qkv, Shape::from([s.batch, s.heads, s.time]), DType::F32);
     let Prepared { qk, starts, bounds } = prepare(x);
     launch(&x.qkv.client, Entry::Forward, x, &[&qk, &x.qkv, &starts, &bounds, &out, &log_sums]);
@@ -209,18 +165,16 @@ mod tests {
 
     #[test]
     fn kernels_compile_without_a_gpu() {
-        let all =
-            [Entry::RotateQk, Entry::StartBounds, Entry::Forward, Entry::Delta, Entry::BackwardKv, Entry::BackwardQ];
-        for entry in all {
-            let kernel = Kernel { entry, rotary: 16 };
+        for (head, entry) in [32, 64, 96, 128].into_iter().flat_map(|head| Entry::ALL.map(|entry| (head, entry))) {
+            let kernel = Kernel { entry, head, rotary: 16 };
             let (options, address) = (Default::default(), kernel.address_type());
             let mode = ExecutionMode::Unchecked;
             let compiled =
                 CubeTask::<CudaCompiler>::compile(&kernel, &mut CudaCompiler::default(), &options, mode, address)
                     .unwrap();
-            assert_eq!(compiled.repr.unwrap().shared_memory_size(), entry.shared_bytes());
+            assert_eq!(compiled.repr.unwrap().shared_memory_size(), entry.shared_bytes(head));
             assert!(compiled.source.contains(&format!(" {}(", compiled.entrypoint_name)));
-            assert!(compiled.source.starts_with("#define ROTARY 16\n"));
+            assert!(compiled.source.starts_with(&format!("#define HEAD {head}\n#define ROTARY 16\n")));
         }
     }
 

@@ -22,13 +22,34 @@ use burn_cubecl::tensor::CubeTensor;
 use cudarc::cublaslt::{result as lt, sys};
 use cudarc::driver::{result as driver, sys as cu};
 
-use crate::cube::product::{Product, Side};
+use crate::cube::product::{Epilogue, Product, Side};
 
 /// What cuBLASLt may use between its kernels; NVIDIA's advice for Hopper.
 const WORKSPACE: usize = 32 << 20;
 
-/// Set to `off` to compute products with CubeCL's own kernels, which are tuned where they are first met.
+/// How cuBLASLt is used: `off` computes products with CubeCL's own kernels, which are tuned where they are first met;
+/// `bias-gradients` also leaves the gradients of biases to it, as an epilogue of their weights' (never run on a GPU so far).
 const SWITCH: &str = "MIDTRAIN_CUBLASLT";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Off,
+    Products,
+    BiasGradients,
+}
+
+fn chosen() -> Use {
+    static CHOSEN: OnceLock<Use> = OnceLock::new();
+    *CHOSEN.get_or_init(|| match std::env::var(SWITCH).as_deref() {
+        Ok("off") => Use::Off,
+        Ok("bias-gradients") => Use::BiasGradients,
+        Ok("" | "on") | Err(_) => Use::Products,
+        Ok(other) => {
+            log::warn!("{SWITCH}={other} is none of off, on, bias-gradients: on");
+            Use::Products
+        }
+    })
+}
 
 /// The first CUDA release (12.5) with events of a whole context, as its driver counts.
 const DRIVER: i32 = 12_050;
@@ -50,7 +71,7 @@ pub(super) fn driver_version() -> i32 {
 fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
-        if std::env::var(SWITCH).is_ok_and(|value| value == "off") {
+        if chosen() == Use::Off {
             return false;
         }
         // SAFETY: opens the library by its name, and closes it; it has no initialiser with conditions.
@@ -87,8 +108,16 @@ struct Key {
     a: Stored,
     b: Stored,
     out: Stored,
-    bias: bool,
+    vector: Vector,
     accumulate: bool,
+}
+
+/// The vector that a product reads or writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Vector {
+    None,
+    Bias,
+    RowSums,
 }
 
 /// The library's descriptions of a product, and the kernel that it chose. They live as long as the process.
@@ -121,9 +150,17 @@ thread_local! {
 pub(super) fn product(
     product: &Product<CudaRuntime>,
     out: &CubeTensor<CudaRuntime>,
-    bias: Option<&CubeTensor<CudaRuntime>>,
+    epilogue: Epilogue<'_, CudaRuntime>,
     accumulate: bool,
 ) -> bool {
+    let (kind, vector) = match epilogue {
+        Epilogue::None => (Vector::None, None),
+        Epilogue::Bias(t) => (Vector::Bias, Some(t.handle.clone())),
+        Epilogue::RowSums(t) => (Vector::RowSums, Some(t.handle.clone())),
+    };
+    if kind == Vector::RowSums && (chosen() != Use::BiasGradients || product.a.tensor.dtype != DType::BF16) {
+        return false;
+    }
     if !available() || out.shape().num_elements() == 0 || product.a.size()[1] == 0 {
         return false;
     }
@@ -132,7 +169,6 @@ pub(super) fn product(
     if a.0.batch != b.0.batch {
         return false;
     }
-    let bias = bias.map(|t| t.handle.clone());
     let (client, device) = (product.a.tensor.client.clone(), product.a.tensor.device.index);
     let inner = client.clone();
     let done = client.exclusive(move || {
@@ -144,7 +180,7 @@ pub(super) fn product(
                     None
                 }
             });
-            blas.as_mut().is_some_and(|blas| match blas.run(&inner, a, b, out, bias, accumulate) {
+            blas.as_mut().is_some_and(|blas| match blas.run(&inner, a, b, out, (kind, vector), accumulate) {
                 Ok(done) => done,
                 Err(reason) => {
                     static ONCE: std::sync::Once = std::sync::Once::new();
@@ -198,21 +234,28 @@ impl Blas {
         (mut a, a_handle): (Stored, Handle),
         (mut b, b_handle): (Stored, Handle),
         (mut out, out_handle): (Stored, Handle),
-        bias: Option<Handle>,
+        (kind, vector): (Vector, Option<Handle>),
         accumulate: bool,
     ) -> Result<bool, Failure> {
         // The resources keep their memory from being given away until everything is queued.
         let get = |handle| client.get_resource(handle).map_err(failed);
         let (a_memory, b_memory, out_memory) = (get(a_handle)?, get(b_handle)?, get(out_handle)?);
-        let bias = bias.map(get).transpose()?;
+        let vector = vector.map(get).transpose()?;
         let [pa, pb, po] = [&a_memory, &b_memory, &out_memory].map(|m| m.resource().ptr);
         for (stored, address) in [(&mut a, pa), (&mut b, pb), (&mut out, po)] {
             stored.alignment = 1 << address.trailing_zeros().min(8);
         }
-        let key = Key { a, b, out, bias: bias.is_some(), accumulate };
+        let key = Key { a, b, out, vector: kind, accumulate };
         let handle = self.handle;
         let plan = self.plans.entry(key).or_insert_with(|| match Plan::new(handle, key) {
             Ok(plan) => Some(plan),
+            Err(reason) if kind == Vector::RowSums => {
+                static ONCE: std::sync::Once = std::sync::Once::new();
+                ONCE.call_once(|| {
+                    log::warn!("cuBLASLt gives no bias gradients with some product ({reason}): summed apart")
+                });
+                None
+            }
             Err(reason) => {
                 log::warn!("cuBLASLt has no kernel for a product ({reason}): CubeCL's is used");
                 None
@@ -225,8 +268,8 @@ impl Blas {
         // that the plan describes, alive until the work is queued, and their memory is reused in stream order only.
         unsafe {
             driver::ctx::set_current(self.context).map_err(failed)?;
-            if let Some(bias) = &bias {
-                let address = bias.resource().ptr;
+            if let Some(vector) = &vector {
+                let address = vector.resource().ptr;
                 let attribute = sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
                 lt::set_matmul_desc_attribute(plan.product, attribute, (&raw const address).cast(), 8)
                     .map_err(failed)?;
@@ -280,8 +323,15 @@ impl Plan {
             };
             set(Of::CUBLASLT_MATMUL_DESC_TRANSA, i32::from(key.b.transposed))?;
             set(Of::CUBLASLT_MATMUL_DESC_TRANSB, i32::from(key.a.transposed))?;
-            if key.bias {
-                set(Of::CUBLASLT_MATMUL_DESC_EPILOGUE, sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS as i32)?;
+            let epilogue = |kind: sys::cublasLtEpilogue_t| set(Of::CUBLASLT_MATMUL_DESC_EPILOGUE, kind as i32);
+            match key.vector {
+                Vector::None => {}
+                Vector::Bias => epilogue(sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS)?,
+                // Its second matrix is our a, and its columns our rows.
+                Vector::RowSums => {
+                    epilogue(sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BGRADB)?;
+                    set(Of::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, sys::cudaDataType_t::CUDA_R_32F as i32)?;
+                }
             }
             let preference = lt::create_matmul_pref().map_err(failed)?;
             let want = |attribute, value: *const c_void, size| {

@@ -2,12 +2,13 @@
 
 mod attention;
 mod blas;
+mod plan;
 
 use burn_cubecl::cubecl::cuda::CudaRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cudarc::driver::result as driver;
 
-use crate::cube::product::Product;
+use crate::cube::product::{Epilogue, Product};
 use crate::cube::{Accelerator, Attention};
 use crate::{DeviceMemory, KeptAttention};
 
@@ -39,13 +40,17 @@ pub fn kind() -> String {
 }
 
 impl Accelerator for CudaRuntime {
+    fn gives_row_sums() -> bool {
+        blas::gives_row_sums()
+    }
+
     fn product(
         product: &Product<Self>,
         out: &CubeTensor<Self>,
-        bias: Option<&CubeTensor<Self>>,
+        epilogue: Epilogue<'_, Self>,
         accumulate: bool,
     ) -> bool {
-        blas::product(product, out, bias, accumulate)
+        blas::product(product, out, epilogue, accumulate)
     }
 
     fn memory(device: &Self::Device) -> Option<DeviceMemory> {
