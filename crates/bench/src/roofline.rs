@@ -21,8 +21,8 @@ pub const GPUS: [Gpu; 2] = [
     Gpu { name: "h200", operations: 989e12, bandwidth: 4.8e12 },
 ];
 
-/// What kernels were seen to reach of a GPU's limits (docs/results/2026-11-27-gpu, an H200): what is expected of a kernel is its
-/// least time, divided by this.
+/// What kernels were seen to reach of a GPU's limits (docs/results/2026-11-27-gpu, an H200, a step of 160m): what is expected of a
+/// kernel is its least time, divided by this. Other GPUs and heads of other sizes may reach more or less, and launches take no time here.
 const REACHED: [(Kind, f64); 4] =
     [(Kind::Product, 0.62), (Kind::AttentionForward, 0.24), (Kind::AttentionBackward, 0.21), (Kind::Memory, 0.75)];
 
@@ -105,10 +105,9 @@ pub fn kernels(model: &GptNeoXConfig, batch: usize, time: usize, design: Design)
         f: model.intermediate_size as f64,
         vocabulary: model.vocab_size as f64,
         scores,
-        tiles: if design == Design::Now {
-            (scores / fused_ops::SCORES_AT_ONCE as f64).ceil().max(1.0) as u64
-        } else {
-            1
+        tiles: match design {
+            Design::SeparateNorms => 1,
+            Design::Now => fused_ops::score_tiles(batch * model.num_heads, time, fused_ops::SCORES_AT_ONCE) as u64,
         },
         layers: model.num_layers as u64,
     };

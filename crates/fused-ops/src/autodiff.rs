@@ -201,14 +201,16 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
                 let ids = std::array::from_fn(|i| prep.checkpoint(&parameters[i]));
                 let parameters = inner(parameters);
                 let (out, kept) = if recompute {
-                    (block::forward::<B>(x.primitive, &parameters, &context), None)
+                    (block::forward::<B>(x.primitive, &parameters, &context, true), None)
                 } else {
                     let (out, kept) = block::forward_keeping::<B>(x.primitive, &parameters, &context);
                     (out, Some(kept))
                 };
                 prep.finish((x_id, ids, kept, context), out)
             }
-            OpsKind::UnTracked(prep) => prep.finish(block::forward::<B>(x.primitive, &inner(parameters), &context)),
+            OpsKind::UnTracked(prep) => {
+                prep.finish(block::forward::<B>(x.primitive, &inner(parameters), &context, false))
+            }
         }
     }
 

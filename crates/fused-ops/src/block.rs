@@ -100,8 +100,18 @@ fn add<B: FusedOps>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
 /// What attention came to, and what its backward pass reads.
 type Attended<T> = (T, Option<KeptAttention<T>>);
 
-/// The forward pass with an attention of the caller's, `[B·T, 3C]` → `[B·T, C]`; with `keeping` also what the backward pass reads, else
-/// dropped as soon as it was used.
+/// What a forward pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum For {
+    /// Its result: all else is dropped as soon as it was used.
+    Result,
+    /// Its result, and a second pass for gradients: the same operations as that one's, so the same bits.
+    SecondPass,
+    /// A backward pass, which reads what it keeps.
+    Gradients,
+}
+
+/// The forward pass with an attention of the caller's, `[B·T, 3C]` → `[B·T, C]`, and what a backward pass reads of it.
 ///
 /// 1. attended = dense(attention(qkv(norm1(x))))
 /// 2. fed = narrow(gelu(widen(norm2(y)))), where y is x, or attended + x in the sequential form
@@ -111,8 +121,9 @@ fn run<B: FusedOps>(
     p: &BlockParameters<FloatTensor<B>>,
     settings: BlockSettings,
     attend: impl FnOnce(FloatTensor<B>) -> Attended<FloatTensor<B>>,
-    keeping: bool,
+    purpose: For,
 ) -> (FloatTensor<B>, Option<Kept<B>>) {
+    let keeping = purpose == For::Gradients;
     let BlockSettings { eps, gelu, parallel_residual, precision, .. } = settings;
     let w = factors::<B>(p, precision);
     let linear =
@@ -120,8 +131,8 @@ fn run<B: FusedOps>(
     let norm =
         |x, [gamma, beta]: &[FloatTensor<B>; 2]| B::fused_layer_norm(x, gamma.clone(), beta.clone(), eps, precision);
     let keep = |t: &FloatTensor<B>| keeping.then(|| t.clone());
-    // Both norms at once where they read the same and both results are kept anyway.
-    let (normed, second) = if keeping && parallel_residual {
+    // Both norms at once where they read the same; for the result alone one after the other, which keeps less.
+    let (normed, second) = if purpose != For::Result && parallel_residual {
         let [first, second] = B::fused_layer_norms(x.clone(), [p.norm1.clone(), p.norm2.clone()], eps, precision);
         (first, Some(second))
     } else {
@@ -156,16 +167,17 @@ fn run<B: FusedOps>(
     (out, kept)
 }
 
-/// The block's output.
+/// The block's output; with `again`, gradients will be asked of a second pass.
 pub(crate) fn forward<B: FusedOps>(
     x: FloatTensor<B>,
     p: &BlockParameters<FloatTensor<B>>,
     c: &BlockContext<B>,
+    again: bool,
 ) -> FloatTensor<B> {
     let BlockSettings { attention: shape, precision, .. } = c.settings;
     let (cos, sin, starts) = (c.cos.clone(), c.sin.clone(), c.starts.clone());
     let attend = |qkv| (B::causal_attention(qkv, cos, sin, starts, shape, precision), None);
-    run::<B>(x, p, c.settings, attend, false).0
+    run::<B>(x, p, c.settings, attend, if again { For::SecondPass } else { For::Result }).0
 }
 
 /// The block's output with an attention of the caller's, `[B·T, 3C]` → `[B·T, C]`: one that remembers earlier positions, say.
@@ -176,7 +188,7 @@ pub fn block_with_attention<B: FusedOps>(
     settings: BlockSettings,
     attend: impl FnOnce(FloatTensor<B>) -> FloatTensor<B>,
 ) -> FloatTensor<B> {
-    run::<B>(x, parameters, settings, |qkv| (attend(qkv), None), false).0
+    run::<B>(x, parameters, settings, |qkv| (attend(qkv), None), For::Result).0
 }
 
 /// The block's output, and what its backward pass reads.
@@ -188,7 +200,7 @@ pub(crate) fn forward_keeping<B: FusedOps>(
     let BlockSettings { attention: shape, precision, .. } = c.settings;
     let (cos, sin, starts) = (c.cos.clone(), c.sin.clone(), c.starts.clone());
     let attend = |qkv| B::causal_attention_keeping(qkv, cos, sin, starts, shape, precision);
-    let (out, kept) = run::<B>(x, p, c.settings, attend, true);
+    let (out, kept) = run::<B>(x, p, c.settings, attend, For::Gradients);
     (out, kept.expect("kept where it is asked for"))
 }
 

@@ -191,7 +191,7 @@ pub trait FusedOps: Backend {
         recompute: bool,
     ) -> FloatTensor<Self> {
         let _ = recompute; // Without gradients there is nothing to keep.
-        block::forward::<Self>(x, &parameters, &context)
+        block::forward::<Self>(x, &parameters, &context, false)
     }
 
     /// Negative log-likelihood of each row's target under `softmax(x·wᵀ)`, in nats; 0 where the target is negative.

@@ -47,6 +47,21 @@ pub fn loss_rows(rows: usize, vocabulary: usize, place: Place) -> usize {
 /// of a tile are alive forward, four backward: 1 GiB in bf16.
 pub const SCORES_AT_ONCE: usize = 1 << 27;
 
+/// Tiles that the scores of so many heads, counted over all sequences of `time` positions, come in: as few as there can be, of whole
+/// heads or, where a head has more than a tile, of rows of one.
+pub fn score_tiles(heads: usize, time: usize, most: usize) -> usize {
+    let of_head = time.saturating_mul(time).max(1);
+    if of_head <= most {
+        let of_tile = most / of_head;
+        let size = heads.div_ceil(heads.div_ceil(of_tile).max(1)).max(1);
+        heads.div_ceil(size)
+    } else {
+        let rows = (most / time).max(1);
+        let size = time.div_ceil(time.div_ceil(rows).max(1)).max(1);
+        heads * time.div_ceil(size)
+    }
+}
+
 /// A device's memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceMemory {

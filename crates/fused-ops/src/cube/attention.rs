@@ -169,6 +169,7 @@ mod tests {
                 }
             }
             assert!(seen.iter().all(|n| *n == 1), "{s:?} {most}");
+            assert_eq!(all.len(), crate::score_tiles(s.batch * s.heads, s.time, most));
         }
         assert_eq!(tiles(shape(2, 8, 2), 1 << 20).len(), 1);
         assert_eq!(tiles(shape(1, 1 << 20, 1), 1 << 27)[0].len(), 1 << 13);

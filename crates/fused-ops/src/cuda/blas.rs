@@ -146,6 +146,11 @@ thread_local! {
     static BLAS: RefCell<HashMap<usize, Option<Blas>>> = RefCell::new(HashMap::new());
 }
 
+/// Whether the gradients of biases are asked of the library.
+pub(super) fn gives_row_sums() -> bool {
+    chosen() == Use::BiasGradients && available()
+}
+
 /// See [`Accelerator::product`](crate::cube::Accelerator::product).
 pub(super) fn product(
     product: &Product<CudaRuntime>,
@@ -158,7 +163,8 @@ pub(super) fn product(
         Epilogue::Bias(t) => (Vector::Bias, Some(t.handle.clone())),
         Epilogue::RowSums(t) => (Vector::RowSums, Some(t.handle.clone())),
     };
-    if kind == Vector::RowSums && (chosen() != Use::BiasGradients || product.a.tensor.dtype != DType::BF16) {
+    // In f32 there is no such epilogue.
+    if kind == Vector::RowSums && product.a.tensor.dtype != DType::BF16 {
         return false;
     }
     if !available() || out.shape().num_elements() == 0 || product.a.size()[1] == 0 {

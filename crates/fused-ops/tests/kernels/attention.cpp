@@ -64,7 +64,8 @@ Inputs inputs_of(const Call& call) {
     return in;
 }
 
-// ---- The definition (src/definition/attention.rs), exact or rounded as bf16 products are ----------------------------
+// ---- The definition (src/definition/attention.rs), exact or with what flash attention rounds to bf16 -----------------
+// That is: probabilities and the gradients of scores, as factors of products, and the results; scores stay as they are.
 
 
 /// In f32 on the way in, where its rounding to bf16 is part of the kernels' inputs.
@@ -108,12 +109,12 @@ Results definition(const Call& call, const Inputs& in, bool exact) {
             for (int t = 0; t < T; ++t) {
                 const int from = in.starts.empty() ? 0 : std::max(0, std::min(in.starts[size_t(b) * T + t], t));
                 double top = -INFINITY, total = 0, centre = 0;
-                for (int j = from; j <= t; ++j) top = std::max(top, p[j] = factor(dot(q, t, k, j)) * root);
+                for (int j = from; j <= t; ++j) top = std::max(top, p[j] = dot(q, t, k, j) * root);
                 for (int j = from; j <= t; ++j) total += p[j] = std::exp(p[j] - top);
                 r.lse[(size_t(b) * H + h) * T + t] = (top + std::log(total)) / std::log(2.0);
                 for (int j = from; j <= t; ++j) {
                     p[j] /= total;
-                    gp[j] = factor(dot(g, t, v, j));
+                    gp[j] = dot(g, t, v, j);
                     centre += p[j] * gp[j];
                 }
                 for (int j = from; j <= t; ++j)
@@ -217,14 +218,15 @@ Errors errors(const Numbers& got, const Numbers& want, int part, int of) {
     return {std::sqrt(e2 / n) / std::max(std::sqrt(w2 / n), 0.1), e / std::max(w, 0.1)};
 }
 
-/// Whether results are as near to the exact ones as the definition in bf16 is: within a quarter of its error (more where there are
-/// few numbers, as both errors are chance) and an eighth of a rounding (for results that are all but 0). Prints what it compares.
+/// Whether results are as near to the exact ones as the definition with flash attention's rounding is: within half of its error (more
+/// where there are few numbers, as both errors are chance) and an eighth of a rounding (for results that are all but 0). Prints
+/// what it compares.
 bool compare(const Results& got, const Results& exact, const Results& in_bf16) {
     bool good = true;
     auto part = [&](const char* name, const Numbers& x, const Numbers& want, const Numbers& other, int index, int of) {
         Errors a = errors(x, want, index, of), b = errors(other, want, index, of);
         const double chance = 6 / std::sqrt(double(exact.out.size()));
-        good &= a.mean <= (1.25 + chance) * b.mean + UNIT / 8 && a.most <= (1.5 + chance) * b.most + UNIT / 4;
+        good &= a.mean <= (1.5 + chance) * b.mean + UNIT / 8 && a.most <= (2 + chance) * b.most + UNIT / 4;
         printf(" %s %.2f/%.2f %.2f/%.2f", name, a.mean / UNIT, b.mean / UNIT, a.most / UNIT, b.most / UNIT);
     };
     part("out", got.out, exact.out, in_bf16.out, 0, 1);
@@ -317,7 +319,8 @@ int main() {
             auto& l = c.launches[name];
             words >> l.grid.x >> l.grid.y >> l.grid.z >> l.shared;
         }
-        if (!words || c.launches.size() != 6) {
+        if (!words || c.launches.size() != 6 || !c.launches.count("attention_forward") || c.batch < 1 || c.time < 1 || c.heads < 1 ||
+            c.kind < 0 || c.kind > 3) {
             printf("not a call: %s\n", line.c_str());
             return 2;
         }
