@@ -313,6 +313,9 @@ pub(super) fn backward<R: CubeRuntime>(
         );
     });
     let sums = sum_rows(sums);
-    let kind = |i: usize| slice(sums.clone(), &[i * c..(i + 1) * c]);
+    let kind = |i: usize| {
+        let range = i * c..(i + 1) * c;
+        slice(sums.clone(), std::slice::from_ref(&range))
+    };
     (gx, (0..kinds).map(kind).collect())
 }
