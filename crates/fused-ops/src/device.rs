@@ -1,6 +1,7 @@
 //! What a GPU's thread could not do. CubeCL queues work on a thread of its own, which catches a panic and only logs that there
 //! was one: the numbers after that are worth nothing. So the log is listened to, and panics are remembered.
 
+use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -9,8 +10,11 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 const CAUGHT: &str = "Task failed";
 
 static FAILURE: Mutex<Option<String>> = Mutex::new(None);
-/// What the last panic said, on whatever thread: the log does not.
-static PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+thread_local! {
+    /// What this thread's last panic said: the log does not. (It is caught and logged on the thread that panicked.)
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -29,7 +33,7 @@ impl Log for Listener {
         }
         let text = record.args().to_string();
         if text.starts_with(CAUGHT) {
-            let said = locked(&PANIC).clone();
+            let said = PANIC.try_with(|said| said.borrow().clone()).ok().flatten();
             locked(&FAILURE).get_or_insert_with(|| said.unwrap_or_else(|| text.clone()));
         }
         // Of a picture's line without length: nothing is missing.
@@ -50,7 +54,8 @@ pub fn listen() {
         log::set_max_level(LevelFilter::Warn);
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            *locked(&PANIC) = Some(info.to_string());
+            // Where a thread is ending it has nothing left to remember with.
+            let _ = PANIC.try_with(|said| said.replace(Some(info.to_string())));
             report(info);
         }));
     }
@@ -91,10 +96,17 @@ mod tests {
         assert_eq!(failure(), None);
         log::warn!("something else");
         assert_eq!(failure(), None);
-        assert!(std::thread::spawn(|| panic!("out of memory")).join().is_err());
-        log::warn!("{CAUGHT}: Any {{ .. }}");
-        assert!(std::thread::spawn(|| panic!("what follows from it")).join().is_err());
-        log::warn!("{CAUGHT}: Any {{ .. }}");
+        let task = |said: &'static str| {
+            let task = move || {
+                assert!(std::panic::catch_unwind(|| panic!("{said}")).is_err());
+                // Another thread's panic is not this one's.
+                assert!(std::thread::spawn(|| panic!("elsewhere")).join().is_err());
+                log::warn!("{CAUGHT}: Any {{ .. }}");
+            };
+            std::thread::spawn(task).join().unwrap();
+        };
+        task("out of memory");
+        task("what follows from it");
         let failure = failure().unwrap();
         assert!(failure.contains("out of memory") && failure.contains("device.rs"), "{failure}");
     }
