@@ -45,7 +45,8 @@ pub enum Kind {
 pub enum Design {
     /// A kernel for each norm and for the residual sum; flash attention for heads of 64 features only.
     SeparateNorms,
-    /// The two norms of a block at once, forward and backward; flash attention for heads up to 128.
+    /// The two norms of a block at once, with the residual sum before them; sums for biases where gradients are made or rounded; flash
+    /// attention for heads up to 128.
     Now,
 }
 
@@ -118,19 +119,22 @@ pub fn kernels(model: &GptNeoXConfig, batch: usize, time: usize, design: Design)
         Design::Now => head <= 128 && head.is_multiple_of(16) && (rotary.is_multiple_of(16) || rotary == 8),
     };
     let mut all = Vec::new();
-    all.extend(block_products(&s));
+    all.extend(block_products(&s, design));
     all.extend(if fused { flash_attention(&s) } else { attention_by_products(&s) });
     all.extend(block_memory(&s, design));
     all.extend(ends(&s, model, batch * time, design));
     all
 }
 
+/// Bytes written and read again for a number that is summed over rows, in f32: about 32 rows make one.
+const PARTIAL: f64 = 8.0 / 32.0;
+
 fn kernel(name: &'static str, kind: Kind, launches: u64, bytes: f64, operations: f64) -> Kernel {
     Kernel { name, kind, launches, bytes, operations }
 }
 
 /// The four linear layers of every block.
-fn block_products(s: &Sizes) -> Vec<Kernel> {
+fn block_products(s: &Sizes, design: Design) -> Vec<Kernel> {
     let Sizes { n, c, f, layers, .. } = *s;
     let l = layers as f64;
     let weights = 4.0 * c * c + 2.0 * c * f;
@@ -138,6 +142,11 @@ fn block_products(s: &Sizes) -> Vec<Kernel> {
     let inputs = 3.0 * c + f;
     let outputs = 5.0 * c + f;
     let operations = 2.0 * n * weights * l;
+    let (of_biases, summed) = match design {
+        Design::SeparateNorms => (8, 2.0 * n * outputs),
+        // Those of qkv. The others are summed where they are made.
+        Design::Now => (3, n * 3.0 * c * (2.0 + PARTIAL)),
+    };
     vec![
         kernel("linear, forward", Kind::Product, 4 * layers, l * 2.0 * (n * (inputs + outputs) + weights), operations),
         kernel(
@@ -154,7 +163,7 @@ fn block_products(s: &Sizes) -> Vec<Kernel> {
             l * (2.0 * n * (inputs + outputs) + 4.0 * weights),
             operations,
         ),
-        kernel("linear, gradient of b", Kind::Memory, 8 * layers, l * 2.0 * n * outputs, 0.0),
+        kernel("linear, gradient of b", Kind::Memory, of_biases * layers, l * summed, 0.0),
         kernel("weights and biases in bf16", Kind::Memory, 8 * layers, l * 6.0 * weights, 0.0),
     ]
 }
@@ -206,25 +215,42 @@ fn attention_by_products(s: &Sizes) -> Vec<Kernel> {
 fn block_memory(s: &Sizes, design: Design) -> Vec<Kernel> {
     let Sizes { n, c, f, layers, .. } = *s;
     let l = layers as f64;
-    let norms = match design {
+    let gelu = kernel("gelu", Kind::Memory, layers, l * 4.0 * n * f, 0.0);
+    match design {
         Design::SeparateNorms => vec![
             kernel("norms", Kind::Memory, 2 * layers, l * 2.0 * 6.0 * n * c, 0.0),
             kernel("norms, backward", Kind::Memory, 4 * 2 * layers, l * 2.0 * 16.0 * n * c, 0.0),
             kernel("sum of gradients", Kind::Memory, layers, l * 16.0 * n * c, 0.0),
+            gelu,
+            kernel("gelu, backward", Kind::Memory, layers, l * 6.0 * n * f, 0.0),
+            kernel("residual sum", Kind::Memory, layers, l * 12.0 * n * c, 0.0),
+            kernel("gradient in bf16", Kind::Memory, layers, l * 6.0 * n * c, 0.0),
         ],
-        Design::Now => vec![
-            kernel("both norms", Kind::Memory, layers, l * 8.0 * n * c, 0.0),
-            kernel("both norms, backward, and the sum of gradients", Kind::Memory, 3 * layers, l * 24.0 * n * c, 0.0),
-        ],
-    };
-    let mut all = norms;
-    all.extend([
-        kernel("gelu", Kind::Memory, layers, l * 4.0 * n * f, 0.0),
-        kernel("gelu, backward", Kind::Memory, layers, l * 6.0 * n * f, 0.0),
-        kernel("residual sum", Kind::Memory, layers, l * 12.0 * n * c, 0.0),
-        kernel("gradient in bf16", Kind::Memory, layers, l * 6.0 * n * c, 0.0),
-    ]);
-    all
+        Design::Now => {
+            let backward = l * n * c * (24.0 + 4.0 * PARTIAL);
+            vec![
+                kernel("both norms, of the first block", Kind::Memory, 1, 8.0 * n * c, 0.0),
+                kernel(
+                    "residual sum and both norms",
+                    Kind::Memory,
+                    layers.saturating_sub(1),
+                    (l - 1.0) * 16.0 * n * c,
+                    0.0,
+                ),
+                kernel("residual sum, of the last block", Kind::Memory, 1, 12.0 * n * c, 0.0),
+                kernel("both norms, backward, and the sum of gradients", Kind::Memory, 4 * layers, backward, 0.0),
+                gelu,
+                kernel("gelu, backward, and the sum for b", Kind::Memory, 3 * layers, l * n * f * (6.0 + PARTIAL), 0.0),
+                kernel(
+                    "gradient in bf16, and the sum for b",
+                    Kind::Memory,
+                    3 * layers,
+                    l * n * c * (6.0 + PARTIAL),
+                    0.0,
+                ),
+            ]
+        }
+    }
 }
 
 /// Embedding, last norm, loss and update.
@@ -237,12 +263,10 @@ fn ends(s: &Sizes, model: &GptNeoXConfig, tokens: usize, design: Design) -> Vec<
     let chunks = tokens.div_ceil(fused_ops::loss_rows(tokens, model.vocab_size, fused_ops::Place::Gpu)) as u64;
     let (logits, table) = (n * vocabulary, vocabulary * c);
     let passes = chunks as f64 * table;
-    let of_norm = if design == Design::Now { 4 } else { 5 };
     vec![
         kernel("embedding", Kind::Memory, 1, 8.0 * n * c, 0.0),
-        // Its table's gradient is zeroed, and then written where a token occurs.
-        kernel("embedding, backward", Kind::Memory, 6, 8.0 * n * c + 4.0 * table, 0.0),
-        kernel("last norm, and its backward", Kind::Memory, of_norm, 22.0 * n * c, 0.0),
+        embedding_backward(s, tokens, design),
+        kernel("last norm, and its backward", Kind::Memory, 5, 22.0 * n * c, 0.0),
         kernel("output matrix in bf16", Kind::Memory, 1, 6.0 * table, 0.0),
         kernel("logits", Kind::Product, chunks, 2.0 * (logits + n * c + passes), 2.0 * logits * c),
         kernel("loss and gradient of logits", Kind::Memory, chunks, 4.0 * logits, 0.0),
@@ -252,6 +276,18 @@ fn ends(s: &Sizes, model: &GptNeoXConfig, tokens: usize, design: Design) -> Vec<
         kernel("norm of gradients, clip factor", Kind::Memory, updates + 2, 4.0 * p, 0.0),
         kernel("AdamW", Kind::Memory, updates + 1, 28.0 * p, 0.0),
     ]
+}
+
+fn embedding_backward(s: &Sizes, tokens: usize, design: Design) -> Kernel {
+    let Sizes { n, c, vocabulary, .. } = *s;
+    let written = 8.0 * n * c + 4.0 * vocabulary * c;
+    let (launches, bytes) = match design {
+        // Zeros, and then what occurs. (Each position looked at each other one besides, which no byte tells.)
+        Design::SeparateNorms => (6, written),
+        // And a table of positions, zeroed and read: an id's in each segment.
+        Design::Now => (5, written + 8.0 * vocabulary * tokens.div_ceil(tokens.isqrt().max(256)) as f64),
+    };
+    kernel("embedding, backward", Kind::Memory, launches, bytes, 0.0)
 }
 
 /// A step's totals on a GPU.
@@ -316,11 +352,12 @@ mod tests {
     fn launches() {
         let model = GptNeoXConfig::pythia("160m").unwrap();
         let of = |design| kernels(&model, 16, 2048, design).iter().map(|k| k.launches).sum::<u64>();
-        // A block: 12 products, 8 sums of biases, 8 casts; 6 of attention; 2 of GELU, a residual sum, a cast of its gradient;
-        // norms 1 + 3, before 2 + 8 + 1.
+        // A block: 12 products, 8 casts, 6 of attention, GELU, residual sum with norms (the first block's norms are one more).
+        // Its backward pass: 3 for each of qkv's bias, GELU, the gradient's cast; norms 4. Before: 8 sums of biases; GELU's backward,
+        // a cast; norms 2 + 8 + 1.
         let chunks = 32_768_u64.div_ceil(fused_ops::loss_rows(32_768, 50_304, fused_ops::Place::Gpu) as u64);
         let ends = 1 + 6 + 1 + 4 * chunks + 3;
-        assert_eq!(of(Design::Now), 12 * (28 + 6 + 4 + 4) + ends + 4 + 2 * 19 + 3);
+        assert_eq!(of(Design::Now), 12 * (20 + 6 + 2 + 13) + 1 + ends - 1 + 5 + 2 * 19 + 3);
         assert_eq!(of(Design::SeparateNorms), 12 * (28 + 6 + 4 + 11) + ends + 5 + 2 * 148 + 3);
     }
 

@@ -8,7 +8,7 @@ use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 
-use crate::block::{self, BlockContext, BlockParameters, Kept};
+use crate::block::{self, BlockContext, BlockParameters, Kept, Norms, Stream};
 use crate::definition::{float, prim};
 use crate::{AttentionShape, DeviceMemory, FusedOps, Gelu, KeptAttention, Precision};
 
@@ -33,7 +33,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, ckpt: &mut Checkpointer) {
                 let g = grads.consume::<B>(&ops.node);
                 let (x, w) = (ckpt.retrieve_node_output(ops.state.0), ckpt.retrieve_node_output(ops.state.1));
-                let (gx, gw, _) = B::fused_linear_backward(x, w, g, ops.state.2);
+                let (gx, gw) = B::fused_linear_backward(x, w, g, ops.state.2);
                 register::<B, 2>(grads, ids!(ops.parents), [gx, gw]);
             }
         }
@@ -44,7 +44,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, ckpt: &mut Checkpointer) {
                 let g = grads.consume::<B>(&ops.node);
                 let (x, w) = (ckpt.retrieve_node_output(ops.state.0), ckpt.retrieve_node_output(ops.state.1));
-                let (gx, gw, gb) = B::fused_linear_backward(x, w, g, ops.state.2);
+                let (gx, gw, gb) = B::fused_biased_linear_backward(x, w, g, ops.state.2);
                 register::<B, 3>(grads, ids!(ops.parents), [gx, gw, gb]);
             }
         }
@@ -164,11 +164,12 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     }
 
     fn transformer_block(
-        x: FloatTensor<Self>,
+        stream: Stream<FloatTensor<Self>>,
         parameters: BlockParameters<FloatTensor<Self>>,
+        next: Option<Norms<FloatTensor<Self>>>,
         context: BlockContext<Self>,
         recompute: bool,
-    ) -> FloatTensor<Self> {
+    ) -> Stream<FloatTensor<Self>> {
         #[derive(Debug)]
         struct Node;
         impl<B: FusedOps> Backward<B, 13> for Node {
@@ -180,7 +181,8 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
                 let x = ckpt.retrieve_node_output::<FloatTensor<B>>(x);
                 let parameters =
                     BlockParameters::from_array(parameters.map(|id| ckpt.retrieve_node_output::<FloatTensor<B>>(id)));
-                let kept = kept.unwrap_or_else(|| block::forward_keeping::<B>(x.clone(), &parameters, &context).1);
+                let again = || block::forward_keeping::<B>(Stream::new(x.clone()), &parameters, None, &context).1;
+                let kept = kept.unwrap_or_else(again);
                 let (gx, gp) = block::backward::<B>(x, &parameters, &context, kept, g);
                 let [a, b, c, d, e, f, h, i, j, k, l, m] = gp.into_array();
                 register::<B, 13>(grads, ids!(ops.parents), [gx, a, b, c, d, e, f, h, i, j, k, l, m]);
@@ -192,6 +194,11 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             starts: context.starts,
             settings: context.settings,
         };
+        // The norms that were made ahead are this block's own work, and their gradients with it.
+        let constant = |t| <Self as burn::tensor::backend::AutodiffBackend>::from_inner(t);
+        let next = next.map(|norms| norms.map(|affine| affine.map(|t| t.primitive)));
+        let x = stream.x().clone();
+        let stream = stream.map(|x| x.primitive, |normed| normed.primitive);
         let parameters = parameters.into_array();
         let nodes = std::array::from_fn(|i| if i == 0 { x.node.clone() } else { parameters[i - 1].node.clone() });
         let inner = |parameters: [FloatTensor<Self>; 12]| BlockParameters::from_array(parameters.map(|p| p.primitive));
@@ -201,15 +208,17 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
                 let ids = std::array::from_fn(|i| prep.checkpoint(&parameters[i]));
                 let parameters = inner(parameters);
                 let (out, kept) = if recompute {
-                    (block::forward::<B>(x.primitive, &parameters, &context, true), None)
+                    (block::forward::<B>(stream, &parameters, next, &context, true), None)
                 } else {
-                    let (out, kept) = block::forward_keeping::<B>(x.primitive, &parameters, &context);
+                    let (out, kept) = block::forward_keeping::<B>(stream, &parameters, next, &context);
                     (out, Some(kept))
                 };
-                prep.finish((x_id, ids, kept, context), out)
+                out.map(|out| prep.finish((x_id, ids, kept, context), out), constant)
             }
             OpsKind::UnTracked(prep) => {
-                prep.finish(block::forward::<B>(x.primitive, &inner(parameters), &context, false))
+                drop(x);
+                let out = block::forward::<B>(stream, &inner(parameters), None, &context, false);
+                out.map(|out| prep.finish(out), constant)
             }
         }
     }

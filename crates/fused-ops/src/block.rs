@@ -22,6 +22,39 @@ pub struct BlockParameters<T> {
     pub narrow: [T; 2],
 }
 
+/// Gamma and beta of both norms of a block.
+pub type Norms<T> = [[T; 2]; 2];
+
+/// The residual stream between blocks.
+#[derive(Debug, Clone)]
+pub struct Stream<T> {
+    /// `[B·T, C]`, f32.
+    x: T,
+    /// What the next block begins with, where the one before made it: both of its norms of x.
+    normed: Option<[T; 2]>,
+}
+
+impl<T> Stream<T> {
+    /// A stream before its first block.
+    pub fn new(x: T) -> Self {
+        Self { x, normed: None }
+    }
+
+    /// The values, `[B·T, C]`, f32.
+    pub fn x(&self) -> &T {
+        &self.x
+    }
+
+    /// The values, without what was made for a next block.
+    pub fn into_x(self) -> T {
+        self.x
+    }
+
+    pub(crate) fn map<U>(self, of_x: impl FnOnce(T) -> U, of_normed: impl Fn(T) -> U) -> Stream<U> {
+        Stream { x: of_x(self.x), normed: self.normed.map(|normed| normed.map(of_normed)) }
+    }
+}
+
 impl<T> BlockParameters<T> {
     /// All twelve, in the order of the fields.
     pub(crate) fn into_array(self) -> [T; 12] {
@@ -115,14 +148,15 @@ enum For {
 ///
 /// 1. attended = dense(attention(qkv(norm1(x))))
 /// 2. fed = narrow(gelu(widen(norm2(y)))), where y is x, or attended + x in the sequential form
-/// 3. fed + attended + x
+/// 3. fed + attended + x, and the next block's norms of it, if that is asked for
 fn run<B: FusedOps>(
-    x: FloatTensor<B>,
+    Stream { x, normed }: Stream<FloatTensor<B>>,
     p: &BlockParameters<FloatTensor<B>>,
+    next: Option<Norms<FloatTensor<B>>>,
     settings: BlockSettings,
     attend: impl FnOnce(FloatTensor<B>) -> Attended<FloatTensor<B>>,
     purpose: For,
-) -> (FloatTensor<B>, Option<Kept<B>>) {
+) -> (Stream<FloatTensor<B>>, Option<Kept<B>>) {
     let keeping = purpose == For::Gradients;
     let BlockSettings { eps, gelu, parallel_residual, precision, .. } = settings;
     let w = factors::<B>(p, precision);
@@ -132,8 +166,9 @@ fn run<B: FusedOps>(
         |x, [gamma, beta]: &[FloatTensor<B>; 2]| B::fused_layer_norm(x, gamma.clone(), beta.clone(), eps, precision);
     let keep = |t: &FloatTensor<B>| keeping.then(|| t.clone());
     // Both norms at once where they read the same; for the result alone one after the other, which keeps less.
+    let both = || B::fused_layer_norms(x.clone(), [p.norm1.clone(), p.norm2.clone()], eps, precision);
     let (normed, second) = if purpose != For::Result && parallel_residual {
-        let [first, second] = B::fused_layer_norms(x.clone(), [p.norm1.clone(), p.norm2.clone()], eps, precision);
+        let [first, second] = normed.unwrap_or_else(both);
         (first, Some(second))
     } else {
         (norm(x.clone(), &p.norm1), None)
@@ -156,7 +191,13 @@ fn run<B: FusedOps>(
     let activated = keep(&hidden);
     let fed = linear(hidden, &w.narrow, &p.narrow);
     let between = if parallel_residual { None } else { keep(&y) };
-    let out = B::residual_sum(fed, attended, y);
+    let out = match (attended, next) {
+        (Some(attended), Some(next)) if purpose != For::Result => {
+            let (x, normed) = B::residual_sum_and_norms(fed, attended, y, next, eps, precision);
+            Stream { x, normed: Some(normed) }
+        }
+        (attended, _) => Stream::new(B::residual_sum(fed, attended, y)),
+    };
     let all = (normed1, qkv, mixed, normed2, wide, activated);
     let kept = match all {
         (Some(normed1), Some(qkv), Some(mixed), Some(normed2), Some(wide), Some(activated)) => {
@@ -169,15 +210,16 @@ fn run<B: FusedOps>(
 
 /// The block's output; with `again`, gradients will be asked of a second pass.
 pub(crate) fn forward<B: FusedOps>(
-    x: FloatTensor<B>,
+    stream: Stream<FloatTensor<B>>,
     p: &BlockParameters<FloatTensor<B>>,
+    next: Option<Norms<FloatTensor<B>>>,
     c: &BlockContext<B>,
     again: bool,
-) -> FloatTensor<B> {
+) -> Stream<FloatTensor<B>> {
     let BlockSettings { attention: shape, precision, .. } = c.settings;
     let (cos, sin, starts) = (c.cos.clone(), c.sin.clone(), c.starts.clone());
     let attend = |qkv| (B::causal_attention(qkv, cos, sin, starts, shape, precision), None);
-    run::<B>(x, p, c.settings, attend, if again { For::SecondPass } else { For::Result }).0
+    run::<B>(stream, p, next, c.settings, attend, if again { For::SecondPass } else { For::Result }).0
 }
 
 /// The block's output with an attention of the caller's, `[B·T, 3C]` → `[B·T, C]`: one that remembers earlier positions, say.
@@ -188,19 +230,20 @@ pub fn block_with_attention<B: FusedOps>(
     settings: BlockSettings,
     attend: impl FnOnce(FloatTensor<B>) -> FloatTensor<B>,
 ) -> FloatTensor<B> {
-    run::<B>(x, parameters, settings, |qkv| (attend(qkv), None), For::Result).0
+    run::<B>(Stream::new(x), parameters, None, settings, |qkv| (attend(qkv), None), For::Result).0.x
 }
 
 /// The block's output, and what its backward pass reads.
 pub(crate) fn forward_keeping<B: FusedOps>(
-    x: FloatTensor<B>,
+    stream: Stream<FloatTensor<B>>,
     p: &BlockParameters<FloatTensor<B>>,
+    next: Option<Norms<FloatTensor<B>>>,
     c: &BlockContext<B>,
-) -> (FloatTensor<B>, Kept<B>) {
+) -> (Stream<FloatTensor<B>>, Kept<B>) {
     let BlockSettings { attention: shape, precision, .. } = c.settings;
     let (cos, sin, starts) = (c.cos.clone(), c.sin.clone(), c.starts.clone());
     let attend = |qkv| B::causal_attention_keeping(qkv, cos, sin, starts, shape, precision);
-    let (out, kept) = run::<B>(x, p, c.settings, attend, For::Gradients);
+    let (out, kept) = run::<B>(stream, p, next, c.settings, attend, For::Gradients);
     (out, kept.expect("kept where it is asked for"))
 }
 
@@ -219,35 +262,36 @@ pub(crate) fn backward<B: FusedOps>(
 ) -> (FloatTensor<B>, BlockParameters<FloatTensor<B>>) {
     let BlockSettings { attention: shape, eps, gelu, parallel_residual, precision } = c.settings;
     let Kept { factors: w, normed1, qkv, mixed, attention, between, normed2, wide, activated } = kept;
-    let back = |x, w, g| {
-        let (gx, gw, gb) = B::fused_linear_backward(x, w, g, precision);
-        (gx, [gw, gb])
-    };
     let norm_back = |x, [gamma, _]: &[FloatTensor<B>; 2], g| {
         let (gx, gw, gb) = B::fused_layer_norm_backward(x, gamma.clone(), g, eps);
         (gx, [gw, gb])
     };
-    let g_factor = B::as_factor(g.clone(), precision);
-    let (g_activated, narrow) = back(activated, w.narrow, g_factor.clone());
-    let (g_normed2, widen) = back(normed2, w.widen, B::fused_gelu_backward(wide, g_activated, gelu));
-    let through_attention = |g_factor| {
-        let (g_mixed, dense) = back(mixed, w.dense, g_factor);
+    // What reaches a linear operation is read once for the sum that its bias gets: where it is rounded, where it is made.
+    let (g_fed, narrow_bias) = B::as_factor_with_sum(g.clone(), precision);
+    let (g_activated, narrow) = B::fused_linear_backward(activated, w.narrow, g_fed.clone(), precision);
+    let (g_wide, widen_bias) = B::fused_gelu_backward_with_sum(wide, g_activated, gelu, precision);
+    let (g_normed2, widen) = B::fused_linear_backward(normed2, w.widen, g_wide, precision);
+    let through_attention = |g_attended| {
+        let (g_mixed, dense) = B::fused_linear_backward(mixed, w.dense, g_attended, precision);
         let (cos, sin, starts) = (c.cos.clone(), c.sin.clone(), c.starts.clone());
         let g_qkv = B::causal_attention_backward(qkv, cos, sin, starts, attention, g_mixed, shape, precision);
-        let (g_normed1, query_key_value) = back(normed1, w.query_key_value, g_qkv);
-        (g_normed1, query_key_value, dense)
+        let (g_normed1, gw, gb) = B::fused_biased_linear_backward(normed1, w.query_key_value, g_qkv, precision);
+        (g_normed1, [gw, gb], dense)
     };
     let (gx, [norm1, norm2], query_key_value, dense) = if parallel_residual {
-        let (g_normed1, query_key_value, dense) = through_attention(g_factor);
+        let (g_normed1, query_key_value, dense) = through_attention(g_fed);
         let gammas = [p.norm1[0].clone(), p.norm2[0].clone()];
         let (gx, norms) = B::fused_layer_norms_backward(x, gammas, [g_normed1, g_normed2], g, eps);
-        (gx, norms, query_key_value, dense)
+        // Both branches add to the same stream.
+        (gx, norms, query_key_value, [dense, narrow_bias.clone()])
     } else {
-        let (g_fed, norm2) = norm_back(between.unwrap_or_else(|| x.clone()), &p.norm2, g_normed2);
-        let gy = add::<B>(g, g_fed);
-        let (g_normed1, query_key_value, dense) = through_attention(B::as_factor(gy.clone(), precision));
+        let (g_between, norm2) = norm_back(between.unwrap_or_else(|| x.clone()), &p.norm2, g_normed2);
+        let gy = add::<B>(g, g_between);
+        let (g_attended, dense_bias) = B::as_factor_with_sum(gy.clone(), precision);
+        let (g_normed1, query_key_value, dense) = through_attention(g_attended);
         let (gx, norm1) = norm_back(x, &p.norm1, g_normed1);
-        (add::<B>(gy, gx), [norm1, norm2], query_key_value, dense)
+        (add::<B>(gy, gx), [norm1, norm2], query_key_value, [dense, dense_bias])
     };
+    let (widen, narrow) = ([widen, widen_bias], [narrow, narrow_bias]);
     (gx, BlockParameters { norm1, query_key_value, dense, norm2, widen, narrow })
 }

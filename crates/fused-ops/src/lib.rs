@@ -34,7 +34,7 @@ mod ops;
 mod tensor;
 mod types;
 
-pub use block::{BlockContext, BlockParameters, BlockSettings, block_with_attention};
+pub use block::{BlockContext, BlockParameters, BlockSettings, Norms, Stream, block_with_attention};
 pub use burn;
 pub use cached::{KeyValues, cached_attention};
 pub use ops::{FusedOps, TrainingBackend};

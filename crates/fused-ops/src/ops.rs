@@ -4,7 +4,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Int, Tensor};
 
-use crate::block::{self, BlockContext, BlockParameters};
+use crate::block::{self, BlockContext, BlockParameters, Norms, Stream};
 use crate::definition::attention::Rotary;
 use crate::definition::{adamw, attention, factor, float, gelu, head, linear, norm, prim};
 use crate::{AdamWStep, AttentionShape, DeviceMemory, Gelu, KeptAttention, Place, Precision, Slot, Updated};
@@ -23,6 +23,20 @@ pub trait FusedOps: Backend {
     /// A matrix in the type of products: what linear operations turn their factors into, for one that is used again.
     fn as_factor(t: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
         prim(factor(float::<Self, 2>(t), precision))
+    }
+
+    /// The sum of a matrix's rows, in f32: the gradient of a bias, from that of what it was added to.
+    ///
+    /// # Shapes
+    /// t `[N, C]` → `[C]`
+    fn sum_rows(t: FloatTensor<Self>) -> FloatTensor<Self> {
+        prim(crate::definition::wide(float::<Self, 2>(t)).sum_dim(0).squeeze_dim::<1>(0))
+    }
+
+    /// [A matrix in the type of products](Self::as_factor), and [the sum of its rows](Self::sum_rows) in that type.
+    fn as_factor_with_sum(t: FloatTensor<Self>, precision: Precision) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let t = Self::as_factor(t, precision);
+        (t.clone(), Self::sum_rows(t))
     }
 
     /// The rows of a table `[V, C]` at the ids `[N]`, which lie below V: `[N, C]`.
@@ -60,16 +74,27 @@ pub trait FusedOps: Backend {
         prim(linear::forward::<Self>(float(x), float(w), b.map(float), precision))
     }
 
-    /// Gradients of x (of its type), and of w and b in f32 (the last is summed over the rows; callers without a bias
-    /// drop it).
+    /// Gradients of x, of its type, and of w, in f32.
     fn fused_linear_backward(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
         g: FloatTensor<Self>,
         precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (gx, gw) = linear::backward::<Self>(float(x), float(w), float(g), precision);
+        (prim(gx), prim(gw))
+    }
+
+    /// [`fused_linear_backward`](Self::fused_linear_backward), and the gradient of the bias, in f32.
+    fn fused_biased_linear_backward(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let (gx, gw, gb) = linear::backward::<Self>(float(x), float(w), float(g), precision);
-        (prim(gx), prim(gw), prim(gb))
+        let (g, gb) = Self::as_factor_with_sum(g, precision);
+        let (gx, gw) = Self::fused_linear_backward(x, w, g, precision);
+        (gx, gw, gb)
     }
 
     /// The activation, element by element; of x's type.
@@ -80,6 +105,17 @@ pub trait FusedOps: Backend {
     /// Gradient of x.
     fn fused_gelu_backward(x: FloatTensor<Self>, g: FloatTensor<Self>, kind: Gelu) -> FloatTensor<Self> {
         prim(gelu::backward::<Self>(float(x), float(g), kind))
+    }
+
+    /// Gradient of x as a factor of the precision, and [the sum of its rows](Self::sum_rows): what the linear operation before an
+    /// activation goes on with.
+    fn fused_gelu_backward_with_sum(
+        x: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        kind: Gelu,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        Self::as_factor_with_sum(Self::fused_gelu_backward(x, g, kind), precision)
     }
 
     /// `(x − mean)/√(var + eps)·gamma + beta` over the last dimension, computed in f32; the result is a factor of the
@@ -112,11 +148,24 @@ pub trait FusedOps: Backend {
     /// begins with.
     fn fused_layer_norms(
         x: FloatTensor<Self>,
-        parameters: [[FloatTensor<Self>; 2]; 2],
+        parameters: Norms<FloatTensor<Self>>,
         eps: f64,
         precision: Precision,
     ) -> [FloatTensor<Self>; 2] {
         parameters.map(|[gamma, beta]| Self::fused_layer_norm(x.clone(), gamma, beta, eps, precision))
+    }
+
+    /// [The residual sum](Self::residual_sum) of all three, and [both norms](Self::fused_layer_norms) of it.
+    fn residual_sum_and_norms(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        parameters: Norms<FloatTensor<Self>>,
+        eps: f64,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, [FloatTensor<Self>; 2]) {
+        let sum = Self::residual_sum(a, Some(b), x);
+        (sum.clone(), Self::fused_layer_norms(sum, parameters, eps, precision))
     }
 
     /// From the gradients of [two norms' results](Self::fused_layer_norms) and what reaches x beside them: the gradient of x,
@@ -182,16 +231,20 @@ pub trait FusedOps: Backend {
         prim(attention::backward::<Self>(float(qkv), &rotary, starts.map(int), float(g), shape, precision))
     }
 
-    /// A whole transformer block, `[B·T, C]` → `[B·T, C]`. With `recompute` training keeps only its input and runs it
-    /// again in the backward pass (activation checkpointing): the same values, less memory, a third more work.
+    /// A whole transformer block, from residual stream to residual stream. With `recompute` training keeps only its input and runs
+    /// it again in the backward pass (activation checkpointing): the same values, less memory, a third more work.
+    ///
+    /// `next` are the norms of the block that takes the result, if one follows: training makes them together with the residual sum
+    /// where both have parallel branches, so that the sum is not read again. The values are the same with and without.
     fn transformer_block(
-        x: FloatTensor<Self>,
+        stream: Stream<FloatTensor<Self>>,
         parameters: BlockParameters<FloatTensor<Self>>,
+        next: Option<Norms<FloatTensor<Self>>>,
         context: BlockContext<Self>,
         recompute: bool,
-    ) -> FloatTensor<Self> {
-        let _ = recompute; // Without gradients there is nothing to keep.
-        block::forward::<Self>(x, &parameters, &context, false)
+    ) -> Stream<FloatTensor<Self>> {
+        let _ = (next, recompute); // Without gradients there is nothing to keep, and the norms are made when they are used.
+        block::forward::<Self>(stream, &parameters, None, &context, false)
     }
 
     /// Negative log-likelihood of each row's target under `softmax(x·wᵀ)`, in nats; 0 where the target is negative.

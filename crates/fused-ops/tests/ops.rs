@@ -7,7 +7,7 @@ use burn::backend::Autodiff;
 use burn::tensor::{Int, Tensor, TensorData};
 use fused_ops::backends::{Flex, NdArray};
 use fused_ops::{
-    AdamWStep, AttentionShape, BlockContext, BlockParameters, BlockSettings, FusedOps, Gelu, Precision, adamw,
+    AdamWStep, AttentionShape, BlockContext, BlockParameters, BlockSettings, FusedOps, Gelu, Precision, Stream, adamw,
     cached_attention, causal_attention, embedding, gelu, head_loss, layer_norm, linear, sum_squares, token_losses,
 };
 
@@ -40,6 +40,9 @@ enum Op {
     Block {
         parallel_residual: bool,
         recompute: bool,
+        /// So many in a row, of the same weights; each with its norms made by the one before, or not.
+        blocks: usize,
+        ahead: bool,
     },
     Head,
 }
@@ -104,7 +107,7 @@ impl Op {
                 let starts = Some(ints(starts(s), [s.batch, s.time]));
                 causal_attention(inputs[0].clone(), cos, sin, starts, s, F32)
             }
-            Op::Block { parallel_residual, recompute } => {
+            Op::Block { parallel_residual, recompute, blocks, ahead } => {
                 let (cos, sin) = rotary(ATTENTION.time, ATTENTION);
                 let float = |t: Tensor<B, 2>| t.into_primitive().tensor();
                 let vector = |i: usize| row(i).into_primitive().tensor();
@@ -125,8 +128,12 @@ impl Op {
                     precision: F32,
                 };
                 let context = BlockContext { cos: float(cos), sin: float(sin), starts: None, settings };
-                let out = B::transformer_block(matrix(0), parameters, context, recompute);
-                Tensor::from_primitive(burn::tensor::TensorPrimitive::Float(out))
+                let mut stream = Stream::new(matrix(0));
+                for i in 1..=blocks {
+                    let next = (ahead && i < blocks).then(|| [parameters.norm1.clone(), parameters.norm2.clone()]);
+                    stream = B::transformer_block(stream, parameters.clone(), next, context.clone(), recompute);
+                }
+                Tensor::from_primitive(burn::tensor::TensorPrimitive::Float(stream.into_x()))
             }
             Op::Head => {
                 let targets: Vec<i32> = (0..21).map(|i| if i % 4 == 3 { -1 } else { (i * 7) % 33 }).collect();
@@ -144,7 +151,8 @@ const ATTENTION: AttentionShape = AttentionShape { batch: 2, time: 70, heads: 3,
 
 fn all() -> Vec<Op> {
     let full = AttentionShape { batch: 1, time: 5, heads: 2, head_dim: 4, rotary_dims: 4 };
-    let block = |parallel_residual, recompute| Op::Block { parallel_residual, recompute };
+    let block = |parallel_residual, recompute| Op::Block { parallel_residual, recompute, blocks: 1, ahead: false };
+    let blocks = |parallel_residual, recompute| Op::Block { parallel_residual, recompute, blocks: 2, ahead: true };
     vec![
         Op::Linear,
         Op::Gelu(Gelu::Exact),
@@ -158,6 +166,9 @@ fn all() -> Vec<Op> {
         block(true, true),
         block(false, false),
         block(false, true),
+        blocks(true, false),
+        blocks(true, true),
+        blocks(false, false),
         Op::Head,
     ]
 }
@@ -211,6 +222,7 @@ fn fast_path_equals_the_definition() {
 fn gpu_kernels_equal_the_definition() {
     compare_with_the_definition::<fused_ops::backends::Vulkan>();
     adamw_on::<fused_ops::backends::Vulkan>();
+    sums_on::<fused_ops::backends::Vulkan>();
 }
 
 #[test]
@@ -255,13 +267,17 @@ fn results_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
-fn recomputing_a_block_changes_no_bit() {
+fn recomputing_a_block_and_making_its_norms_ahead_change_no_bit() {
     for parallel_residual in [true, false] {
-        let run = |recompute| {
-            let op = Op::Block { parallel_residual, recompute };
+        let run = |recompute, ahead| {
+            let op = Op::Block { parallel_residual, recompute, blocks: 3, ahead };
             evaluate::<Flex>(op, &op.inputs())
         };
-        assert!(run(true) == run(false), "parallel_residual = {parallel_residual}");
+        let plain = run(false, false);
+        for (recompute, ahead) in [(true, false), (false, true), (true, true)] {
+            let what = format!("parallel_residual = {parallel_residual}, recompute = {recompute}, ahead = {ahead}");
+            assert!(run(recompute, ahead) == plain, "{what}");
+        }
     }
 }
 
@@ -355,6 +371,65 @@ fn ignored_targets_give_no_gradient() {
     for row in (3..21).step_by(4) {
         assert!(grads[0][row * 6..(row + 1) * 6].iter().all(|g| *g == 0.0));
     }
+}
+
+/// Sums over many rows, of whole numbers: exact in any order.
+fn sums_on<B: FusedOps>() {
+    let device = Default::default();
+    let whole = |n: usize| values(n, 50).into_iter().map(|v| (v * 4.0).round()).collect::<Vec<f32>>();
+    let matrix = |v: &[f32], c: usize| {
+        Tensor::<B, 2>::from_data(TensorData::new(v.to_vec(), [v.len() / c, c]), &device).into_primitive().tensor()
+    };
+    let data = |t| Tensor::<B, 1>::from_primitive(burn::tensor::TensorPrimitive::Float(t)).into_data();
+    let matrix_data = |t| Tensor::<B, 2>::from_primitive(burn::tensor::TensorPrimitive::Float(t)).into_data();
+    for (rows, c) in [(1, 3), (64, 8), (65, 12), (700, 1), (4097, 4), (5000, 7)] {
+        let x = whole(rows * c);
+        let sums: Vec<f32> = (0..c).map(|j| x.iter().skip(j).step_by(c).sum()).collect();
+        assert_eq!(data(B::sum_rows(matrix(&x, c))).to_vec::<f32>().unwrap(), sums, "{rows} rows of {c}");
+        let (factor, found) = B::as_factor_with_sum(matrix(&x, c), F32);
+        assert_eq!(data(found).to_vec::<f32>().unwrap(), sums);
+        assert_eq!(matrix_data(factor).to_vec::<f32>().unwrap(), x);
+
+        for kind in [Gelu::Exact, Gelu::Tanh] {
+            let (gx, found) = B::fused_gelu_backward_with_sum(matrix(&x, c), matrix(&x, c), kind, F32);
+            let gx = matrix_data(gx).to_vec::<f32>().unwrap();
+            assert_close(
+                &gx,
+                &matrix_data(B::fused_gelu_backward(matrix(&x, c), matrix(&x, c), kind)).to_vec::<f32>().unwrap(),
+                0.0,
+                "gelu",
+            );
+            let sums: Vec<f32> =
+                (0..c).map(|j| gx.iter().skip(j).step_by(c).map(|v| f64::from(*v)).sum::<f64>() as f32).collect();
+            assert_close(&data(found).to_vec::<f32>().unwrap(), &sums, 1e-5, "sums of gelu's gradient");
+        }
+
+        // Ids that come in one segment of positions or in all of them, once and often, in runs, and never.
+        let vocabulary = 300;
+        let ids: Vec<i32> = (0..rows as i32)
+            .map(|i| match i % 5 {
+                0 => 299,
+                1 => 7 + i / 600,
+                2 => (i * 37) % 290,
+                _ => 13 + i / 20 % 3,
+            })
+            .collect();
+        let mut table = vec![0f32; vocabulary * c];
+        for (row, id) in ids.iter().enumerate() {
+            for j in 0..c {
+                table[*id as usize * c + j] += x[row * c + j];
+            }
+        }
+        let ids = ints::<B, 1>(ids, [rows]).into_primitive();
+        let found = B::fused_embedding_backward(ids, matrix(&x, c), vocabulary);
+        assert!(matrix_data(found).to_vec::<f32>().unwrap() == table, "{rows} positions");
+    }
+}
+
+#[test]
+fn sums_over_many_rows_are_exact() {
+    sums_on::<Flex>();
+    sums_on::<NdArray>();
 }
 
 fn adamw_on<B: FusedOps>() {

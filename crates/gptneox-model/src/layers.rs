@@ -3,8 +3,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, TensorPrimitive};
 use fused_ops::{
-    AttentionShape, BlockContext, BlockParameters, BlockSettings, FusedOps, KeyValues, Precision, block_with_attention,
-    cached_attention, layer_norm,
+    AttentionShape, BlockContext, BlockParameters, BlockSettings, FusedOps, KeyValues, Precision, Stream,
+    block_with_attention, cached_attention, layer_norm,
 };
 
 use crate::parameters::Source;
@@ -107,23 +107,24 @@ impl<B: FusedOps> Block<B> {
         })
     }
 
-    /// `[B·T, C]` → `[B·T, C]`; `starts` `[B, T]` is the first position that each position attends to.
+    /// `starts` `[B, T]` is the first position that each position attends to; `next` is the block that takes the result, if any.
     pub(crate) fn forward(
         &self,
-        x: Tensor<B, 2>,
+        stream: Stream<B::FloatTensorPrimitive>,
+        next: Option<&Self>,
         rotary: &Rotary<B>,
         starts: Option<Tensor<B, 2, Int>>,
         settings: BlockSettings,
         recompute: bool,
-    ) -> Tensor<B, 2> {
+    ) -> Stream<B::FloatTensorPrimitive> {
         let context = BlockContext {
             cos: primitive(rotary.cos.clone()),
             sin: primitive(rotary.sin.clone()),
             starts: starts.map(Tensor::into_primitive),
             settings,
         };
-        let out = B::transformer_block(primitive(x), self.parameters(), context, recompute);
-        Tensor::from_primitive(TensorPrimitive::Float(out))
+        let next = next.map(|block| [block.input_layernorm.pair(), block.post_attention_layernorm.pair()]);
+        B::transformer_block(stream, self.parameters(), next, context, recompute)
     }
 
     /// The next positions' outputs, with the keys and values of those before them. Without gradients.
@@ -137,13 +138,13 @@ impl<B: FusedOps> Block<B> {
         let BlockSettings { attention: shape, precision, .. } = settings;
         let mut kept = None;
         let attend = |qkv| {
-            let qkv = Tensor::from_primitive(TensorPrimitive::Float(qkv));
+            let qkv = tensor(qkv);
             let (mixed, all) = cached_attention(qkv, rotary.cos.clone(), rotary.sin.clone(), past, shape, precision);
             kept = Some(all);
             primitive(mixed)
         };
         let out = block_with_attention::<B>(primitive(x), &self.parameters(), settings, attend);
-        (Tensor::from_primitive(TensorPrimitive::Float(out)), kept.expect("a block attends once"))
+        (tensor(out), kept.expect("a block attends once"))
     }
 
     fn parameters(&self) -> BlockParameters<B::FloatTensorPrimitive> {
@@ -176,8 +177,12 @@ pub(crate) fn settings(config: &GptNeoXConfig, compute: Compute, batch: usize, t
     }
 }
 
-fn primitive<B: FusedOps, const D: usize>(t: Tensor<B, D>) -> B::FloatTensorPrimitive {
+pub(crate) fn primitive<B: FusedOps, const D: usize>(t: Tensor<B, D>) -> B::FloatTensorPrimitive {
     t.into_primitive().tensor()
+}
+
+pub(crate) fn tensor<B: FusedOps>(t: B::FloatTensorPrimitive) -> Tensor<B, 2> {
+    Tensor::from_primitive(TensorPrimitive::Float(t))
 }
 
 impl<B: FusedOps> Rotary<B> {

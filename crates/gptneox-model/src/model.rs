@@ -2,9 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::{DType, Int, Tensor};
-use fused_ops::{FusedOps, HeadLoss, KeyValues, Precision, embedding, head_loss, linear, token_losses};
+use fused_ops::{FusedOps, HeadLoss, KeyValues, Precision, Stream, embedding, head_loss, linear, token_losses};
 
-use crate::layers::{Block, LayerNorm, Rotary, Table, settings};
+use crate::layers::{Block, LayerNorm, Rotary, Table, primitive, settings, tensor};
 use crate::parameters::Source;
 use crate::{Compute, Error, GptNeoXConfig, Input, Observer, Site};
 
@@ -90,14 +90,16 @@ impl<B: FusedOps> GptNeoX<B> {
         let [batch, time] = ids.dims();
         let settings = settings(&self.config, self.compute, batch, time);
         let rotary = self.gpt_neox.rotary.for_length(&self.config, time);
-        let mut x = self.embed(ids);
+        let x = self.embed(ids);
         observer.observe(Site::Embed, &x);
-        for (i, block) in self.gpt_neox.layers.iter().enumerate() {
+        let mut stream = Stream::new(primitive(x));
+        let layers = &self.gpt_neox.layers;
+        for (i, block) in layers.iter().enumerate() {
             let starts = document_starts.clone();
-            x = block.forward(x, &rotary, starts, settings, self.compute.recompute);
-            observer.observe(Site::Block(i), &x);
+            stream = block.forward(stream, layers.get(i + 1), &rotary, starts, settings, self.compute.recompute);
+            observer.observe(Site::Block(i), &tensor(stream.x().clone()));
         }
-        let x = self.final_norm(x);
+        let x = self.final_norm(tensor(stream.into_x()));
         observer.observe(Site::FinalNorm, &x);
         x
     }

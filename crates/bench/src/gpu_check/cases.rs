@@ -4,7 +4,7 @@ use burn::backend::Autodiff;
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
 use data_mixer::stream_key;
 use fused_ops::{
-    self, AdamWStep, AttentionShape, BlockContext, BlockParameters, BlockSettings, FusedOps, Gelu, Precision,
+    self, AdamWStep, AttentionShape, BlockContext, BlockParameters, BlockSettings, FusedOps, Gelu, Precision, Stream,
     TrainingBackend, backends,
 };
 use midtrain::{Backend, OnBackend};
@@ -29,7 +29,8 @@ pub(crate) enum Case {
     Embedding(usize, usize, usize, bool),
     /// N, V, C; every so many-th target is left out.
     Head(usize, usize, usize, usize),
-    Block(AttentionShape, bool),
+    /// With parallel branches; so many in a row, of the same weights.
+    Block(AttentionShape, bool, usize),
     /// N, C; with a third summand.
     Residual(usize, usize, bool),
 }
@@ -71,9 +72,11 @@ const CASES: &[Case] = &[
     Case::Head(300, 1003, 48, 4),
     Case::Head(64, 512, 64, 1),
     Case::Head(7, 33, 6, 1_000_000),
-    Case::Block(attention(2, 70, 2, 64, 16), true),
-    Case::Block(attention(2, 70, 2, 64, 16), false),
-    Case::Block(attention(1, 31, 3, 8, 4), true),
+    Case::Block(attention(2, 70, 2, 64, 16), true, 1),
+    Case::Block(attention(2, 70, 2, 64, 16), false, 1),
+    Case::Block(attention(1, 31, 3, 8, 4), true, 1),
+    Case::Block(attention(2, 70, 2, 64, 16), true, 2),
+    Case::Block(attention(1, 31, 3, 8, 4), false, 2),
     Case::Residual(129, 77, true),
     Case::Residual(64, 64, false),
 ];
@@ -120,7 +123,7 @@ impl Case {
             Case::Attention(s, _) => vec![(s.batch * s.time, s.heads * 3 * s.head_dim, 1.0)],
             Case::Embedding(_, v, c, _) => vec![(v, c, 1.0)],
             Case::Head(n, v, c, _) => vec![(n, c, 1.0), (v, c, 0.5)],
-            Case::Block(s, _) => {
+            Case::Block(s, ..) => {
                 let c = s.heads * s.head_dim;
                 let w = 1.0 / (c as f32).sqrt();
                 let (norm, bias) = ((1, c, 1.0), |n| (1, n, 0.1));
@@ -166,7 +169,7 @@ impl Case {
                 let targets = ints((0..n).map(target).collect(), [n], &device);
                 fused_ops::head_loss(x[0].clone(), x[1].clone(), targets, 0.25, precision).scaled_sum.reshape([1, 1])
             }
-            Case::Block(s, parallel_residual) => {
+            Case::Block(s, parallel_residual, blocks) => {
                 let (cos, sin) = rotary(s, &device);
                 let vector = |i: usize| row(i).into_primitive().tensor();
                 let weight = |i: usize| prim(x[i].clone());
@@ -181,8 +184,12 @@ impl Case {
                 let settings =
                     BlockSettings { attention: s, eps: 1e-5, gelu: Gelu::Exact, parallel_residual, precision };
                 let context = BlockContext { cos: prim(cos), sin: prim(sin), starts: None, settings };
-                let out = B::transformer_block(prim(x[0].clone()), parameters, context, false);
-                Tensor::from_primitive(TensorPrimitive::Float(out))
+                let mut stream = Stream::new(prim(x[0].clone()));
+                for i in 1..=blocks {
+                    let next = (i < blocks).then(|| [parameters.norm1.clone(), parameters.norm2.clone()]);
+                    stream = B::transformer_block(stream, parameters.clone(), next, context.clone(), false);
+                }
+                Tensor::from_primitive(TensorPrimitive::Float(stream.into_x()))
             }
             Case::Residual(_, _, three) => {
                 let third = three.then(|| prim(x[2].clone()));

@@ -125,7 +125,7 @@ impl Times {
                 B::fused_linear(x.clone(), w.clone(), Some(b.clone()), p)
             })?;
             clock.time(&format!("{name}: linear, backward"), 2.0 * bytes, 2.0 * operations, || {
-                B::fused_linear_backward(x.clone(), w.clone(), g.clone(), p)
+                B::fused_biased_linear_backward(x.clone(), w.clone(), g.clone(), p)
             })?;
         }
         let w = clock.random([4 * c, c], DType::F32);
@@ -150,10 +150,21 @@ impl Times {
         clock.time("residual sum", (8.0 + 2.0 * e) * size(n, c), 0.0, || {
             B::residual_sum(g.clone(), Some(g.clone()), x.clone())
         })?;
+        clock.time("residual sum and both norms", (8.0 + 4.0 * e) * size(n, c), 0.0, || {
+            let affine = [affine.clone(), affine.clone()];
+            B::residual_sum_and_norms(g.clone(), g.clone(), x.clone(), affine, 1e-5, p)
+        })?;
+        clock.time("a gradient as a factor, and its sum", (4.0 + e) * size(n, c), 0.0, || {
+            B::as_factor_with_sum(x.clone(), p)
+        })?;
+        clock.time("sum of qkv's gradient", e * size(n, 3 * c), 0.0, {
+            let g = clock.random([n, 3 * c], product);
+            move || B::sum_rows(g.clone())
+        })?;
         let (wide, gw) = (clock.random([n, f], product), clock.random([n, f], product));
         clock.time("gelu", 2.0 * e * size(n, f), 0.0, || B::fused_gelu(wide.clone(), Gelu::Exact))?;
-        clock.time("gelu, backward", 3.0 * e * size(n, f), 0.0, || {
-            B::fused_gelu_backward(wide.clone(), gw.clone(), Gelu::Exact)
+        clock.time("gelu, backward, and the sum of the gradient", 3.0 * e * size(n, f), 0.0, || {
+            B::fused_gelu_backward_with_sum(wide.clone(), gw.clone(), Gelu::Exact, p)
         })?;
         drop((wide, gw));
 

@@ -1,164 +1,180 @@
 //! The gradient of an embedding table, without atomics: rows of the same id are added in a fixed order.
 //!
-//! 1. Positions are cut into segments. The first position of an id in a segment takes the sum of its rows there.
-//! 2. The first position of an id at all adds the sums of the later segments, and writes the table's row.
+//! 1. Positions are cut into segments. Each position finds the next one of its id in its segment.
+//! 2. The first position of an id in a segment takes the sum of its rows there, and writes itself into a table
+//!    `[segments, V]`, at a place that is no other's.
+//! 3. Each id finds its positions in the table, in order of the segments.
+//! 4. Each row of the result is the sum of the rows at those.
 //!
-//! So no chain of dependent additions is longer than a segment and the number of segments.
+//! So no chain of additions is longer than a segment or the number of segments, and the work grows with (N + V)·√N.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::ops::numeric::zeros_client;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::reduce::{Rows, cube_rows, max_of_row, row_of_unit, rows, shared_values};
-use super::{address, dims2, empty, own};
+use super::reduce::{THREADS, cubes};
+use super::{address, dims2, elements, empty, own, vector};
 
-/// Positions of a segment.
+/// Positions of a segment, at least.
 const SEGMENT: usize = 256;
 
-/// Stands for no position.
-const NONE: u32 = u32::MAX;
-
-/// Where each position's id comes next: in its segment, and, for the first of a segment, after it. `kind` is 2 for the
-/// first position of an id at all, 1 for the first of its segment, else 0. A row of units a position.
-///
-/// Places are compared as f32, which holds them exactly up to 2²⁴. Each position looks at all others: the work grows with
-/// the square of their number. (The whole gradient takes 1 ms for 32 768 positions on an H200.)
+/// Step 1, one unit a position: where its id comes next in its segment (0 where it does not: no position follows on 0 itself), and
+/// whether it is the first one there.
 #[cube(launch)]
-fn link_positions(
-    ids: &Array<i32>,
-    within: &mut Array<u32>,
-    beyond: &mut Array<u32>,
-    kind: &mut Array<u32>,
-    #[comptime] segment: usize,
-    #[comptime] none: u32,
-    #[comptime] plane: bool,
-) {
-    let position = row_of_unit();
-    if position >= ids.len() {
-        terminate!();
-    }
-    let mut shared = shared_values();
-    let id = ids[position];
-    let begin = position / segment * segment;
-    let end = begin + segment;
-    let far = f32::cast_from(none);
-    let mut next = far;
-    let mut later = far;
-    let mut first = far;
-    let mut first_here = far;
-    let mut i = UNIT_POS_X as usize;
-    while i < ids.len() {
-        if ids[i] == id {
-            let place = f32::cast_from(i as u32);
-            if place < first {
-                first = place;
+fn link_positions(ids: &Array<i32>, next: &mut Array<u32>, first: &mut Array<u32>, segment: u32) {
+    let position = ABSOLUTE_POS;
+    if position < ids.len() {
+        let segment = segment as usize;
+        let id = ids[position];
+        let begin = position / segment * segment;
+        let mut after = u32::new(0);
+        let mut before = u32::new(0);
+        let mut i = begin;
+        while i < begin + segment && i < ids.len() {
+            if ids[i] == id {
+                if i < position {
+                    before = u32::new(1);
+                } else if i > position && after == 0 {
+                    after = i as u32;
+                }
             }
-            if i >= begin && place < first_here {
-                first_here = place;
-            }
-            if i > position && i < end && place < next {
-                next = place;
-            }
-            if i >= end && place < later {
-                later = place;
-            }
+            i += 1;
         }
-        i += CUBE_DIM_X as usize;
-    }
-    let next = least_of_row(next, &mut shared, plane);
-    let later = least_of_row(later, &mut shared, plane);
-    let first = least_of_row(first, &mut shared, plane);
-    let first_here = least_of_row(first_here, &mut shared, plane);
-    if UNIT_POS_X == 0 {
-        let own = f32::cast_from(position as u32);
-        within[position] = if next < far { u32::cast_from(next) } else { u32::new(none as i64) };
-        beyond[position] = if later < far { u32::cast_from(later) } else { u32::new(none as i64) };
-        let mut rank = u32::new(0);
-        if first == own {
-            rank = u32::new(2);
-        } else if first_here == own {
-            rank = u32::new(1);
-        }
-        kind[position] = rank;
+        next[position] = after;
+        first[position] = u32::new(1) - before;
     }
 }
 
-/// The least value of the units of a row; all of them get it.
-#[cube]
-fn least_of_row(value: f32, shared: &mut SharedMemory<f32>, #[comptime] plane: bool) -> f32 {
-    let opposite = max_of_row(f32::new(0.0) - value, shared, plane);
-    f32::new(0.0) - opposite
-}
-
-/// Step 1, in place: one cube a position.
+/// Step 2, in place, one cube a position. The table, zero before, gets 1 + the position.
 #[cube(launch, address_type = "dynamic")]
-fn sum_segments(within: &Array<u32>, kind: &Array<u32>, g: &mut Array<f32>, columns: u32, #[comptime] none: u32) {
+fn sum_segments<N: Size>(
+    ids: &Array<i32>,
+    next: &Array<u32>,
+    first: &Array<u32>,
+    g: &mut Array<Vector<f32, N>>,
+    table: &mut Array<u32>,
+    columns: u32,
+    rows: u32,
+    segment: u32,
+) {
     let position = CUBE_POS;
-    if position < kind.len() && kind[position] > 0 {
+    if position < first.len() && first[position] == 1 {
         let columns = columns as usize;
         let mut c = UNIT_POS_X as usize;
         while c < columns {
             let mut sum = g[position * columns + c];
-            let mut next = within[position];
-            while next != none {
-                sum += g[next as usize * columns + c];
-                next = within[next as usize];
+            let mut other = next[position];
+            while other != 0 {
+                sum += g[other as usize * columns + c];
+                other = next[other as usize];
             }
             g[position * columns + c] = sum;
             c += CUBE_DIM_X as usize;
         }
+        if UNIT_POS_X == 0 {
+            let (segment, id) = (position / segment as usize, ids[position] as usize);
+            table[segment * rows as usize + id] = position as u32 + 1;
+        }
     }
 }
 
-/// Step 2: one cube a position.
+/// Step 3, one unit an id: 1 + its first position, and from each position of the table to the next one, the same way; 0 ends.
 #[cube(launch, address_type = "dynamic")]
-fn sum_over_segments(
-    ids: &Array<i32>,
+fn link_segments(table: &Array<u32>, begin: &mut Array<u32>, beyond: &mut Array<u32>, segments: u32) {
+    let id = ABSOLUTE_POS;
+    let rows = begin.len();
+    if id < rows {
+        let mut start = u32::new(0);
+        let mut last = u32::new(0);
+        let mut segment = 0usize;
+        while segment < segments as usize {
+            let place = table[segment * rows + id];
+            if place > 0 {
+                if last == 0 {
+                    start = place;
+                } else {
+                    beyond[(last - 1) as usize] = place;
+                }
+                last = place;
+            }
+            segment += 1;
+        }
+        if last > 0 {
+            beyond[(last - 1) as usize] = 0;
+        }
+        begin[id] = start;
+    }
+}
+
+/// Step 4, one cube a row of the result.
+#[cube(launch, address_type = "dynamic")]
+fn sum_over_segments<N: Size>(
+    begin: &Array<u32>,
     beyond: &Array<u32>,
-    kind: &Array<u32>,
-    g: &Array<f32>,
-    out: &mut Array<f32>,
+    g: &Array<Vector<f32, N>>,
+    out: &mut Array<Vector<f32, N>>,
     columns: u32,
-    #[comptime] none: u32,
 ) {
-    let position = CUBE_POS;
-    if position < kind.len() && kind[position] == 2 {
-        let columns = columns as usize;
-        let row = ids[position] as usize * columns;
+    let (columns, row) = (columns as usize, CUBE_POS);
+    if row < begin.len() {
         let mut c = UNIT_POS_X as usize;
         while c < columns {
-            let mut sum = g[position * columns + c];
-            let mut next = beyond[position];
-            while next != none {
-                sum += g[next as usize * columns + c];
-                next = beyond[next as usize];
+            let mut sum = Vector::<f32, N>::new(0.0);
+            let mut place = begin[row];
+            while place != 0 {
+                sum += g[(place - 1) as usize * columns + c];
+                place = beyond[(place - 1) as usize];
             }
-            out[row + c] = sum;
+            out[row * columns + c] = sum;
             c += CUBE_DIM_X as usize;
         }
     }
 }
 
-/// Adds into `table` `[V, C]`, which is zero and unshared, the rows of `g` `[N, C]` at the ids `[N]`.
-pub(super) fn backward<R: CubeRuntime>(ids: CubeTensor<R>, g: CubeTensor<R>, table: &CubeTensor<R>) {
+/// `[rows, C]`: at each id the sum of the rows of `g` `[N, C]` that `ids` `[N]`, which lie below `rows`, name.
+pub(super) fn backward<R: CubeRuntime>(ids: CubeTensor<R>, g: CubeTensor<R>, rows: usize) -> CubeTensor<R> {
     let [n, c] = dims2(&g);
     if n == 0 {
-        return;
+        return zeros_client(g.client.clone(), g.device.clone(), Shape::from([rows, c]), DType::F32);
     }
-    assert!(n <= 1 << 24, "positions of a micro-batch that f32 tells apart");
     let g = own(g);
-    let [within, beyond, kind] = [0, 1, 2].map(|_| empty(&g, Shape::from([n]), DType::U32));
-    let client = g.client.clone();
-    // As many rows as ids: a plane for each.
-    let Rows { count, dim, plane } = rows(&g, n, 1);
-    let [w, b, k] = [&within, &beyond, &kind].map(|t| t.clone().into_array_arg());
-    link_positions::launch::<R>(&client, count, dim, ids.clone().into_array_arg(), w, b, k, SEGMENT, NONE, plane);
-    let address = address(&[&g, table]);
-    let (count, dim) = cube_rows(n, c);
-    let [w, k, g2] = [&within, &kind, &g].map(|t| t.clone().into_array_arg());
-    sum_segments::launch::<R>(&client, count.clone(), dim, address, w, k, g2, c as u32, NONE);
-    let [i, b, k, g, out] = [&ids, &beyond, &kind, &g, table].map(|t| t.clone().into_array_arg());
-    sum_over_segments::launch::<R>(&client, count, dim, address, i, b, k, g, out, c as u32, NONE);
+    let segment = SEGMENT.max(n.isqrt());
+    let segments = n.div_ceil(segment);
+    let table = zeros_client(g.client.clone(), g.device.clone(), Shape::from([segments * rows]), DType::U32);
+    let [next, first, beyond] = [n, n, n].map(|n| empty(&g, Shape::from([n]), DType::U32));
+    let begin = empty(&g, Shape::from([rows]), DType::U32);
+    let out = empty(&g, Shape::from([rows, c]), DType::F32);
+    let vector = vector(&g, c, &[DType::F32]);
+    let reads = c / vector;
+    let dim = CubeDim::new_1d(reads.next_power_of_two().clamp(32, THREADS as usize) as u32);
+    let address = address(&[&g, &table, &out]);
+    let (client, reads, segment, most) = (g.client.clone(), reads as u32, segment as u32, rows as u32);
+    let arg = |t: &CubeTensor<R>| t.clone().into_array_arg();
+    let (count, units) = elements(&g, n);
+    link_positions::launch::<R>(&client, count, units, arg(&ids), arg(&next), arg(&first), segment);
+    let (ids, next, first, sums, places) = (arg(&ids), arg(&next), arg(&first), arg(&g), arg(&table));
+    sum_segments::launch::<R>(
+        &client,
+        cubes(n),
+        dim,
+        address,
+        vector,
+        ids,
+        next,
+        first,
+        sums,
+        places,
+        reads,
+        most,
+        segment,
+    );
+    let (count, units) = elements(&g, rows);
+    let (places, begins) = (arg(&table), arg(&begin));
+    link_segments::launch::<R>(&client, count, units, address, places, begins, arg(&beyond), segments as u32);
+    let (begin, beyond, g, result) = (arg(&begin), arg(&beyond), arg(&g), arg(&out));
+    sum_over_segments::launch::<R>(&client, cubes(rows), dim, address, vector, begin, beyond, g, result, reads);
+    out
 }

@@ -29,7 +29,9 @@ use self::product::{Epilogue, Product};
 use crate::definition::attention::merge_heads;
 use crate::definition::head::chunks;
 use crate::definition::{cast, factor, float, prim, wide};
-use crate::{AdamWStep, AttentionShape, DeviceMemory, FusedOps, Gelu, KeptAttention, Place, Precision, Slot, Updated};
+use crate::{
+    AdamWStep, AttentionShape, DeviceMemory, FusedOps, Gelu, KeptAttention, Norms, Place, Precision, Slot, Updated,
+};
 
 /// A CubeCL runtime, and what it can do besides kernels that are written for all of them.
 pub(crate) trait Accelerator: CubeRuntime {
@@ -170,14 +172,22 @@ where
     I: IntElement,
     BT: BoolElement,
 {
+    fn sum_rows(t: FloatTensor<Self>) -> FloatTensor<Self> {
+        reduce::sum_rows(known::<Self, R>(t))
+    }
+
+    fn as_factor_with_sum(t: FloatTensor<Self>, precision: Precision) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let t = known::<Self, R>(t);
+        if t.dtype == product_type(precision) {
+            return (t.clone(), reduce::sum_rows(t));
+        }
+        reduce::rounded_and_sum_of_rows(in_f32::<Self, R, 2>(t), product_type(precision))
+    }
+
     fn fused_embedding_backward(ids: IntTensor<Self>, g: FloatTensor<Self>, rows: usize) -> FloatTensor<Self> {
         let g = in_f32::<Self, R, 2>(g);
         let ids = into_contiguous(to_i32::<Self, 1>(ids).into_primitive());
-        let device = g.device.clone();
-        let table = prim(Tensor::<Self, 2>::zeros([rows, dims2(&g)[1]], &device));
-        let table = own(table);
-        embedding::backward(ids, g, &table);
-        table
+        embedding::backward(ids, g, rows)
     }
 
     fn residual_sum(a: FloatTensor<Self>, b: Option<FloatTensor<Self>>, x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -203,6 +213,18 @@ where
         w: FloatTensor<Self>,
         g: FloatTensor<Self>,
         precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let x_type = x.dtype;
+        let [x, w, g] = [x, w, g].map(|t| Self::as_factor(t, precision));
+        let gx = Product::new(g.clone(), w).run::<Self>(x_type, None);
+        (gx, Product::of_transposed(g, x).run::<Self>(DType::F32, None))
+    }
+
+    fn fused_biased_linear_backward(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let x_type = x.dtype;
         let [x, w, g] = [x, w, g].map(|t| Self::as_factor(t, precision));
@@ -218,7 +240,22 @@ where
     fn fused_gelu_backward(x: FloatTensor<Self>, g: FloatTensor<Self>, kind: Gelu) -> FloatTensor<Self> {
         let x = known::<Self, R>(x);
         let g = into_contiguous(prim(cast::<Self, 2>(float(g), x.dtype)));
-        gelu::backward(x, g, kind)
+        gelu::backward(x, g, kind).0
+    }
+
+    fn fused_gelu_backward_with_sum(
+        x: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        kind: Gelu,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let x = known::<Self, R>(x);
+        if x.dtype != product_type(precision) {
+            return Self::as_factor_with_sum(Self::fused_gelu_backward(x, g, kind), precision);
+        }
+        let g = into_contiguous(prim(cast::<Self, 2>(float(g), x.dtype)));
+        let (gx, sums) = gelu::backward(x, g, kind);
+        (gx, reduce::sum_rows(sums))
     }
 
     fn fused_layer_norm(
@@ -234,7 +271,7 @@ where
 
     fn fused_layer_norms(
         x: FloatTensor<Self>,
-        parameters: [[FloatTensor<Self>; 2]; 2],
+        parameters: Norms<FloatTensor<Self>>,
         eps: f64,
         precision: Precision,
     ) -> [FloatTensor<Self>; 2] {
@@ -242,6 +279,24 @@ where
         let (x, dtype) = (in_f32::<Self, R, 2>(x), product_type(precision));
         let (first, second) = norm::forward(x, first, Some(second), eps as f32, dtype);
         [first, second.expect("two norms were asked for")]
+    }
+
+    fn residual_sum_and_norms(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        parameters: Norms<FloatTensor<Self>>,
+        eps: f64,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, [FloatTensor<Self>; 2]) {
+        let dtype = product_type(precision);
+        if a.dtype != dtype || b.dtype != dtype || !norm::sums_too(&x) {
+            let sum = Self::residual_sum(a, Some(b), x);
+            return (sum.clone(), Self::fused_layer_norms(sum, parameters, eps, precision));
+        }
+        let [a, b] = [a, b].map(into_contiguous);
+        let parameters = parameters.map(|affine| affine.map(in_f32::<Self, R, 1>));
+        norm::sum_and_norms([a, b], in_f32::<Self, R, 2>(x), parameters, eps as f32)
     }
 
     fn fused_layer_norm_backward(

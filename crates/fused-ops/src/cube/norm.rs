@@ -76,6 +76,48 @@ fn layer_norm_rows<E: Float, N: Size>(
     }
 }
 
+/// The sum `s = (a + b) + x` of each row, and two norms of it.
+#[cube(launch, address_type = "dynamic")]
+fn sum_and_norm_rows<E: Float, N: Size>(
+    a: &Array<Vector<E, N>>,
+    b: &Array<Vector<E, N>>,
+    x: &Array<Vector<f32, N>>,
+    gamma: &Array<Vector<f32, N>>,
+    beta: &Array<Vector<f32, N>>,
+    second_gamma: &Array<Vector<f32, N>>,
+    second_beta: &Array<Vector<f32, N>>,
+    s: &mut Array<Vector<f32, N>>,
+    y: &mut Array<Vector<E, N>>,
+    second_y: &mut Array<Vector<E, N>>,
+    eps: f32,
+    reads: u32,
+    rows: u32,
+    #[comptime] plane: bool,
+) {
+    let row = row_of_unit();
+    if row >= rows as usize {
+        terminate!();
+    }
+    let reads = reads as usize;
+    let mut shared = shared_values();
+    let from = row * reads;
+    let mut c = UNIT_POS_X as usize;
+    while c < reads {
+        let added = Vector::<f32, N>::cast_from(a[from + c]) + Vector::cast_from(b[from + c]);
+        s[from + c] = added + x[from + c];
+        c += CUBE_DIM_X as usize;
+    }
+    // Each unit reads what it has written itself, so nobody waits.
+    let (mean, rstd) = row_statistics(s, from, reads, eps, &mut shared, plane);
+    let mut c = UNIT_POS_X as usize;
+    while c < reads {
+        let xhat = (s[from + c] - Vector::new(mean)) * Vector::new(rstd);
+        y[from + c] = Vector::cast_from(xhat * gamma[c] + beta[c]);
+        second_y[from + c] = Vector::cast_from(xhat * second_gamma[c] + second_beta[c]);
+        c += CUBE_DIM_X as usize;
+    }
+}
+
 /// The gradient of the norms' result at a vector, times gamma: of one norm, or the sum of two.
 #[cube]
 fn weighted<G: Float, N: Size>(
@@ -239,6 +281,53 @@ pub(super) fn forward<R: CubeRuntime>(
         );
     });
     (y, two.then_some(second_y))
+}
+
+/// Whether a device binds as many buffers as [`sum_and_norms`] reads and writes.
+pub(super) fn sums_too<R: CubeRuntime>(like: &CubeTensor<R>) -> bool {
+    /// Ten of them, and two for sizes.
+    const BUFFERS: u32 = 12;
+    like.client.properties().hardware.max_bindings >= BUFFERS
+}
+
+/// `(a + b) + x`, and two norms of it, which are of the type of a and b; x is f32.
+pub(super) fn sum_and_norms<R: CubeRuntime>(
+    [a, b]: [CubeTensor<R>; 2],
+    x: CubeTensor<R>,
+    [[gamma, beta], [second_gamma, second_beta]]: [Affine<R>; 2],
+    eps: f32,
+) -> (CubeTensor<R>, [CubeTensor<R>; 2]) {
+    let [n, c] = dims2(&x);
+    let sum = empty(&x, x.shape(), DType::F32);
+    let [y, second_y] = [(); 2].map(|()| empty(&x, x.shape(), a.dtype));
+    let vector = vector(&x, c, &[DType::F32]);
+    let reads = c / vector;
+    let Rows { count, dim, plane } = rows(&x, n, reads);
+    let (client, address) = (x.client.clone(), address(&[&x]));
+    by_type!(E, a.dtype => {
+        sum_and_norm_rows::launch::<E, R>(
+            &client,
+            count,
+            dim,
+            address,
+            vector,
+            a.into_array_arg(),
+            b.into_array_arg(),
+            x.into_array_arg(),
+            gamma.into_array_arg(),
+            beta.into_array_arg(),
+            second_gamma.into_array_arg(),
+            second_beta.into_array_arg(),
+            sum.clone().into_array_arg(),
+            y.clone().into_array_arg(),
+            second_y.clone().into_array_arg(),
+            eps,
+            reads as u32,
+            n as u32,
+            plane,
+        );
+    });
+    (sum, [y, second_y])
 }
 
 /// A second norm of the same rows, and the gradient that reaches them beside both norms, f32.

@@ -16,8 +16,8 @@ use super::{address, by_type, dims2, elements, empty, vector};
 pub(super) const THREADS: u32 = 256;
 /// Reads of a unit of a reduction over a whole tensor.
 pub(super) const ITEMS: usize = 8;
-/// Rows that one unit sums, where there are no more.
-const FEW_ROWS: usize = 256;
+/// Rows that one unit sums, at most.
+const FEW_ROWS: usize = 64;
 
 /// How rows are handed out: one for each cube, or one for each plane (the units that run in step) of a cube.
 ///
@@ -54,7 +54,7 @@ pub(super) fn cube_rows(count: usize, columns: usize) -> (CubeCount, CubeDim) {
     (cubes(count), CubeDim::new_1d(units))
 }
 
-fn cubes(count: usize) -> CubeCount {
+pub(super) fn cubes(count: usize) -> CubeCount {
     let x = count.clamp(1, 1 << 15) as u32;
     CubeCount::Static(x, (count as u32).div_ceil(x).max(1), 1)
 }
@@ -134,14 +134,17 @@ pub(super) fn max_of_cube(value: f32, shared: &mut SharedMemory<f32>) -> f32 {
     shared[0]
 }
 
-/// Sums of blocks of rows, `[blocks, columns]`, `columns` in vectors: one unit a column of a block.
+/// Sums of blocks of rows, `[blocks, columns]`, `columns` in vectors: one unit a column of a block. With `rounding` the rows are
+/// also written in a second type, and summed as they are there.
 #[cube(launch, address_type = "dynamic")]
-fn sum_row_blocks<E: Float, N: Size>(
+fn sum_row_blocks<E: Float, O: Float, N: Size>(
     x: &Array<Vector<E, N>>,
+    rounded: &mut Array<Vector<O, N>>,
     sums: &mut Array<Vector<f32, N>>,
     columns: u32,
     rows: u32,
     block: u32,
+    #[comptime] rounding: bool,
 ) {
     let (columns, rows, block) = (columns as usize, rows as usize, block as usize);
     let from = ABSOLUTE_POS / columns * block;
@@ -150,20 +153,44 @@ fn sum_row_blocks<E: Float, N: Size>(
         let mut sum = Vector::<f32, N>::new(0.0);
         let mut row = from;
         while row < from + block && row < rows {
-            sum += Vector::cast_from(x[row * columns + column]);
+            let at = row * columns + column;
+            if rounding {
+                let value = Vector::<O, N>::cast_from(x[at]);
+                rounded[at] = value;
+                sum += Vector::cast_from(value);
+            } else {
+                sum += Vector::cast_from(x[at]);
+            }
             row += 1;
         }
         sums[ABSOLUTE_POS] = sum;
     }
 }
 
-/// Rows of a block of a reduction over `rows` rows: about as many blocks as rows of a block, so that two passes do.
+/// Rows of a block of the next pass of a reduction over `rows` rows, which goes on until one row is left: as few passes as
+/// [`FEW_ROWS`] allows, and about as many rows in each. So no unit waits for a long chain of additions, and the first pass has
+/// units enough to fill a GPU.
 pub(super) fn block_rows(rows: usize) -> usize {
-    if rows <= FEW_ROWS { rows.max(1) } else { rows.isqrt() + 1 }
+    let passes = (1..).find(|passes| FEW_ROWS.saturating_pow(*passes) >= rows).unwrap_or(u32::MAX);
+    (1..FEW_ROWS).find(|block| block.saturating_pow(passes) >= rows).unwrap_or(FEW_ROWS)
 }
 
 /// The sum over the rows of `[N, C]`, f32 `[C]`: blocks of rows, then blocks of their sums, until one row is left.
 pub(super) fn sum_rows<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
+    sum_blocks(x, None)
+}
+
+/// The same values in another type, and the sum of its rows.
+pub(super) fn rounded_and_sum_of_rows<R: CubeRuntime>(
+    x: CubeTensor<R>,
+    dtype: DType,
+) -> (CubeTensor<R>, CubeTensor<R>) {
+    let rounded = empty(&x, x.shape(), dtype);
+    let sums = sum_blocks(x, Some(rounded.clone()));
+    (rounded, sums)
+}
+
+fn sum_blocks<R: CubeRuntime>(x: CubeTensor<R>, rounded: Option<CubeTensor<R>>) -> CubeTensor<R> {
     let [n, c] = dims2(&x);
     let block = block_rows(n);
     let blocks = n.div_ceil(block).max(1);
@@ -173,11 +200,16 @@ pub(super) fn sum_rows<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let (count, dim) = elements(&x, blocks * reads);
     let client = x.client.clone();
     let address = address(&[&x]);
-    by_type!(E, x.dtype => {
-        let (x, sums) = (x.into_array_arg(), sums.clone().into_array_arg());
+    let rounding = rounded.is_some();
+    // What stands in for the rounded rows is not written.
+    let rounded = rounded.unwrap_or_else(|| empty(&x, Shape::from([8]), DType::F32));
+    by_type!(E, x.dtype => by_type!(O, rounded.dtype => {
+        let (x, rounded, sums) = (x.into_array_arg(), rounded.into_array_arg(), sums.clone().into_array_arg());
         let (reads, n, block) = (reads as u32, n as u32, block as u32);
-        sum_row_blocks::launch::<E, R>(&client, count, dim, address, vector, x, sums, reads, n, block);
-    });
+        sum_row_blocks::launch::<E, O, R>(
+            &client, count, dim, address, vector, x, rounded, sums, reads, n, block, rounding,
+        );
+    }));
     if blocks > 1 { sum_rows(sums) } else { reshaped(sums, [c]) }
 }
 
@@ -320,4 +352,26 @@ pub(super) fn sum_squares<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> CubeTe
         at += begins.last().copied().unwrap_or(0);
     }
     sum(sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_short_passes() {
+        for (rows, passes) in
+            [(0, 1), (1, 1), (64, 1), (65, 2), (4096, 2), (4097, 3), (32_768, 3), (262_144, 3), (1 << 24, 4)]
+        {
+            let (mut left, mut count) = (rows, 0);
+            while count == 0 || left > 1 {
+                let block = block_rows(left);
+                assert!((1..=FEW_ROWS).contains(&block), "{rows}: {block}");
+                (left, count) = (left.div_ceil(block).max(1), count + 1);
+            }
+            assert_eq!(count, passes, "{rows}");
+        }
+        assert_eq!(block_rows(32_768), 32);
+        block_rows(usize::MAX);
+    }
 }

@@ -24,10 +24,10 @@ pub(crate) fn backward<B: Backend>(
     w: Tensor<B, 2>,
     g: Tensor<B, 2>,
     precision: Precision,
-) -> (Tensor<B, 2>, Tensor<B, 2>, Tensor<B, 1>) {
+) -> (Tensor<B, 2>, Tensor<B, 2>) {
     let x_type = x.dtype();
     let g = factor(g, precision);
     let gx = g.clone().matmul(factor(w, precision));
-    let gw = g.clone().transpose().matmul(factor(x, precision));
-    (cast(gx, x_type), wide(gw), wide(g).sum_dim(0).squeeze_dim::<1>(0))
+    let gw = g.transpose().matmul(factor(x, precision));
+    (cast(gx, x_type), wide(gw))
 }

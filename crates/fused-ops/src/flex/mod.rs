@@ -69,6 +69,12 @@ impl FusedOps for Flex {
         factor(t, precision)
     }
 
+    fn sum_rows(t: FloatTensor<Self>) -> FloatTensor<Self> {
+        let t = contiguous(t);
+        let columns = dims2(&t)[1];
+        tensor(reduce::column_sums(slice(&t), columns), [columns])
+    }
+
     fn fused_embedding_backward(ids: IntTensor<Self>, g: FloatTensor<Self>, rows: usize) -> FloatTensor<Self> {
         let (ids, g) = (positions(ids), contiguous(g));
         let c = dims2(&g)[1];
@@ -107,7 +113,7 @@ impl FusedOps for Flex {
         w: FloatTensor<Self>,
         g: FloatTensor<Self>,
         precision: Precision,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [x, w, g] = [x, w, g].map(|t| factor(t, precision));
         let ([n, i], [o, _]) = (dims2(&x), dims2(&w));
         let gm = Mat::new(slice(&g), n, o);
@@ -115,8 +121,7 @@ impl FusedOps for Flex {
         let mut gw = multiply(gm.t(), Mat::new(slice(&x), n, i));
         math::round(&mut gx, precision);
         math::round(&mut gw, precision);
-        let gb = reduce::column_sums(slice(&g), o);
-        (tensor(gx, [n, i]), tensor(gw, [o, i]), tensor(gb, [o]))
+        (tensor(gx, [n, i]), tensor(gw, [o, i]))
     }
 
     fn fused_gelu(x: FloatTensor<Self>, kind: Gelu) -> FloatTensor<Self> {
