@@ -126,8 +126,10 @@ pub fn kernels(model: &GptNeoXConfig, batch: usize, time: usize, design: Design)
     all
 }
 
-/// Bytes written and read again for a number that is summed over rows, in f32: about 32 rows make one.
-const PARTIAL: f64 = 8.0 / 32.0;
+/// Bytes written and read again, in f32, for each number of `n` rows that are summed.
+fn partial(n: f64) -> f64 {
+    8.0 / fused_ops::summed_rows(n as usize) as f64
+}
 
 fn kernel(name: &'static str, kind: Kind, launches: u64, bytes: f64, operations: f64) -> Kernel {
     Kernel { name, kind, launches, bytes, operations }
@@ -145,7 +147,7 @@ fn block_products(s: &Sizes, design: Design) -> Vec<Kernel> {
     let (of_biases, summed) = match design {
         Design::SeparateNorms => (8, 2.0 * n * outputs),
         // Those of qkv. The others are summed where they are made.
-        Design::Now => (3, n * 3.0 * c * (2.0 + PARTIAL)),
+        Design::Now => (2, n * 3.0 * c * (2.0 + partial(n))),
     };
     vec![
         kernel("linear, forward", Kind::Product, 4 * layers, l * 2.0 * (n * (inputs + outputs) + weights), operations),
@@ -227,7 +229,8 @@ fn block_memory(s: &Sizes, design: Design) -> Vec<Kernel> {
             kernel("gradient in bf16", Kind::Memory, layers, l * 6.0 * n * c, 0.0),
         ],
         Design::Now => {
-            let backward = l * n * c * (24.0 + 4.0 * PARTIAL);
+            let partial = partial(n);
+            let backward = l * n * c * (24.0 + 4.0 * partial);
             vec![
                 kernel("both norms, of the first block", Kind::Memory, 1, 8.0 * n * c, 0.0),
                 kernel(
@@ -238,14 +241,14 @@ fn block_memory(s: &Sizes, design: Design) -> Vec<Kernel> {
                     0.0,
                 ),
                 kernel("residual sum, of the last block", Kind::Memory, 1, 12.0 * n * c, 0.0),
-                kernel("both norms, backward, and the sum of gradients", Kind::Memory, 4 * layers, backward, 0.0),
+                kernel("both norms, backward, and the sum of gradients", Kind::Memory, 3 * layers, backward, 0.0),
                 gelu,
-                kernel("gelu, backward, and the sum for b", Kind::Memory, 3 * layers, l * n * f * (6.0 + PARTIAL), 0.0),
+                kernel("gelu, backward, and the sum for b", Kind::Memory, 2 * layers, l * n * f * (6.0 + partial), 0.0),
                 kernel(
                     "gradient in bf16, and the sum for b",
                     Kind::Memory,
-                    3 * layers,
-                    l * n * c * (6.0 + PARTIAL),
+                    2 * layers,
+                    l * n * c * (6.0 + partial),
                     0.0,
                 ),
             ]
@@ -262,11 +265,12 @@ fn ends(s: &Sizes, model: &GptNeoXConfig, tokens: usize, design: Design) -> Vec<
     let updates = if design == Design::Now { tensors.div_ceil(8) } else { tensors };
     let chunks = tokens.div_ceil(fused_ops::loss_rows(tokens, model.vocab_size, fused_ops::Place::Gpu)) as u64;
     let (logits, table) = (n * vocabulary, vocabulary * c);
+    let sums = if design == Design::Now { partial(n) } else { 0.0 };
     let passes = chunks as f64 * table;
     vec![
         kernel("embedding", Kind::Memory, 1, 8.0 * n * c, 0.0),
         embedding_backward(s, tokens, design),
-        kernel("last norm, and its backward", Kind::Memory, 5, 22.0 * n * c, 0.0),
+        kernel("last norm, and its backward", Kind::Memory, 4, (22.0 + 2.0 * sums) * n * c, 0.0),
         kernel("output matrix in bf16", Kind::Memory, 1, 6.0 * table, 0.0),
         kernel("logits", Kind::Product, chunks, 2.0 * (logits + n * c + passes), 2.0 * logits * c),
         kernel("loss and gradient of logits", Kind::Memory, chunks, 4.0 * logits, 0.0),
@@ -353,12 +357,12 @@ mod tests {
         let model = GptNeoXConfig::pythia("160m").unwrap();
         let of = |design| kernels(&model, 16, 2048, design).iter().map(|k| k.launches).sum::<u64>();
         // A block: 12 products, 8 casts, 6 of attention, GELU, residual sum with norms (the first block's norms are one more).
-        // Its backward pass: 3 for each of qkv's bias, GELU, the gradient's cast; norms 4. Before: 8 sums of biases; GELU's backward,
+        // Its backward pass: 2 for each of qkv's bias, GELU, the gradient's cast; norms 3. Before: 8 sums of biases; GELU's backward,
         // a cast; norms 2 + 8 + 1.
         let chunks = 32_768_u64.div_ceil(fused_ops::loss_rows(32_768, 50_304, fused_ops::Place::Gpu) as u64);
         let ends = 1 + 6 + 1 + 4 * chunks + 3;
-        assert_eq!(of(Design::Now), 12 * (20 + 6 + 2 + 13) + 1 + ends - 1 + 5 + 2 * 19 + 3);
-        assert_eq!(of(Design::SeparateNorms), 12 * (28 + 6 + 4 + 11) + ends + 5 + 2 * 148 + 3);
+        assert_eq!(of(Design::Now), 12 * (20 + 6 + 2 + 9) + 1 + ends - 1 + 4 + 2 * 19 + 3);
+        assert_eq!(of(Design::SeparateNorms), 12 * (28 + 6 + 4 + 11) + ends + 4 + 2 * 148 + 3);
     }
 
     #[test]

@@ -194,7 +194,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             starts: context.starts,
             settings: context.settings,
         };
-        // The norms that were made ahead are this block's own work, and their gradients with it.
+        // Norms made for the next block are constants here: that block's node differentiates them, from x.
         let constant = |t| <Self as burn::tensor::backend::AutodiffBackend>::from_inner(t);
         let next = next.map(|norms| norms.map(|affine| affine.map(|t| t.primitive)));
         let x = stream.x().clone();

@@ -26,6 +26,9 @@ pub struct BlockParameters<T> {
 pub type Norms<T> = [[T; 2]; 2];
 
 /// The residual stream between blocks.
+///
+/// Training may put with it what the next block begins with, so it goes into the very block whose norms
+/// [`transformer_block`](FusedOps::transformer_block) was told as `next`, with the same settings.
 #[derive(Debug, Clone)]
 pub struct Stream<T> {
     /// `[B·T, C]`, f32.
@@ -138,7 +141,7 @@ type Attended<T> = (T, Option<KeptAttention<T>>);
 enum For {
     /// Its result: all else is dropped as soon as it was used.
     Result,
-    /// Its result, and a second pass for gradients: the same operations as that one's, so the same bits.
+    /// Its result, and a second pass for gradients, with the same arithmetic: on a CPU, the same bits.
     SecondPass,
     /// A backward pass, which reads what it keeps.
     Gradients,
@@ -266,7 +269,7 @@ pub(crate) fn backward<B: FusedOps>(
         let (gx, gw, gb) = B::fused_layer_norm_backward(x, gamma.clone(), g, eps);
         (gx, [gw, gb])
     };
-    // What reaches a linear operation is read once for the sum that its bias gets: where it is rounded, where it is made.
+    // What a bias gets is summed where the gradient is rounded or made, so that it is not read again; qkv's is summed apart.
     let (g_fed, narrow_bias) = B::as_factor_with_sum(g.clone(), precision);
     let (g_activated, narrow) = B::fused_linear_backward(activated, w.narrow, g_fed.clone(), precision);
     let (g_wide, widen_bias) = B::fused_gelu_backward_with_sum(wide, g_activated, gelu, precision);

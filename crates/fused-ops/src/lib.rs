@@ -44,7 +44,7 @@ pub use tensor::{
 };
 pub use types::{
     AdamWStep, AttentionShape, DeviceMemory, Gelu, KeptAttention, Place, Precision, SCORES_AT_ONCE, Slot, Updated,
-    loss_rows, score_tiles,
+    loss_rows, score_tiles, summed_rows,
 };
 
 /// The README's example.

@@ -33,7 +33,7 @@ pub trait FusedOps: Backend {
         prim(crate::definition::wide(float::<Self, 2>(t)).sum_dim(0).squeeze_dim::<1>(0))
     }
 
-    /// [A matrix in the type of products](Self::as_factor), and [the sum of its rows](Self::sum_rows) in that type.
+    /// [A matrix in the type of products](Self::as_factor), and [the sum of its rows](Self::sum_rows) as they are in that type.
     fn as_factor_with_sum(t: FloatTensor<Self>, precision: Precision) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let t = Self::as_factor(t, precision);
         (t.clone(), Self::sum_rows(t))
@@ -235,7 +235,7 @@ pub trait FusedOps: Backend {
     /// it again in the backward pass (activation checkpointing): the same values, less memory, a third more work.
     ///
     /// `next` are the norms of the block that takes the result, if one follows: training makes them together with the residual sum
-    /// where both have parallel branches, so that the sum is not read again. The values are the same with and without.
+    /// where both have parallel branches, so that the sum is not read again, with the same arithmetic (on a CPU: the same bits).
     fn transformer_block(
         stream: Stream<FloatTensor<Self>>,
         parameters: BlockParameters<FloatTensor<Self>>,

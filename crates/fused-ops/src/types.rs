@@ -62,6 +62,12 @@ pub fn score_tiles(heads: usize, time: usize, most: usize) -> usize {
     }
 }
 
+/// Rows that a unit of a GPU adds up in the first pass of a sum over `rows` rows. A second pass, of one launch, adds up what these
+/// blocks of rows came to: about a thousand of them, so that the first one has units enough to fill a GPU.
+pub fn summed_rows(rows: usize) -> usize {
+    rows.div_ceil(1024).max(16)
+}
+
 /// A device's memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceMemory {

@@ -403,14 +403,15 @@ fn sums_on<B: FusedOps>() {
                 (0..c).map(|j| gx.iter().skip(j).step_by(c).map(|v| f64::from(*v)).sum::<f64>() as f32).collect();
             assert_close(&data(found).to_vec::<f32>().unwrap(), &sums, 1e-5, "sums of gelu's gradient");
         }
-
-        // Ids that come in one segment of positions or in all of them, once and often, in runs, and never.
-        let vocabulary = 300;
+    }
+    // Ids that come in one segment of positions or in all of them, once and often, in runs, and never; more ids than a grid is wide.
+    for (rows, c, vocabulary) in [(1, 3, 300), (65, 12, 300), (700, 1, 300), (5000, 8, 300), (70_000, 2, 40_000)] {
+        let x = whole(rows * c);
         let ids: Vec<i32> = (0..rows as i32)
             .map(|i| match i % 5 {
                 0 => 299,
                 1 => 7 + i / 600,
-                2 => (i * 37) % 290,
+                2 => (i * 37) % (vocabulary as i32 - 10),
                 _ => 13 + i / 20 % 3,
             })
             .collect();

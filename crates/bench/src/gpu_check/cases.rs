@@ -69,6 +69,7 @@ const CASES: &[Case] = &[
     Case::Embedding(700, 90, 33, false),
     Case::Embedding(1025, 50, 64, true),
     Case::Embedding(1, 3, 5, false),
+    Case::Embedding(70_000, 40_000, 4, false),
     Case::Head(300, 1003, 48, 4),
     Case::Head(64, 512, 64, 1),
     Case::Head(7, 33, 6, 1_000_000),

@@ -21,7 +21,7 @@ use super::{address, dims2, elements, empty, own, vector};
 /// Positions of a segment, at least.
 const SEGMENT: usize = 256;
 
-/// Step 1, one unit a position: where its id comes next in its segment (0 where it does not: no position follows on 0 itself), and
+/// Step 1, one unit a position: where its id comes next in its segment (0 where it does not: position 0 follows on no other), and
 /// whether it is the first one there.
 #[cube(launch)]
 fn link_positions(ids: &Array<i32>, next: &mut Array<u32>, first: &mut Array<u32>, segment: u32) {
@@ -63,10 +63,15 @@ fn sum_segments<N: Size>(
     let position = CUBE_POS;
     if position < first.len() && first[position] == 1 {
         let columns = columns as usize;
+        let follower = next[position];
+        // The first column of this unit; where nothing follows, there is nothing to add.
         let mut c = UNIT_POS_X as usize;
+        if follower == 0 {
+            c = columns;
+        }
         while c < columns {
             let mut sum = g[position * columns + c];
-            let mut other = next[position];
+            let mut other = follower;
             while other != 0 {
                 sum += g[other as usize * columns + c];
                 other = next[other as usize];
@@ -74,9 +79,10 @@ fn sum_segments<N: Size>(
             g[position * columns + c] = sum;
             c += CUBE_DIM_X as usize;
         }
-        if UNIT_POS_X == 0 {
-            let (segment, id) = (position / segment as usize, ids[position] as usize);
-            table[segment * rows as usize + id] = position as u32 + 1;
+        let (segment, id, rows) = (position / segment as usize, ids[position] as usize, rows as usize);
+        // What is no id has no row; elsewhere it would be another's.
+        if UNIT_POS_X == 0 && id < rows {
+            table[segment * rows + id] = position as u32 + 1;
         }
     }
 }

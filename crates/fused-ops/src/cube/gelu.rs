@@ -6,9 +6,9 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::reduce::block_rows;
+use super::reduce::end_of_block;
 use super::{address, by_type, dims2, elements, empty, vector};
-use crate::Gelu;
+use crate::{Gelu, summed_rows};
 
 /// erf(x) and e^(−x²), the first by Abramowitz & Stegun 7.1.26 (absolute error below 2e-7),
 /// as on flex: one exponential serves both.
@@ -79,14 +79,12 @@ fn gelu_backward<E: Float, N: Size>(
     let (column, from) = (ABSOLUTE_POS % columns, ABSOLUTE_POS / columns * block);
     if ABSOLUTE_POS < sums.len() {
         let mut sum = Vector::<f32, N>::new(0.0);
-        let mut row = from;
-        while row < from + block && row < rows {
+        for row in from..end_of_block(from, block, rows) {
             let at = row * columns + column;
             let slope = derivative(Vector::<f32, N>::cast_from(x[at]), is_tanh);
             let gradient = Vector::<E, N>::cast_from(Vector::cast_from(g[at]) * slope);
             gx[at] = gradient;
             sum += Vector::cast_from(gradient);
-            row += 1;
         }
         sums[ABSOLUTE_POS] = sum;
     }
@@ -112,7 +110,7 @@ pub(super) fn backward<R: CubeRuntime>(
     kind: Gelu,
 ) -> (CubeTensor<R>, CubeTensor<R>) {
     let [n, c] = dims2(&x);
-    let block = block_rows(n);
+    let block = summed_rows(n);
     let blocks = n.div_ceil(block).max(1);
     let gx = empty(&x, x.shape(), x.dtype);
     let sums = empty(&x, Shape::from([blocks, c]), DType::F32);

@@ -106,7 +106,8 @@ pub(crate) fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: Shape, dtype: D
 /// A tensor that nobody else sees, for writing in place.
 fn own<R: CubeRuntime>(t: CubeTensor<R>) -> CubeTensor<R> {
     let t = into_contiguous(t);
-    if t.can_mut() { t } else { t.copy() }
+    // CUDA's copies may have gaps between rows.
+    if t.can_mut() { t } else { into_contiguous(t.copy()) }
 }
 
 /// One unit an element.
@@ -255,7 +256,7 @@ where
         }
         let g = into_contiguous(prim(cast::<Self, 2>(float(g), x.dtype)));
         let (gx, sums) = gelu::backward(x, g, kind);
-        (gx, reduce::sum_rows(sums))
+        (gx, reduce::last_sum(sums))
     }
 
     fn fused_layer_norm(

@@ -7,8 +7,9 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::slice;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::reduce::{Rows, block_rows, row_of_unit, rows, shared_values, sum_of_row, sum_rows, total};
+use super::reduce::{Rows, end_of_block, last_sum, row_of_unit, rows, shared_values, sum_of_row, total};
 use super::{address, by_type, dims2, elements, empty, vector};
+use crate::summed_rows;
 
 /// Mean and 1/√(var + eps) of a row of `reads` vectors.
 #[cube]
@@ -212,8 +213,7 @@ fn norm_backward_columns<G: Float, N: Size>(
         let mut level = Vector::<f32, N>::new(0.0);
         let mut second_along = Vector::<f32, N>::new(0.0);
         let mut second_level = Vector::<f32, N>::new(0.0);
-        let mut row = from;
-        while row < from + block_rows && row < rows {
+        for row in from..end_of_block(from, block_rows, rows) {
             let centred = x[row * columns + column] - Vector::new(statistics[2 * row]);
             let xhat = centred * Vector::new(statistics[2 * row + 1]);
             let gradient = Vector::cast_from(g[row * columns + column]);
@@ -224,7 +224,6 @@ fn norm_backward_columns<G: Float, N: Size>(
                 second_along += gradient * xhat;
                 second_level += gradient;
             }
-            row += 1;
         }
         let kinds = comptime!(if two { 4usize } else { 2usize });
         let to = block * kinds * columns + column;
@@ -285,8 +284,8 @@ pub(super) fn forward<R: CubeRuntime>(
 
 /// Whether a device binds as many buffers as [`sum_and_norms`] reads and writes.
 pub(super) fn sums_too<R: CubeRuntime>(like: &CubeTensor<R>) -> bool {
-    /// Ten of them, and two for sizes.
-    const BUFFERS: u32 = 12;
+    /// Ten of them, and one of sizes.
+    const BUFFERS: u32 = 11;
     like.client.properties().hardware.max_bindings >= BUFFERS
 }
 
@@ -349,7 +348,7 @@ pub(super) fn backward<R: CubeRuntime>(
     let [n, c] = dims2(&x);
     let gx = empty(&x, x.shape(), DType::F32);
     let statistics = empty(&x, Shape::from([n, 2]), DType::F32);
-    let block = block_rows(n);
+    let block = summed_rows(n);
     let blocks = n.div_ceil(block).max(1);
     let two = second.is_some();
     let kinds = if two { 4 } else { 2 };
@@ -401,7 +400,7 @@ pub(super) fn backward<R: CubeRuntime>(
             two,
         );
     });
-    let sums = sum_rows(sums);
+    let sums = last_sum(sums);
     let kind = |i: usize| {
         let range = i * c..(i + 1) * c;
         slice(sums.clone(), std::slice::from_ref(&range))

@@ -28,7 +28,8 @@ use crate::cube::product::{Epilogue, Product, Side};
 const WORKSPACE: usize = 32 << 20;
 
 /// How cuBLASLt is used: `off` computes products with CubeCL's own kernels, which are tuned where they are first met;
-/// `bias-gradients` also leaves the gradients of biases to it, as an epilogue of their weights' (never run on a GPU so far).
+/// `bias-gradients` also leaves those gradients of biases to it that are not summed where they are made (in a block qkv's), as an
+/// epilogue of their weights' (never run on a GPU so far).
 const SWITCH: &str = "MIDTRAIN_CUBLASLT";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
