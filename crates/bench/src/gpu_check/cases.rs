@@ -304,12 +304,12 @@ fn optimizer<AB: TrainingBackend>() -> Value {
         let loss = Tensor::<B, 1>::ones([1], &device).into_primitive().tensor();
         let factor = B::clip_factor(squares.clone(), loss, 1.0);
         let step = AdamWStep { lr: 1e-2, beta1: 0.9, beta2: 0.95, eps: 1e-8, update: 3 };
+        // Every second parameter is held elsewhere too, where it must not change.
+        let held: Vec<_> = slots.iter().step_by(2).map(|s| s.p.clone()).collect();
         let (new, change) = B::adamw(slots, factor.clone(), step);
         let mut all = vec![host(float(squares))?, host(float(factor))?, host(float(change))?];
-        for u in new {
-            for t in [u.p, u.m, u.v] {
-                all.push(host(Tensor::<B, 2>::from_primitive(TensorPrimitive::Float(t)))?);
-            }
+        for t in new.into_iter().flat_map(|u| [u.p, u.m, u.v]).chain(held) {
+            all.push(host(Tensor::<B, 2>::from_primitive(TensorPrimitive::Float(t)))?);
         }
         Ok(all)
     }
