@@ -32,6 +32,7 @@ pub mod device;
 mod flex;
 mod ops;
 mod tensor;
+mod tiles;
 mod types;
 
 pub use block::{BlockContext, BlockParameters, BlockSettings, Norms, Stream, block_with_attention};
@@ -42,9 +43,10 @@ pub use tensor::{
     HeadLoss, adamw, causal_attention, embedding, gelu, head_loss, layer_norm, linear, sum_squares, token_losses,
     transposed_product,
 };
+pub use tiles::{SCORES_AT_ONCE, score_tiles};
 pub use types::{
-    AdamWStep, AttentionShape, DeviceMemory, Gelu, KeptAttention, Place, Precision, SCORES_AT_ONCE, Slot, Updated,
-    loss_rows, score_tiles, summed_rows,
+    AdamWStep, AttentionShape, DeviceMemory, Gelu, KeptAttention, Place, Precision, Slot, Updated, loss_rows,
+    summed_rows,
 };
 
 /// The README's example.

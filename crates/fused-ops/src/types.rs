@@ -43,25 +43,6 @@ pub fn loss_rows(rows: usize, vocabulary: usize, place: Place) -> usize {
     equal_chunks(rows, (logits / vocabulary.max(1)).clamp(64, most))
 }
 
-/// Scores of a tile of attention on a GPU, at most, where no kernel fuses attention (more where a single row has more). Two tensors
-/// of a tile are alive forward, four backward: 1 GiB in bf16.
-pub const SCORES_AT_ONCE: usize = 1 << 27;
-
-/// Tiles that the scores of so many heads, counted over all sequences of `time` positions, come in: as few as there can be, of whole
-/// heads or, where a head has more than a tile, of rows of one.
-pub fn score_tiles(heads: usize, time: usize, most: usize) -> usize {
-    let of_head = time.saturating_mul(time).max(1);
-    if of_head <= most {
-        let of_tile = most / of_head;
-        let size = heads.div_ceil(heads.div_ceil(of_tile).max(1)).max(1);
-        heads.div_ceil(size)
-    } else {
-        let rows = (most / time).max(1);
-        let size = time.div_ceil(time.div_ceil(rows).max(1)).max(1);
-        heads * time.div_ceil(size)
-    }
-}
-
 /// Rows that a unit of a GPU adds up in the first pass of a sum over `rows` rows. A second pass, of one launch, adds up what these
 /// blocks of rows came to: about a thousand of them, so that the first one has units enough to fill a GPU.
 pub fn summed_rows(rows: usize) -> usize {

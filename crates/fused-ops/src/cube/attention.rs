@@ -11,31 +11,11 @@ use super::product::Product;
 use super::reduce::reshaped;
 use super::{Accelerator, softmax};
 use crate::definition::{cast, float, prim};
+use crate::tiles::{Tile, tiles};
 use crate::{AttentionShape, FusedOps};
 
-/// Scores of a tile, at most, unless a single row has more: 256 MiB in bf16.
-pub(super) const TILE: usize = crate::SCORES_AT_ONCE;
-
-/// A part of the scores: all rows of some heads (counted over all sequences), or some rows of one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tile {
-    pub(super) heads: Range<usize>,
-    pub(super) rows: Range<usize>,
-}
-
-/// As few equal parts of `0..count` as there can be of at most `most`.
-fn parts(count: usize, most: usize) -> Vec<Range<usize>> {
-    let size = count.div_ceil(count.div_ceil(most.max(1)).max(1)).max(1);
-    // Of nothing too there is a part.
-    (0..count.max(1)).step_by(size).map(|from| from..(from + size).min(count)).collect()
-}
-
-/// Tiles of at most so many scores, by their heads: whole heads, or rows of one where a head alone has more.
-fn tiles(s: AttentionShape, most: usize) -> Vec<Vec<Tile>> {
-    let of_head = s.time.saturating_mul(s.time).max(1);
-    let rows = parts(s.time, if of_head <= most { s.time } else { most / s.time });
-    let tile = |heads: &Range<usize>, rows: &Range<usize>| Tile { heads: heads.clone(), rows: rows.clone() };
-    parts(s.batch * s.heads, most / of_head).iter().map(|h| rows.iter().map(|r| tile(h, r)).collect()).collect()
+fn tiles_of(s: AttentionShape, most: usize) -> Vec<Vec<Tile>> {
+    tiles(s.batch * s.heads, s.time, most)
 }
 
 /// What attention multiplies, each `[B·H, T, D]`.
@@ -106,7 +86,7 @@ where
         let p = softmax::forward(scores, starts.cloned(), tile, s);
         Product::new(p, v.other(tile)).run::<B>(product, None)
     };
-    join::<B, R>(tiles(s, most).iter().flatten().map(of_tile).collect(), s)
+    join::<B, R>(tiles_of(s, most).iter().flatten().map(of_tile).collect(), s)
 }
 
 /// The gradients of q, k and v, `[B, H, T, D]` each, from that of the result; probabilities are computed again.
@@ -125,7 +105,7 @@ where
 {
     let product = q.tensor.dtype;
     let [mut gq, mut gk, mut gv] = [Vec::new(), Vec::new(), Vec::new()];
-    for tiles in tiles(s, most) {
+    for tiles in tiles_of(s, most) {
         let summed = if tiles.len() == 1 { product } else { DType::F32 };
         let mut sums: Option<[CubeTensor<R>; 2]> = None;
         for tile in &tiles {
@@ -147,36 +127,12 @@ where
     [gq, gk, gv].map(|results| join::<B, R>(results, s))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "vulkan"))]
 mod tests {
     use super::*;
-
-    fn shape(batch: usize, time: usize, heads: usize) -> AttentionShape {
-        AttentionShape { batch, time, heads, head_dim: 16, rotary_dims: 0 }
-    }
-
-    #[test]
-    fn tiles_cover_all_scores_once() {
-        for (s, most) in [(shape(3, 10, 4), 250), (shape(2, 10, 3), 35), (shape(1, 7, 1), 1), (shape(2, 8, 2), 1 << 20)]
-        {
-            let all: Vec<Tile> = tiles(s, most).into_iter().flatten().collect();
-            let mut seen = vec![0; s.batch * s.heads * s.time];
-            for t in &all {
-                assert!(t.heads.len() * t.rows.len() * s.time <= most.max(s.time), "{t:?}");
-                assert!(t.rows.len() == s.time || t.heads.len() == 1, "{t:?}");
-                for h in t.heads.clone() {
-                    t.rows.clone().for_each(|r| seen[h * s.time + r] += 1);
-                }
-            }
-            assert!(seen.iter().all(|n| *n == 1), "{s:?} {most}");
-            assert_eq!(all.len(), crate::score_tiles(s.batch * s.heads, s.time, most));
-        }
-        assert_eq!(tiles(shape(2, 8, 2), 1 << 20).len(), 1);
-        assert_eq!(tiles(shape(1, 1 << 20, 1), 1 << 27)[0].len(), 1 << 13);
-    }
+    use crate::SCORES_AT_ONCE;
 
     /// Tiles of heads, and of rows, against all scores at once.
-    #[cfg(feature = "vulkan")]
     #[test]
     fn tiles_change_nothing() {
         use burn::backend::wgpu::WgpuDevice;
@@ -197,8 +153,8 @@ mod tests {
             let [a, b] = [a, b].map(|t| float::<B, 4>(t).into_data());
             a.assert_approx_eq::<f32>(&b, Tolerance::absolute(1e-5));
         };
-        let whole = forward::<B, _>(&inputs, Some(&starts), s, TILE);
-        let gradients = backward::<B, _>(&inputs, Some(&starts), &g, s, TILE);
+        let whole = forward::<B, _>(&inputs, Some(&starts), s, SCORES_AT_ONCE);
+        let gradients = backward::<B, _>(&inputs, Some(&starts), &g, s, SCORES_AT_ONCE);
         for most in [2 * 40 * 40, 7 * 40, 1] {
             close(forward::<B, _>(&inputs, Some(&starts), s, most), whole.clone());
             let tiled = backward::<B, _>(&inputs, Some(&starts), &g, s, most);

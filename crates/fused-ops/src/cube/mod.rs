@@ -354,7 +354,7 @@ where
             return (prim(cast::<Self, 2>(float(kept.out.clone()), dtype)), Some(kept));
         }
         let heads = rotate::split(x.qkv, x.cos, x.sin, s, precision).map(|t| attention::Heads::new(t, s));
-        let mixed = attention::forward::<Self, R>(&heads, x.starts.as_ref(), s, attention::TILE);
+        let mixed = attention::forward::<Self, R>(&heads, x.starts.as_ref(), s, crate::SCORES_AT_ONCE);
         (prim(cast(merge_heads::<Self>(float(mixed), s), dtype)), None)
     }
 
@@ -379,7 +379,7 @@ where
             rotate::split(x.qkv, x.cos.clone(), x.sin.clone(), s, precision).map(|t| attention::Heads::new(t, s));
         let g = g.reshape([s.batch, s.time, s.heads, s.head_dim]).swap_dims(1, 2);
         let g = attention::Heads::new(prim(g), s);
-        let gradients = attention::backward::<Self, R>(&heads, x.starts.as_ref(), &g, s, attention::TILE);
+        let gradients = attention::backward::<Self, R>(&heads, x.starts.as_ref(), &g, s, crate::SCORES_AT_ONCE);
         rotate::join(gradients, x.cos, x.sin, s, dtype)
     }
 

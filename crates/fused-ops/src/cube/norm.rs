@@ -40,7 +40,34 @@ fn row_statistics<N: Size>(
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
-/// LayerNorm of each row, or two of the same rows that share their statistics.
+/// A row of one norm, or of two that share their statistics.
+#[cube]
+fn write_norms<E: Float, N: Size>(
+    x: &Array<Vector<f32, N>>,
+    mean: f32,
+    rstd: f32,
+    gamma: &Array<Vector<f32, N>>,
+    beta: &Array<Vector<f32, N>>,
+    second_gamma: &Array<Vector<f32, N>>,
+    second_beta: &Array<Vector<f32, N>>,
+    y: &mut Array<Vector<E, N>>,
+    second_y: &mut Array<Vector<E, N>>,
+    from: usize,
+    reads: usize,
+    #[comptime] two: bool,
+) {
+    let mut c = UNIT_POS_X as usize;
+    while c < reads {
+        let xhat = (x[from + c] - Vector::new(mean)) * Vector::new(rstd);
+        y[from + c] = Vector::cast_from(xhat * gamma[c] + beta[c]);
+        if two {
+            second_y[from + c] = Vector::cast_from(xhat * second_gamma[c] + second_beta[c]);
+        }
+        c += CUBE_DIM_X as usize;
+    }
+}
+
+/// LayerNorm of each row, or two of the same rows.
 ///
 /// Not `norm`: CUDA has a function of that name, and NVRTC refuses a kernel beside it.
 #[cube(launch, address_type = "dynamic")]
@@ -66,15 +93,7 @@ fn layer_norm_rows<E: Float, N: Size>(
     let mut shared = shared_values();
     let from = row * reads;
     let (mean, rstd) = row_statistics(x, from, reads, eps, &mut shared, plane);
-    let mut c = UNIT_POS_X as usize;
-    while c < reads {
-        let xhat = (x[from + c] - Vector::new(mean)) * Vector::new(rstd);
-        y[from + c] = Vector::cast_from(xhat * gamma[c] + beta[c]);
-        if two {
-            second_y[from + c] = Vector::cast_from(xhat * second_gamma[c] + second_beta[c]);
-        }
-        c += CUBE_DIM_X as usize;
-    }
+    write_norms(x, mean, rstd, gamma, beta, second_gamma, second_beta, y, second_y, from, reads, two);
 }
 
 /// The sum `s = (a + b) + x` of each row, and two norms of it.
@@ -110,13 +129,7 @@ fn sum_and_norm_rows<E: Float, N: Size>(
     }
     // Each unit reads what it has written itself, so nobody waits.
     let (mean, rstd) = row_statistics(s, from, reads, eps, &mut shared, plane);
-    let mut c = UNIT_POS_X as usize;
-    while c < reads {
-        let xhat = (s[from + c] - Vector::new(mean)) * Vector::new(rstd);
-        y[from + c] = Vector::cast_from(xhat * gamma[c] + beta[c]);
-        second_y[from + c] = Vector::cast_from(xhat * second_gamma[c] + second_beta[c]);
-        c += CUBE_DIM_X as usize;
-    }
+    write_norms(s, mean, rstd, gamma, beta, second_gamma, second_beta, y, second_y, from, reads, true);
 }
 
 /// The gradient of the norms' result at a vector, times gamma: of one norm, or the sum of two.

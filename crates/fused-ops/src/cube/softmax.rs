@@ -7,10 +7,10 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::attention::Tile;
 use super::reduce::{cube_rows, max_of_cube, shared_values, sum_of_cube};
 use super::{address, by_type, empty};
 use crate::AttentionShape;
+use crate::tiles::Tile;
 
 /// Where a tile of scores lies among all: rows of which positions, of heads from which one on.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]

@@ -314,9 +314,10 @@ fn mutants() -> Vec<(String, String, &'static [usize])> {
     all
 }
 
+/// Each stands where it says, as often as it says: [`mutants`] asserts it.
 #[test]
 fn every_mutant_has_its_place() {
-    assert_eq!(mutants().len(), MUTANTS.iter().map(|m| m.places).sum::<usize>());
+    mutants();
 }
 
 /// The checks notice each of them, with heads as Pythia's.
