@@ -116,7 +116,7 @@ pub fn kernels(model: &GptNeoXConfig, batch: usize, time: usize, design: Design)
     let rotary = model.rotary_dims();
     let fused = match design {
         Design::SeparateNorms => head == 64 && rotary.is_multiple_of(16),
-        Design::Now => head <= 128 && head.is_multiple_of(16) && (rotary.is_multiple_of(16) || rotary == 8),
+        Design::Now => fused_ops::flash_attention_takes(head, rotary),
     };
     let mut all = Vec::new();
     all.extend(block_products(&s, design));

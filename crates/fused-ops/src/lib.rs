@@ -45,8 +45,8 @@ pub use tensor::{
 };
 pub use tiles::{SCORES_AT_ONCE, score_tiles};
 pub use types::{
-    AdamWStep, AttentionShape, DeviceMemory, Gelu, KeptAttention, Place, Precision, Slot, Updated, loss_rows,
-    summed_rows,
+    AdamWStep, AttentionShape, DeviceMemory, Gelu, KeptAttention, Place, Precision, Slot, Updated,
+    flash_attention_takes, loss_rows, summed_rows,
 };
 
 /// The README's example.

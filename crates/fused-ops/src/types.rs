@@ -43,6 +43,12 @@ pub fn loss_rows(rows: usize, vocabulary: usize, place: Place) -> usize {
     equal_chunks(rows, (logits / vocabulary.max(1)).clamp(64, most))
 }
 
+/// Whether flash attention, which CUDA has with products in bf16, is written for heads of so many features, of which so many rotate.
+pub fn flash_attention_takes(head_dim: usize, rotary_dims: usize) -> bool {
+    let rotates = rotary_dims == 8 || rotary_dims.is_multiple_of(16);
+    (16..=128).contains(&head_dim) && head_dim.is_multiple_of(16) && rotates && rotary_dims <= head_dim
+}
+
 /// Rows that a unit of a GPU adds up in the first pass of a sum over `rows` rows. A second pass, of one launch, adds up what these
 /// blocks of rows came to: about a thousand of them, so that the first one has units enough to fill a GPU.
 pub fn summed_rows(rows: usize) -> usize {

@@ -95,9 +95,8 @@ impl GptNeoXConfig {
 
     /// Bytes of attention's scores that are alive at once: forward and backward keep up to four tensors of a tile of them.
     fn scores(&self, tokens: u64, product: u64, precision: Precision, place: Place) -> u64 {
-        let (head, rotary) = (self.head_dim(), self.rotary_dims());
-        let widths = head <= 128 && head.is_multiple_of(16) && (rotary == 8 || rotary.is_multiple_of(16));
-        if place == Place::Cpu || precision == Precision::Bf16 && widths {
+        let flash = fused_ops::flash_attention_takes(self.head_dim(), self.rotary_dims());
+        if place == Place::Cpu || precision == Precision::Bf16 && flash {
             return 0;
         }
         let all = tokens.saturating_mul((self.num_heads * self.max_positions) as u64);

@@ -1,5 +1,7 @@
 //! How the kernels of `attention.cu` are launched. (A file of its own without CUDA's crates: the tests launch the same grids
-//! on an emulator.)
+//! on an emulator, and import what this file takes from the crate's root.)
+
+use crate::flash_attention_takes;
 
 /// Threads of a block, in every kernel.
 pub(crate) const THREADS: u32 = 128;
@@ -24,10 +26,7 @@ impl Sizes {
     pub(crate) fn fit(self) -> bool {
         let Self { batch, time, heads, head, rotary } = self;
         let least = 1..=usize::from(u16::MAX);
-        (16..=128).contains(&head)
-            && head.is_multiple_of(16)
-            && (rotary.is_multiple_of(16) || rotary == 8)
-            && rotary <= head
+        flash_attention_takes(head, rotary)
             && time > 0
             // Grids have limits, and places within a sequence are 32 bits.
             && least.contains(&heads)

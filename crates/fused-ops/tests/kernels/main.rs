@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use fused_ops::flash_attention_takes;
 use plan::{Entry, STEP, Sizes, THREADS};
 
 const SOURCE: &str = include_str!("../../src/cuda/attention.cu");
